@@ -1,0 +1,28 @@
+"""What a network is: ops, spec, weights, running, cost, JSON, drawing."""
+
+from nash_jax.architecture import ops
+from nash_jax.architecture.builders import chain
+from nash_jax.architecture.cost import count_flops, count_params
+from nash_jax.architecture.network import activations, apply
+from nash_jax.architecture.serialization import from_json, to_json
+from nash_jax.architecture.shapes import Shape
+from nash_jax.architecture.spec import INPUT, Architecture, Node
+from nash_jax.architecture.weights import Variables, check_variables, init
+
+__all__ = [
+    "Architecture",
+    "INPUT",
+    "Node",
+    "Shape",
+    "Variables",
+    "activations",
+    "apply",
+    "chain",
+    "check_variables",
+    "count_flops",
+    "count_params",
+    "from_json",
+    "init",
+    "ops",
+    "to_json",
+]

@@ -1,0 +1,208 @@
+"""Running a spec: the one Flax module that interprets it, and the only code that knows Flax."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal, overload
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nash_jax.architecture import ops
+from nash_jax.architecture.spec import INPUT, Architecture
+from nash_jax.architecture.weights import Variables, check_variables, param_dtype
+
+
+class Network(nn.Module):
+    """Interprets a spec node by node; each node's arrays live under its name.
+
+    Attributes:
+      spec: the architecture.
+      frozen: batch normalisations that use their running statistics even in training.
+    """
+
+    spec: Architecture
+    frozen: frozenset[str] = frozenset()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+        """Every node's output by name, for images `[batch, height, width, channels]`."""
+        values = {INPUT: images}
+        for node in self.spec.nodes:
+            inputs = [values[name] for name in node.inputs]
+            in_training = train and node.name not in self.frozen
+            values[node.name] = _run(node.op, node.name, in_training, *inputs)
+        return values
+
+
+def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -> jax.Array:
+    match op:
+        case ops.Conv():
+            return nn.Conv(
+                op.features,
+                kernel_size=op.kernel_size,
+                strides=op.stride,
+                feature_group_count=op.groups,
+                kernel_dilation=op.dilation,
+                use_bias=op.use_bias,
+                padding=op.padding,
+                name=name,
+            )(x)
+        case ops.Dense():
+            return nn.Dense(op.features, use_bias=op.use_bias, name=name)(x)
+        case ops.BatchNorm():
+            norm = nn.BatchNorm(
+                use_running_average=not train, momentum=op.momentum, epsilon=op.epsilon, name=name
+            )
+            return norm(x)
+        case ops.Relu():
+            return nn.relu(x)
+        case ops.LeakyRelu():
+            return nn.leaky_relu(x, op.negative_slope)
+        case ops.Elu():
+            return nn.elu(x)
+        case ops.Gelu():
+            return nn.gelu(x, approximate=False)
+        case ops.Silu():
+            return nn.silu(x)
+        case ops.Tanh():
+            return nn.tanh(x)
+        case ops.Sigmoid():
+            return nn.sigmoid(x)
+        case ops.MaxPool() | ops.AvgPool():
+            return _pool(op, x)
+        case ops.GlobalAvgPool():
+            return x.mean(axis=(1, 2))
+        case ops.Flatten():
+            return x.reshape(x.shape[0], -1)
+        case ops.Dropout():
+            return nn.Dropout(op.rate, deterministic=not train, name=name)(x)
+        case ops.Identity():
+            return x
+        case ops.Normalize():
+            return (x - jnp.asarray(op.mean, x.dtype)) / jnp.asarray(op.std, x.dtype)
+        case ops.PadChannels():
+            return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(op.before, op.after)])
+        case ops.Add():
+            for other in others:
+                x = x + other
+            return x
+        case ops.Concat():
+            return jnp.concatenate([x, *others], axis=-1)
+        case ops.Mix():
+            return Mix(name=name)(x, *others)
+
+
+class Mix(nn.Module):
+    """`lambda * f + (1 - lambda) * h`, lambda learnable and 1 at the start (NASH, eq. 6)."""
+
+    @nn.compact
+    def __call__(self, f: jax.Array, h: jax.Array) -> jax.Array:
+        weight = self.param("lambda", nn.initializers.ones, (), f.dtype)
+        return weight * f + (1 - weight) * h
+
+
+def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:
+    assert op.stride is not None  # set on construction
+    if op.stride == op.window and op.padding == "VALID":
+        # On CPU the gradient of this form is about six times as fast as that of nn.max_pool.
+        (height, width), batch, channels = op.window, x.shape[0], x.shape[3]
+        rows, columns = x.shape[1] // height, x.shape[2] // width
+        x = x[:, : rows * height, : columns * width]
+        windows = x.reshape(batch, rows, height, columns, width, channels)
+        reduce = jnp.max if isinstance(op, ops.MaxPool) else jnp.mean
+        return reduce(windows, axis=(2, 4))
+    if isinstance(op, ops.MaxPool):
+        return nn.max_pool(x, op.window, op.stride, op.padding)
+    return nn.avg_pool(x, op.window, op.stride, op.padding, count_include_pad=False)
+
+
+@overload
+def apply(
+    spec: Architecture,
+    variables: Variables,
+    images: Any,
+    *,
+    train: Literal[False] = False,
+    key: jax.Array | None = None,
+) -> jax.Array: ...
+
+
+@overload
+def apply(
+    spec: Architecture,
+    variables: Variables,
+    images: Any,
+    *,
+    train: Literal[True],
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, Variables]: ...
+
+
+def apply(
+    spec: Architecture,
+    variables: Variables,
+    images: Any,
+    *,
+    train: bool = False,
+    key: jax.Array | None = None,
+) -> jax.Array | tuple[jax.Array, Variables]:
+    """The network's logits; in training mode also the variables with new batch statistics.
+
+    Pure, and usable under `jax.jit`, `jax.grad` and `jax.vmap`; it does not jit by itself.
+
+    Args:
+      spec: the architecture.
+      variables: its arrays, as `init` or an edit makes them.
+      images: `[batch, height, width, channels]`, of any number type; computed with in the type of
+        the parameters.
+      train: normalise by the statistics of the batch and apply dropout.
+      key: a random key, needed only in training a network with dropout.
+
+    Returns:
+      Logits `[batch, classes]`, or `(logits, variables)` if `train`.
+
+    Raises:
+      ValueError: if the images or the variables do not fit the spec, or a key is missing.
+
+    >>> import jax, jax.numpy as jnp, nash_jax as nj
+    >>> spec = nj.chain((8, 8, 1), 10, widths=(16,))
+    >>> nj.apply(spec, nj.init(spec, jax.random.key(0)), jnp.zeros((2, 8, 8, 1))).shape
+    (2, 10)
+    """
+    values, updated = activations(spec, variables, images, train=train, key=key)
+    logits = values[spec.output]
+    return (logits, updated) if train else logits
+
+
+def activations(
+    spec: Architecture,
+    variables: Variables,
+    images: Any,
+    *,
+    train: bool = False,
+    key: jax.Array | None = None,
+    frozen: Collection[str] = (),
+) -> tuple[dict[str, jax.Array], Variables]:
+    """As `apply`, but the outputs of all nodes by name, and always the variables.
+
+    `frozen` names batch normalisations that use their running statistics even in training.
+    """
+    images = jnp.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != spec.input_shape:
+        raise ValueError(
+            f"images must have shape [batch, {', '.join(map(str, spec.input_shape))}]; "
+            f"got {list(images.shape)}"
+        )
+    check_variables(spec, variables)
+    if train and key is None and any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
+        raise ValueError("training a network with dropout needs a key; pass key=jax.random.key(...)")
+    values, updates = Network(spec, frozenset(frozen)).apply(
+        variables,
+        images.astype(param_dtype(variables)),
+        train=train,
+        mutable=["batch_stats"] if train else [],
+        rngs=None if key is None else {"dropout": key},
+    )
+    return values, {**variables, **updates}
