@@ -1,0 +1,147 @@
+"""Drawing edits as the paper does (NASH, section 4: ApplyNetMorph, ApplyNetMorphs)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nash_jax.architecture import Architecture, Variables, ops
+from nash_jax.architecture.spec import Node
+from nash_jax.morphisms.deepen import Deepen, calibrate, positions
+from nash_jax.morphisms.edits import Edit
+from nash_jax.morphisms.skip import SkipAdd, SkipConcat
+from nash_jax.morphisms.widen import Widen
+
+KERNEL_SIZES = (3, 5)
+WIDENING_FACTORS = (2, 4)
+
+Fits = Callable[[Architecture], bool]
+
+
+def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit:
+    """One edit, drawn uniformly among deepen, widen and skip, and then within the kind.
+
+    Deepen: position and kernel size (3 or 5) uniform. Widen: convolution and factor (2 or 4)
+    uniform. Skip: layers i before j uniform, addition or concatenation uniform. Draws that do not
+    apply are drawn again, so that the draw is uniform among those that do; a kind that applies
+    nowhere is left out.
+
+    Args:
+      spec: the architecture to edit.
+      key: decides the draw.
+      fits: if given, an edit applies only if this holds for the grown architecture.
+
+    Raises:
+      ValueError: if nothing applies.
+
+    >>> import nash_jax as nj
+    >>> sample(nj.chain((8, 8, 1), 10, widths=(16, 32)), jax.random.key(3))
+    Deepen(after='pool1', kernel_size=3)
+    """
+    rng = _generator(key)
+    kinds = [_deepen_edits, _widen_edits, _skip_edits]
+    for kind in rng.permutation(len(kinds)):
+        for edit in kinds[kind](spec, rng):
+            try:
+                grown = edit.grow(spec)
+            except ValueError:
+                continue  # does not apply here: draw again
+            if fits is None or fits(grown):
+                return edit
+    raise ValueError("no edit applies to this architecture; relax the limits or start from another")
+
+
+def sample_edits(
+    spec: Architecture, key: jax.Array, num: int, fits: Fits | None = None
+) -> tuple[tuple[Edit, ...], Architecture]:
+    """`num` edits, each drawn for the architecture that the ones before have made; and the last."""
+    edits = []
+    for edit_key in jax.random.split(key, num) if num else ():
+        edit = sample(spec, edit_key, fits)
+        spec = edit.grow(spec)
+        edits.append(edit)
+    return tuple(edits), spec
+
+
+def apply_edits(
+    edits: Iterable[Edit],
+    spec: Architecture,
+    variables: Variables,
+    key: jax.Array,
+    calibration: Any = None,
+) -> tuple[Architecture, Variables]:
+    """The edits one after the other; inserted batch normalisations are calibrated all at once."""
+    before = {node.name for node in spec.nodes}
+    for number, edit in enumerate(edits):
+        spec, variables = edit(spec, variables, jax.random.fold_in(key, number))
+    new = [n.name for n in spec.nodes if isinstance(n.op, ops.BatchNorm) and n.name not in before]
+    if calibration is not None and new:
+        variables = calibrate(spec, variables, calibration, new, key)
+    return spec, variables
+
+
+def apply_random(
+    spec: Architecture, variables: Variables, key: jax.Array, num: int = 5, calibration: Any = None
+) -> tuple[Architecture, Variables]:
+    """The paper's ApplyNetMorphs: `num` edits, each drawn by `sample` and applied.
+
+    Args:
+      spec: the architecture.
+      variables: its variables; not changed.
+      key: decides the draws and the new weights.
+      num: how many edits.
+      calibration: images by which inserted batch normalisations are set, as in `Edit.transfer`.
+
+    Returns:
+      The grown architecture and its variables, which compute the same outputs.
+    """
+    if type(num) is not int or num < 0:
+        raise ValueError(f"num must be a whole number >= 0; got {num!r}")
+    draw_key, weight_key = jax.random.split(key)
+    edits, _ = sample_edits(spec, draw_key, num)
+    return apply_edits(edits, spec, variables, weight_key, calibration)
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's generator from a JAX key: drawing small whole numbers needs no compilation."""
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())
+
+
+def _deepen_edits(spec: Architecture, rng: np.random.Generator) -> Iterable[Edit]:
+    for place, size in _shuffled(rng, positions(spec), KERNEL_SIZES):
+        yield Deepen(place, size)
+
+
+def _widen_edits(spec: Architecture, rng: np.random.Generator) -> Iterable[Edit]:
+    convs = [node.name for node in spec.nodes if isinstance(node.op, ops.Conv)]
+    for name, factor in _shuffled(rng, convs, WIDENING_FACTORS):
+        op = spec[name].op
+        assert isinstance(op, ops.Conv)
+        yield Widen(name, factor * op.features)
+
+
+def _skip_edits(spec: Architecture, rng: np.random.Generator) -> Iterable[Edit]:
+    layers = [node.name for node in spec.nodes if _ends_layer(spec, node)]
+    pairs = tuple(itertools.combinations(layers, 2))
+    for (source, target), skip in _shuffled(rng, pairs, (SkipAdd, SkipConcat)):
+        yield skip(source, target)
+
+
+def _ends_layer(spec: Architecture, node: Node) -> bool:
+    """Whether a node ends a layer: Conv-BatchNorm-Relu counts as one (the paper's footnote 3)."""
+    inside = ops.BatchNorm | ops.Activation
+    readers = [spec[name].op for name in spec.readers[node.name]]
+    return len(spec.shapes[node.name]) == 3 and not (
+        isinstance(node.op, ops.Normalize) or any(isinstance(op, inside) for op in readers)
+    )
+
+
+def _shuffled(rng: np.random.Generator, *choices: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    """All combinations, in random order."""
+    combinations = list(itertools.product(*choices))
+    return (combinations[i] for i in rng.permutation(len(combinations)))
