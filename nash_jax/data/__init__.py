@@ -1,0 +1,15 @@
+"""Where images come from."""
+
+from nash_jax.data.dataset import Dataset, Examples, channel_statistics, make_dataset
+from nash_jax.data.sources import load_dataset
+from nash_jax.data.splits import stratified_split, subset
+
+__all__ = [
+    "Dataset",
+    "Examples",
+    "channel_statistics",
+    "load_dataset",
+    "make_dataset",
+    "stratified_split",
+    "subset",
+]

@@ -1,0 +1,62 @@
+"""Where data sets come from: the embedded digits, and NumPy files."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from nash_jax.data.dataset import Dataset, make_dataset
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_dataset(source: str) -> Dataset:
+    """The data set that a `--dataset` flag names.
+
+    Args:
+      source: `digits` (scikit-learn's 1,797 real 8x8 digits; a fixed stratified 20% are the test
+        set) or `npz:FILE`, a file with the arrays `x_train, y_train, x_test, y_test`.
+
+    Raises:
+      ValueError: if there is no such source or file, or its arrays break a rule.
+
+    >>> load_dataset('digits').image_shape
+    (8, 8, 1)
+    """
+    if source == "digits":
+        return _digits()
+    kind, _, rest = source.partition(":")
+    if kind == "npz" and rest:
+        return _npz(pathlib.Path(rest).expanduser())
+    raise ValueError(f"dataset must be 'digits' or 'npz:FILE'; got {source!r}")
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits  # takes a second to import
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)  # they are 0 to 16
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+    )
+    return make_dataset("digits", x_train, y_train, x_test, y_test)
+
+
+def _npz(path: pathlib.Path) -> Dataset:
+    if not path.is_file():
+        raise ValueError(f"dataset npz: there is no file {path}; give the path of an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ARRAYS if name not in file]
+            if missing:
+                raise ValueError(
+                    f"it has no array {missing[0]}; it needs {', '.join(ARRAYS)}, and has "
+                    f"{', '.join(sorted(file)) or 'none'}"
+                )
+            arrays = [file[name] for name in ARRAYS]
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"dataset npz: {path} cannot be used: {error}") from None
+    return make_dataset(f"npz:{path.name}", *arrays)

@@ -1,0 +1,47 @@
+"""Stratified, seeded splits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nash_jax.data.dataset import Examples
+
+
+def stratified_split(
+    examples: Examples, fraction: float, seed: int
+) -> tuple[Examples, Examples]:
+    """Split so that each class is divided in the same proportion, at random but seeded.
+
+    Args:
+      examples: what to split.
+      fraction: share of the second part, in (0, 1).
+      seed: decides which examples go where.
+
+    Returns:
+      `(first, second)`; each class has at least one example in each.
+
+    Raises:
+      ValueError: if the fraction is not in (0, 1) or a class has fewer than two examples.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction must be between 0 and 1; got {fraction}")
+    labels = examples.labels
+    counts = np.bincount(labels)
+    if counts.min() < 2:
+        raise ValueError(
+            "splitting needs at least two training images per class; class "
+            f"{int(counts.argmin())} has {int(counts.min())}"
+        )
+    rng = np.random.default_rng(seed)
+    second = np.zeros(len(labels), bool)
+    for label, count in enumerate(counts):
+        taken = min(max(round(count * fraction), 1), count - 1)
+        second[rng.permutation(np.flatnonzero(labels == label))[:taken]] = True
+    return examples.take(np.flatnonzero(~second)), examples.take(np.flatnonzero(second))
+
+
+def subset(examples: Examples, size: int, seed: int) -> Examples:
+    """About `size` examples, each class in its proportion; all of them if there are no more."""
+    if size >= len(examples):
+        return examples
+    return stratified_split(examples, size / len(examples), seed)[1]

@@ -1,0 +1,45 @@
+"""Random crops, flips and cutout, on the device (the augmentation of SGDR; DeVries & Taylor 2017)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from nash_jax.training.settings import TrainingSettings
+
+
+def augment(images: jax.Array, key: jax.Array, settings: TrainingSettings) -> jax.Array:
+    """Each image cropped, flipped and cut out at random, as the settings say.
+
+    Args:
+      images: `[batch, height, width, channels]`.
+      key: decides where; the same key gives the same images.
+      settings: `crop_padding`, `flip` and `cutout`.
+
+    Returns:
+      Images of the same shape and type; what is padded or cut out is 0, black.
+    """
+    crop_key, flip_key, cutout_key = jax.random.split(key, 3)
+    batch, height, width, channels = images.shape
+    if settings.crop_padding:
+        pad = settings.crop_padding
+        padded = jnp.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        corners = jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1)
+
+        def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+            start = (corner[0], corner[1], 0)
+            return jax.lax.dynamic_slice(image, start, (height, width, channels))
+
+        images = jax.vmap(crop)(padded, corners)
+    if settings.flip:
+        flipped = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+        images = jnp.where(flipped, images[:, :, ::-1], images)
+    if settings.cutout:
+        middles = jax.random.randint(cutout_key, (batch, 2), 0, jnp.array([height, width]))
+        top, left = (middles - settings.cutout // 2).T[..., None]
+        rows, columns = jnp.arange(height), jnp.arange(width)
+        in_rows = (top <= rows) & (rows < top + settings.cutout)
+        in_columns = (left <= columns) & (columns < left + settings.cutout)
+        cut = in_rows[:, :, None] & in_columns[:, None, :]
+        images = jnp.where(cut[..., None], jnp.zeros((), images.dtype), images)
+    return images

@@ -1,0 +1,43 @@
+"""How networks are trained: the defaults are the paper's, which are those of SGDR."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """SGD with Nesterov momentum and cosine annealing (Loshchilov & Hutter 2017; NASH, section 5).
+
+    Attributes:
+      lr_start: learning rate at the start of every training (lambda_start).
+      lr_end: learning rate at the end of every training (lambda_end).
+      momentum: Nesterov momentum.
+      weight_decay: L2 factor of the kernels; biases, normalisations and lambdas are not decayed.
+      batch_size: images per update.
+      crop_padding: black pixels around an image before it is cropped at random to its size; 0: none.
+      flip: mirror half of the images left to right.
+      cutout: edge of the square that is blackened at random, in pixels; 0: none.
+    """
+
+    lr_start: float = 0.05
+    lr_end: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    crop_padding: int = 4
+    flip: bool = True
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name, rule, holds in (
+            ("lr_start", "> 0", self.lr_start > 0),
+            ("lr_end", ">= 0", self.lr_end >= 0),
+            ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
+            ("weight_decay", ">= 0", self.weight_decay >= 0),
+            ("batch_size", ">= 1", self.batch_size >= 1),
+            ("crop_padding", ">= 0", self.crop_padding >= 0),
+            ("cutout", ">= 0", self.cutout >= 0),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {rule}; got {getattr(self, name)}")

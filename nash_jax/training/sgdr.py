@@ -1,0 +1,39 @@
+"""SGDR (Loshchilov & Hutter 2017): the optimiser and the annealed learning rate.
+
+Every training of Algorithm 1 restarts the rate at `lr_start` and anneals it to `lr_end`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nash_jax.training.settings import TrainingSettings
+
+
+def learning_rates(settings: TrainingSettings, num_updates: int) -> np.ndarray:
+    """The learning rate of each update, `[num_updates]`: one cosine from `lr_start` to `lr_end`.
+
+    >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 4)]
+    [0.05, 0.0427, 0.025, 0.0073]
+    """
+    ratio = settings.lr_end / settings.lr_start
+    schedule = optax.cosine_decay_schedule(settings.lr_start, num_updates, alpha=ratio)
+    return np.asarray(schedule(jnp.arange(num_updates)), np.float32)
+
+
+def direction(settings: TrainingSettings) -> optax.GradientTransformation:
+    """From gradients to the step to be scaled by the learning rate: weight decay and momentum.
+
+    The learning rate stays outside, so that one compiled update serves trainings of any length.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(settings.weight_decay, mask=_kernels),
+        optax.trace(settings.momentum, nesterov=True),
+    )
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
