@@ -58,10 +58,17 @@ def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit
 def sample_edits(
     spec: Architecture, key: jax.Array, num: int, fits: Fits | None = None
 ) -> tuple[tuple[Edit, ...], Architecture]:
-    """`num` edits, each drawn for the architecture that the ones before have made; and the last."""
-    edits = []
-    for edit_key in jax.random.split(key, num) if num else ():
-        edit = sample(spec, edit_key, fits)
+    """`num` edits, each drawn for the architecture that the ones before have made.
+
+    Returns:
+      The edits, fewer than `num` where no further one applies, and the architecture they make.
+    """
+    edits: list[Edit] = []
+    for number in range(num):
+        try:
+            edit = sample(spec, jax.random.fold_in(key, number), fits)
+        except ValueError:
+            break
         spec = edit.grow(spec)
         edits.append(edit)
     return tuple(edits), spec

@@ -1,0 +1,22 @@
+"""The record of a run: config, workdir, ledger, network, pictures."""
+
+from nash_jax.runs.checkpoint import load, load_network, save_network
+from nash_jax.runs.config import PRESETS, Config
+from nash_jax.runs.progress import RichReporter
+from nash_jax.runs.run import Reporter, Result, prepare, run, search
+from nash_jax.runs.workdir import read_ledger
+
+__all__ = [
+    "Config",
+    "PRESETS",
+    "Reporter",
+    "Result",
+    "RichReporter",
+    "load",
+    "load_network",
+    "prepare",
+    "read_ledger",
+    "run",
+    "save_network",
+    "search",
+]

@@ -1,0 +1,101 @@
+"""Everything that decides a run, as one frozen dataclass; the defaults are the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from nash_jax.search import HillClimbingSettings
+from nash_jax.training import TrainingSettings
+
+
+def _setting(default: Any, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one run of NASH. Each field is a flag of `experiments.nash`."""
+
+    dataset: str = _setting("digits", "'digits' (embedded) or 'npz:FILE' with x_train, y_train, "
+                            "x_test, y_test")  # fmt: skip
+    seed: int = _setting(0, "decides every random choice")
+    max_train_examples: int = _setting(0, "use a stratified subset of the training images; 0: all")
+    validation_fraction: float = _setting(0.2, "share of the training images to validate on")
+    widths: tuple[int, ...] = _setting((64, 128, 256), "channels of model_0's convolutions")
+    num_steps: int = _setting(5, "hill climbing steps (n_steps)")
+    num_neighbours: int = _setting(8, "children per step, the current best among them (n_neigh); "
+                                   "1: random networks, no selection")  # fmt: skip
+    num_morphisms: int = _setting(5, "network morphisms per child (n_NM)")
+    max_flops: int = _setting(0, "largest child, in FLOPs per image; 0: no limit")
+    epochs_pretrain: int = _setting(20, "epochs of model_0 before the search")
+    epochs_neighbours: int = _setting(17, "epochs of every child (epoch_neigh)")
+    epochs_final: int = _setting(100, "epochs of the best network on training and validation set "
+                                 "(epoch_final)")  # fmt: skip
+    lr_start: float = _setting(0.05, "learning rate at the start of every training (lambda_start)")
+    lr_end: float = _setting(0.0, "learning rate at the end of every training (lambda_end)")
+    momentum: float = _setting(0.9, "Nesterov momentum")
+    weight_decay: float = _setting(5e-4, "L2 factor of the kernels")
+    batch_size: int = _setting(128, "images per update")
+    crop_padding: int = _setting(4, "pixels of padding before random crops; 0: no crops")
+    flip: bool = _setting(True, "mirror half of the images left to right")
+    cutout: int = _setting(0, "edge of the square that is blackened, in pixels; 0: none")
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            *(("seed", 0), ("max_train_examples", 0), ("max_flops", 0)),
+            *(("epochs_pretrain", 0), ("epochs_neighbours", 1), ("epochs_final", 0)),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction must be between 0 and 1; got {self.validation_fraction}"
+            )
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
+        self.training, self.hill_climbing  # check their own fields
+
+    @property
+    def training(self) -> TrainingSettings:
+        return _part(TrainingSettings, self)
+
+    @property
+    def hill_climbing(self) -> HillClimbingSettings:
+        return _part(HillClimbingSettings, self)
+
+
+def _part(kind: Any, config: Config) -> Any:
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+
+
+#: Settings that fit a laptop; each replaces the defaults that are named.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    # The embedded 8x8 digits in two minutes: mirrored digits are other signs, so no flips.
+    "digits": {
+        "widths": (16, 32, 64),
+        "num_steps": 3,
+        "num_neighbours": 5,
+        "num_morphisms": 3,
+        "max_flops": 3_000_000,
+        "epochs_pretrain": 10,
+        "epochs_neighbours": 6,
+        "epochs_final": 30,
+        "batch_size": 64,
+        "crop_padding": 1,
+        "flip": False,
+    },
+    # Images of about 32x32, like CIFAR-10, on a laptop's CPU.
+    "laptop": {
+        "max_train_examples": 10_000,
+        "widths": (16, 32, 64),
+        "num_steps": 3,
+        "num_neighbours": 4,
+        "num_morphisms": 3,
+        "max_flops": 30_000_000,
+        "epochs_pretrain": 5,
+        "epochs_neighbours": 4,
+        "epochs_final": 10,
+    },
+}

@@ -1,0 +1,158 @@
+"""Pictures of a network and of a climb, as PNG or SVG by the file's ending."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from nash_jax.architecture import INPUT, Architecture, count_flops, count_params, ops
+
+_COLORS = {
+    "conv": "#cfe2f3",
+    "pool": "#d9ead3",
+    "join": "#fce5cd",
+    "dense": "#ead1dc",
+    "other": "#eeeeee",
+}
+
+
+def draw_network(spec: Architecture, path: pathlib.Path) -> None:
+    """Draw a network from top to bottom; Conv-BatchNorm-activation chains are one box.
+
+    Arrows to the next box are straight; those that skip boxes are arcs on the right.
+    """
+    blocks = _blocks(spec)
+    row = {name: number for number, block in enumerate(blocks) for name in block}
+    edges = sorted(
+        {
+            (row[source], row[node.name])
+            for node in spec.nodes
+            for source in node.inputs
+            if row[source] != row[node.name]
+        },
+        key=lambda edge: edge[1] - edge[0],
+    )
+    longest = max((end - start for start, end in edges), default=1)
+    figure = Figure(figsize=(5.4 + 0.12 * longest, 0.55 * len(blocks) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    for start, end in edges:
+        skips = end - start > 1
+        arrow = FancyArrowPatch(
+            (1.0 if skips else 0.0, -start if skips else -start - 0.33),
+            (1.0 if skips else 0.0, -end if skips else -end + 0.33),
+            connectionstyle=f"arc3,rad={-0.55 if skips else 0}",
+            arrowstyle="-|>",
+            mutation_scale=9,
+            color="#b45f06" if skips else "#444444",
+            linewidth=1.1,
+            shrinkA=0,
+            shrinkB=0,
+        )
+        axes.add_patch(arrow)
+    for number, block in enumerate(blocks):
+        text, kind = _label(spec, block)
+        style = "round,pad=0.02,rounding_size=0.08"
+        box = FancyBboxPatch(
+            (-1, -number - 0.31), 2, 0.62, boxstyle=style, fc=_COLORS[kind], ec="#888888"
+        )
+        axes.add_patch(box)
+        axes.text(0, -number, text, ha="center", va="center", fontsize=8)
+        shape = "x".join(map(str, spec.shapes[block[-1]]))
+        axes.text(-1.08, -number, shape, ha="right", va="center", fontsize=7, color="#666666")
+    axes.set_xlim(-1.75, 1.15 + 0.29 * longest)
+    axes.set_ylim(-len(blocks) + 0.4, 0.6)
+    axes.axis("off")
+    axes.set_title(
+        f"{count_params(spec):,} parameters, {count_flops(spec) / 1e6:,.1f} MFLOPs per image",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=130)
+
+
+def _blocks(spec: Architecture) -> list[list[str]]:
+    """The nodes in order, with normalisations and activations joined to the only node they read."""
+    blocks = [[INPUT]]
+    of: dict[str, list[str]] = {INPUT: blocks[0]}
+    for node in spec.nodes:
+        source = node.inputs[0]
+        joins = (
+            isinstance(node.op, ops.BatchNorm | ops.Activation)
+            and source != INPUT
+            and of[source][-1] == source
+            and len(spec.readers[source]) == 1
+        )
+        if joins:
+            of[source].append(node.name)
+            of[node.name] = of[source]
+        else:
+            of[node.name] = [node.name]
+            blocks.append(of[node.name])
+    return blocks
+
+
+def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
+    """What a box says, and its kind of colour."""
+    if block == [INPUT]:
+        return "input", "other"
+    op = spec[block[0]].op
+    words = [ops.describe(op)] if not isinstance(op, ops.Normalize) else ["Normalize"]
+    words += [type(spec[name].op).__name__ for name in block[1:]]
+    text = f"{block[0]}: " + " - ".join(words).replace("BatchNorm", "BN")
+    match op:
+        case ops.Conv():
+            return text, "conv"
+        case ops.MaxPool() | ops.AvgPool() | ops.GlobalAvgPool():
+            return text, "pool"
+        case ops.Add() | ops.Concat() | ops.Mix():
+            return text, "join"
+        case ops.Dense():
+            return text, "dense"
+    return text, "other"
+
+
+def draw_climb(ledger: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Validation accuracy of every child by step, and the line of the current best.
+
+    Args:
+      ledger: the lines of a run's ledger.
+      path: the file to write.
+    """
+    lines = [line for line in ledger if line["kind"] != "final"]
+    found_by = next((line["parent"] for line in ledger if line["kind"] == "final"), None)
+    by_name = {line["name"]: line for line in lines}
+    path_to_best = [by_name[found_by]] if found_by in by_name else []
+    while path_to_best and path_to_best[0]["parent"]:
+        path_to_best.insert(0, by_name[path_to_best[0]["parent"]])
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for morphed, label, color, marker in (
+        (True, "morphed child", "#3d85c6", "o"),
+        (False, "trained on without a change", "#999999", "s"),
+    ):
+        shown = [line for line in lines if bool(line["edits"]) == morphed]
+        axes.scatter(
+            [line["step"] for line in shown],
+            [100 * line["validation_accuracy"] for line in shown],
+            s=26,
+            color=color,
+            marker=marker,
+            label=label,
+            zorder=3,
+            alpha=0.8,
+        )
+    axes.plot(
+        [line["step"] for line in path_to_best],
+        [100 * line["validation_accuracy"] for line in path_to_best],
+        color="#cc4125",
+        label="current best",
+        zorder=2,
+    )
+    axes.set_xticks(sorted({line["step"] for line in lines}))
+    axes.set_xlabel("hill climbing step (0: model_0, pretrained)")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=130)

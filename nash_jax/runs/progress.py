@@ -1,0 +1,71 @@
+"""The run as people see it: a progress bar with the time left, and a line per candidate."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import rich.console
+import rich.progress
+
+from nash_jax.morphisms import Edit, edit_from_dict
+
+
+class RichReporter:
+    """Tells a terminal how a run goes; use it as a context manager."""
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._progress = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.completed}/{task.total} epochs, time left"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._progress.add_task("NASH", total=None)
+
+    def __enter__(self) -> RichReporter:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, total_epochs: int) -> None:
+        self._progress.update(self._task, total=total_epochs)
+
+    def epoch(self) -> None:
+        self._progress.advance(self._task)
+
+    def candidate(self, line: dict[str, Any]) -> None:
+        step = "final training" if line["kind"] == "final" else f"step {line['step']} done"
+        self._progress.update(self._task, description=step)
+        self._progress.console.print(describe_line(line), highlight=False, markup=False)
+
+
+def describe_line(line: dict[str, Any]) -> str:
+    """One candidate of the ledger in one line."""
+    split = "test" if line["kind"] == "final" else "validation"
+    edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
+    what = {"pretrained": "pretraining", "final": f"{line['parent']}, trained on all images"}
+    return (
+        f"{line['name']:<13} {split} {line[f'{split}_accuracy']:7.2%}  "
+        f"{line['params']:>10,} parameters  {sum(line['seconds'].values()):6.1f} s  "
+        f"{edits or what.get(line['kind'], 'unchanged')}"
+    )
+
+
+def describe_edit(edit: Edit) -> str:
+    """An edit in a few words: `widen conv2 to 64`."""
+    match edit_words := vars(edit):
+        case {"after": after, "kernel_size": size}:
+            return f"deepen after {after} ({size}x{size})"
+        case {"node": node, "features": features}:
+            return f"widen {node} to {features}"
+    kind = "add" if type(edit).__name__ == "SkipAdd" else "concat"
+    return f"skip {edit_words['source']} to {edit_words['target']} ({kind})"

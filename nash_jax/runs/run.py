@@ -1,0 +1,241 @@
+"""One run of NASH from a config to a workdir: the order of events, and all input and output."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import pathlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+
+from nash_jax.architecture import Architecture, chain, count_flops, init, ops
+from nash_jax.data import (
+    Dataset,
+    Examples,
+    channel_statistics,
+    load_dataset,
+    stratified_split,
+    subset,
+)
+from nash_jax.estimation import train_and_validate
+from nash_jax.morphisms import apply_edits
+from nash_jax.runs.checkpoint import save_network
+from nash_jax.runs.config import Config
+from nash_jax.runs.pictures import draw_climb, draw_network
+from nash_jax.runs.workdir import append_ledger, create_workdir, ledger_line, write_json
+from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step
+from nash_jax.training import check_batch_size
+
+
+class Reporter(Protocol):
+    """Who is told how the run goes. Calls may come from several threads."""
+
+    def start(self, total_epochs: int) -> None:
+        """The run begins; `total_epochs` of training lie ahead."""
+
+    def epoch(self) -> None:
+        """One epoch of some training is done."""
+
+    def candidate(self, line: dict[str, Any]) -> None:
+        """A candidate is finished; `line` is its line in the ledger."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run ends with.
+
+    Attributes:
+      workdir: where everything is.
+      best: the network, trained on training and validation set; its estimate is on the test set.
+      seconds: the run's duration.
+    """
+
+    workdir: pathlib.Path
+    best: Candidate
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What the search may see of a data set: training and validation images, and model_0."""
+
+    train: Examples
+    valid: Examples
+    model_0: Architecture
+
+
+def prepare(config: Config, dataset: Dataset) -> Problem:
+    """Split the training images and make model_0 for them. The test set is not looked at.
+
+    Raises:
+      ValueError: if the images are too few or too small for the config.
+    """
+    examples = dataset.train
+    if config.max_train_examples:
+        examples = subset(examples, config.max_train_examples, config.seed)
+    train, valid = stratified_split(examples, config.validation_fraction, config.seed)
+    check_batch_size(config.training, len(train))
+    normalize = ops.Normalize(*channel_statistics(train.images))
+    model_0 = chain(dataset.image_shape, dataset.num_classes, config.widths, normalize)
+    return Problem(train, valid, model_0)
+
+
+def run(
+    config: Config,
+    workdir: pathlib.Path,
+    reporter: Reporter,
+    workers: int = 1,
+    provenance: dict[str, Any] | None = None,
+) -> Result:
+    """Search, train the best network to the end, test it, and write everything to the workdir.
+
+    Args:
+      config: decides the result; the same config gives the same result.
+      workdir: a new or empty folder.
+      reporter: is told how it goes.
+      workers: children that are trained side by side, in threads; does not change the result.
+      provenance: versions and machine, to be kept beside the config.
+
+    Raises:
+      ValueError: for anything wrong with the config, the data or the workdir, before any training.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1; got {workers}")
+    start = time.perf_counter()
+    dataset = load_dataset(config.dataset)
+    problem = prepare(config, dataset)
+    create_workdir(workdir)
+    write_json(workdir / "config.json", dataclasses.asdict(config) | (provenance or {}))
+    children = config.num_steps * config.num_neighbours
+    reporter.start(
+        config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final
+    )
+    climb: list[dict[str, Any]] = []
+
+    def record(candidate: Candidate, kind: str, step: int) -> None:
+        line = ledger_line(candidate, kind, step)
+        append_ledger(workdir, line)
+        climb.append(line)
+        reporter.candidate(line)
+
+    best = search(config, problem, record, reporter.epoch, workers)
+    best = train_to_the_end(config, problem, best, dataset.test, reporter)
+    record(best, "final", config.num_steps)
+    (workdir / "best").mkdir()
+    save_network(workdir / "best", best.spec, best.variables)
+    draw_network(best.spec, workdir / "network.png")
+    draw_climb(climb, workdir / "climb.png")
+    result = Result(workdir, best, time.perf_counter() - start)
+    write_json(
+        workdir / "result.json",
+        {
+            "test_accuracy": best.estimate.accuracy,
+            "found_by": best.parent,
+            "params": climb[-1]["params"],
+            "flops": climb[-1]["flops"],
+            "seconds": round(result.seconds, 3),
+        },
+    )
+    return result
+
+
+def search(
+    config: Config, problem: Problem, record: Any, on_epoch: Any, workers: int = 1
+) -> Candidate:
+    """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
+
+    Args:
+      config: the settings.
+      problem: training and validation images and model_0.
+      record: called as `record(candidate, kind, step)` for each candidate, in order.
+      on_epoch: called after each epoch of any training.
+      workers: children that are trained side by side.
+    """
+    init_key, pretrain_key, search_key, _ = jax.random.split(jax.random.key(config.seed), 4)
+    train, valid, model_0 = problem.train, problem.valid, problem.model_0
+    interrupted = threading.Event()
+
+    def after_epoch(_: int) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        on_epoch()
+
+    variables, estimate = train_and_validate(
+        model_0,
+        init(model_0, init_key),
+        *(pretrain_key, train, valid, config.epochs_pretrain, config.training, after_epoch),
+    )
+    best = Candidate("model_0", None, (), model_0, variables, estimate)
+    record(best, "pretrained", 0)
+
+    def child(best: Candidate, proposal: Proposal) -> Candidate:
+        grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
+        start = time.perf_counter()
+        variables = best.variables
+        if proposal.edits:
+            batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
+            images = train.images[jax.device_get(batch)]
+            variables = grow(proposal.edits, best.spec, variables, grow_key, images)
+            jax.block_until_ready(variables)
+        grow_seconds = time.perf_counter() - start
+        variables, estimate = train_and_validate(
+            proposal.spec,
+            variables,
+            *(train_key, train, valid, config.epochs_neighbours, config.training, after_epoch),
+        )
+        # Growing is one small program per child: nearly all of its time is compilation.
+        compile_seconds = estimate.compile_seconds + grow_seconds
+        estimate = dataclasses.replace(estimate, compile_seconds=compile_seconds)
+        return Candidate(
+            proposal.name, best.name, proposal.edits, proposal.spec, variables, estimate
+        )
+
+    def fits(spec: Architecture) -> bool:
+        return not config.max_flops or count_flops(spec) <= config.max_flops
+
+    state = SearchState(0, best, search_key)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+
+        def estimate_children(best: Candidate, proposals: Sequence[Proposal]) -> list[Candidate]:
+            futures = [pool.submit(child, best, proposal) for proposal in proposals]
+            children = []
+            try:
+                for future in futures:
+                    children.append(future.result())
+                    record(children[-1], "child", state.step + 1)
+            except BaseException:
+                interrupted.set()  # the children in training stop after their epoch
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            return children
+
+        for _ in range(config.num_steps):
+            state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
+    return state.best
+
+
+grow = jax.jit(
+    lambda edits, spec, variables, key, images: apply_edits(edits, spec, variables, key, images)[1],
+    static_argnums=0,
+)
+
+
+def train_to_the_end(
+    config: Config, problem: Problem, best: Candidate, test: Examples, reporter: Reporter
+) -> Candidate:
+    """Algorithm 1, line 24, and the one look at the test set.
+
+    The best network is trained on the training and the validation set, then tested.
+    """
+    key = jax.random.split(jax.random.key(config.seed), 4)[3]
+    variables, estimate = train_and_validate(
+        best.spec,
+        best.variables,
+        *(key, problem.train.join(problem.valid), test, config.epochs_final, config.training),
+        on_epoch=lambda _: reporter.epoch(),
+    )
+    return Candidate("final", best.name, (), best.spec, variables, estimate)
