@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import rich.console
-from absl import app, flags
+from absl import app, flags, logging
 
 from nash_jax.runs import PRESETS, Config, RichReporter, run
 
@@ -60,6 +60,8 @@ def provenance() -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
     console = rich.console.Console(soft_wrap=True)
     try:
         config = config_from_flags()

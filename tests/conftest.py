@@ -1,0 +1,29 @@
+"""Shared by all tests: a fixed hypothesis profile, and a strict switch of JAX's number types."""
+
+from __future__ import annotations
+
+import os
+
+# Two test processes on two cores: one thread each.
+os.environ.setdefault("NPROC", "1")
+
+import hypothesis
+import jax
+import pytest
+
+hypothesis.settings.register_profile(
+    "nash",
+    deadline=None,
+    derandomize=True,
+    max_examples=15,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("nash")
+
+
+@pytest.fixture
+def x64():
+    """64-bit numbers for one test."""
+    with jax.enable_x64(True):
+        yield
+

@@ -1,0 +1,361 @@
+"""Every edit against every invariant, on every network of the zoo that it applies to."""
+
+import itertools
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy_network import numpy_apply
+from test_network import random_images, random_variables
+from zoo import ZOO
+
+import nash_jax as nj
+from nash_jax import Node, morphisms, ops
+from nash_jax.architecture import activations
+from nash_jax.architecture.weights import expected_shapes
+from nash_jax.morphisms import Deepen, SkipAdd, SkipConcat, Widen
+
+KEY = jax.random.key(7)
+
+
+def applicable(spec):
+    """By kind, every edit that applies to a network."""
+    names = [node.name for node in spec.nodes]
+    sized = {n.name: n.op.features for n in spec.nodes if isinstance(n.op, ops.Conv | ops.Dense)}
+    candidates = [
+        *(Deepen(name, size) for name in names for size in (3, 5)),
+        *(Widen(name, factor * features) for name, features in sized.items() for factor in (2, 4)),
+        *(SkipAdd(*pair) for pair in itertools.combinations(["input", *names], 2)),
+        *(SkipConcat(*pair) for pair in itertools.combinations(["input", *names], 2)),
+    ]
+    found = {kind: [] for kind in morphisms.EDITS}
+    for edit in candidates:
+        try:
+            edit.grow(spec)
+        except ValueError:
+            continue
+        found[type(edit).__name__].append(edit)
+    return found
+
+
+def cases():
+    """The first, the middle and the last edit of each kind on each network."""
+    for name, make in ZOO.items():
+        for edits in applicable(make()).values():
+            picked = {edits[i] for i in (0, len(edits) // 2, -1)} if edits else ()
+            for edit in sorted(picked, key=repr):
+                yield pytest.param(name, edit, id=f"{name}-{edit}")
+
+
+CASES = list(cases())
+
+
+def error(new, old):
+    return float(np.abs(np.asarray(new) - np.asarray(old)).max() / np.abs(np.asarray(old)).max())
+
+
+def test_every_kind_has_cases_on_most_networks():
+    for kind in morphisms.EDITS:
+        networks = {case.values[0] for case in CASES if type(case.values[1]).__name__ == kind}
+        assert len(networks) >= len(ZOO) - 2, (kind, networks)
+
+
+@pytest.mark.parametrize(("name", "edit"), CASES)
+def test_evaluation_mode_is_preserved_in_float64(name, edit, x64):
+    spec = ZOO[name]()
+    variables = random_variables(spec, dtype=jnp.float64)
+    before = jax.tree.map(np.array, variables)
+    images = random_images(spec, dtype=np.float64)
+    grown, new = edit(spec, variables, KEY)
+    old_logits = numpy_apply(nj.to_json(spec), variables, images)
+    assert error(numpy_apply(nj.to_json(grown), new, images), old_logits) <= 1e-12
+    # Nothing given was changed, types are kept, and the arrays are those of the grown spec.
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    assert all(x.dtype == jnp.float64 for x in jax.tree.leaves(new))
+    assert jax.tree.map(np.shape, new) == expected_shapes(grown)
+    assert edit.grow(spec) == grown
+    assert morphisms.edit_from_dict(json.loads(json.dumps(morphisms.edit_to_dict(edit)))) == edit
+    # Old nodes keep their names.
+    assert {node.name for node in spec.nodes} <= {node.name for node in grown.nodes}
+
+
+@pytest.mark.parametrize(("name", "edit"), CASES)
+def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, edit):
+    spec = ZOO[name]()
+    variables = random_variables(spec)
+    images, key = random_images(spec, batch=16), jax.random.key(1)
+    grown, new = edit(spec, variables, KEY, images)
+    assert error(nj.apply(grown, new, images), nj.apply(spec, variables, images)) <= 1e-5
+
+    @jax.jit
+    def train(spec, variables):
+        return nj.apply(spec, variables, images, train=True, key=key)[0]
+
+    if not any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
+        # An edit that inserts normalisation is exact on its calibration batch, up to the rounding
+        # of two passes of statistics in float32.
+        bound = 1e-4 if isinstance(edit, Deepen) else 1e-5
+        assert error(train(grown, new), train(spec, variables)) <= bound
+
+    labels = np.arange(16) % 5
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            logits, _ = nj.apply(grown, {**new, "params": params}, images, train=True, key=key)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jax.grad(loss)(params)
+
+    # Old entries are marked by not-a-number: what is finite after the edit is new.
+    marked = edit.transfer(spec, jax.tree.map(lambda x: x * jnp.nan, variables), KEY)["params"]
+    first = gradient(new["params"])
+    second = gradient(jax.tree.map(lambda p, g: p - 0.1 * g, new["params"], first))
+    for path, mark in jax.tree_util.tree_leaves_with_path(marked):
+        is_new = np.isfinite(mark)
+        if is_new.any():
+            grads = [np.asarray(tree[path[0].key][path[1].key]) for tree in (first, second)]
+            assert (np.abs(grads[0]) + np.abs(grads[1]))[is_new].max() > 0, path
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("plain", Deepen("pool1", 3)),
+        ("plain", Widen("conv1", 7)),
+        ("small_resnet", Widen("conv1", 7)),
+        ("plain", SkipAdd("relu1", "relu3")),
+        ("plain", SkipConcat("relu1", "relu3")),
+    ],
+)
+def test_a_population_of_weights_grows_in_one_call(name, edit):
+    spec = ZOO[name]()
+    members = [random_variables(spec, seed) for seed in range(3)]
+    keys = jax.random.split(KEY, 3)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
+    images = random_images(spec)
+    grow = jax.vmap(lambda variables, key: edit.transfer(spec, variables, key, images))
+    population = jax.jit(grow)(stacked, keys)
+    for number, (member, key) in enumerate(zip(members, keys)):
+        alone = edit.transfer(spec, member, key, images)
+        jax.tree.map(
+            lambda p, a, number=number: np.testing.assert_allclose(p[number], a, rtol=1e-4, atol=1e-6),
+            population,
+            alone,
+        )
+
+
+def test_adding_a_skip_is_exact_to_the_last_bit_in_both_modes():
+    spec = ZOO["plain"]()
+    variables, images = random_variables(spec), random_images(spec)
+    grown, new = morphisms.skip_add(spec, variables, KEY, source="relu1", target="relu3")
+    np.testing.assert_array_equal(nj.apply(grown, new, images), nj.apply(spec, variables, images))
+    old_logits, _ = nj.apply(spec, variables, images, train=True)
+    new_logits, _ = nj.apply(grown, new, images, train=True)
+    np.testing.assert_array_equal(new_logits, old_logits)
+
+
+def test_the_inserted_convolution_is_exact_to_the_last_bit():
+    spec = ZOO["plain"]()
+    variables, images = random_variables(spec), random_images(spec)
+    grown, new = morphisms.deepen(spec, variables, KEY, after="relu1", kernel_size=5)
+    values, _ = activations(grown, new, images)
+    np.testing.assert_array_equal(values["conv4"], values["relu1"])
+
+
+def test_calibrated_deepening_is_exact_in_training_on_its_batch_and_in_evaluation_on_all(x64):
+    spec = ZOO["plain"]()
+    variables = random_variables(spec, dtype=jnp.float64)
+    batch, others = random_images(spec, 32, seed=1), random_images(spec, 32, seed=2)
+    grown, new = morphisms.deepen(spec, variables, KEY, after="relu2", calibration=batch)
+    assert error(nj.apply(grown, new, others), nj.apply(spec, variables, others)) <= 1e-12
+    old_logits, _ = nj.apply(spec, variables, batch, train=True)
+    assert error(nj.apply(grown, new, batch, train=True)[0], old_logits) <= 1e-12
+    without = morphisms.deepen(spec, variables, KEY, after="relu2")[1]
+    assert error(nj.apply(grown, without, batch, train=True)[0], old_logits) > 1e-3
+
+
+def test_several_normalisations_are_calibrated_at_once(x64):
+    spec = ZOO["plain"]()
+    variables = random_variables(spec, dtype=jnp.float64)
+    batch = random_images(spec, 32)
+    edits = (Deepen("relu1"), Widen("conv4", 9), Deepen("relu4", 5), SkipConcat("relu1", "relu3"))
+    grown, new = morphisms.apply_edits(edits, spec, variables, KEY, batch)
+    old_logits, _ = nj.apply(spec, variables, batch, train=True)
+    assert error(nj.apply(grown, new, batch, train=True)[0], old_logits) <= 1e-12
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(name=st.sampled_from(sorted(ZOO)), seed=st.integers(0, 10**6))
+def test_chains_of_30_random_edits_preserve_the_function(name, seed):
+    with jax.enable_x64(True):
+        spec = ZOO[name]()
+        variables = random_variables(spec, seed, dtype=jnp.float64)
+        images = random_images(spec, 3, seed, np.float64)
+        old_logits = numpy_apply(nj.to_json(spec), variables, images)
+        key = jax.random.key(seed)
+        edits, grown = morphisms.sample_edits(
+            spec, key, 30, fits=lambda spec: nj.count_flops(spec) < 2e6
+        )
+        assert len(edits) == 30 or name == "dense_layers"
+        final, new = morphisms.apply_edits(edits, spec, variables, key)
+        assert final == grown
+        logits = numpy_apply(nj.to_json(grown), new, images)
+        assert error(logits, old_logits) <= 1e-10
+        assert error(nj.apply(grown, new, images), logits) <= 1e-12
+
+
+def test_widening_by_hand():
+    nodes = [
+        Node("flat", ops.Flatten(), "input"),
+        Node("hidden", ops.Dense(1), "flat"),
+        Node("out", ops.Dense(2), "hidden"),
+    ]
+    spec = nj.Architecture((1, 2, 1), nodes)
+    variables = nj.init(spec, KEY)
+    grown, new = morphisms.widen(spec, variables, KEY, node="hidden", features=3)
+    hidden, out = new["params"]["hidden"], new["params"]["out"]
+    np.testing.assert_array_equal(hidden["kernel"][:, :1], variables["params"]["hidden"]["kernel"])
+    assert (np.asarray(hidden["kernel"][:, 1:]) != 0).all()
+    np.testing.assert_array_equal(out["kernel"][:1], variables["params"]["out"]["kernel"])
+    np.testing.assert_array_equal(out["kernel"][1:], np.zeros((2, 2)))
+    np.testing.assert_array_equal(out["bias"], variables["params"]["out"]["bias"])
+    assert grown["hidden"].op.features == 3
+
+
+def test_widening_before_flatten_puts_zeros_between_the_pixels():
+    spec = nj.chain((1, 2, 1), 2, (2,))
+    variables = random_variables(spec)
+    _, new = morphisms.widen(spec, variables, KEY, node="conv1", features=3)
+    kernel, old = new["params"]["dense"]["kernel"], variables["params"]["dense"]["kernel"]
+    np.testing.assert_array_equal(kernel[np.array([0, 1, 3, 4])], old)
+    np.testing.assert_array_equal(kernel[np.array([2, 5])], np.zeros((2, 2)))
+
+
+def test_widening_one_of_a_sum_widens_all_that_are_tied():
+    spec = ZOO["small_resnet"]()
+    convs = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)]
+    grown = Widen(convs[0], 6).grow(spec)
+    assert [grown[name].op.features for name in convs] == [6, 4, 6, 4, 6]
+
+
+def test_widening_behind_an_option_a_shortcut_pads_more():
+    spec = ZOO["padded_resnet"]()
+    second = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)][1]
+    grown = Widen(second, 11).grow(spec)
+    pad = next(n.op for n in grown.nodes if isinstance(n.op, ops.PadChannels))
+    assert pad == ops.PadChannels(2, 5)
+
+
+def test_skips_pool_and_project_where_shapes_differ():
+    spec = nj.chain((9, 8, 1), 5, (3, 4, 5))  # 9x8, 4x4, 2x2
+    grown = SkipAdd("relu1", "relu3").grow(spec)
+    assert grown["pool4"].op == ops.MaxPool((5, 4), (4, 4))
+    assert grown["project4"].op == ops.Conv(5, 1)
+    assert grown["mix4"].inputs == ("relu3", "project4")
+    assert grown["flatten"].inputs == ("mix4",)
+    grown = SkipConcat("relu1", "relu3").grow(spec)
+    assert grown.shapes["concat4"] == (2, 2, 8)
+    assert grown["flatten"].inputs == ("concat4",)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("plain", Deepen("bn1"), "cannot deepen after 'bn1': .* choose one of relu1, pool1"),
+        ("plain", Deepen("rleu1"), "there is no node 'rleu1'; the nearest names are relu1"),
+        ("plain", Deepen("flatten"), "cannot deepen after 'flatten'"),
+        ("plain", Deepen("input"), "cannot deepen after 'input'"),
+        ("plain", Widen("relu1", 9), "cannot widen 'relu1', a Relu; choose one of conv1, conv2"),
+        ("plain", Widen("conv1", 3), "needs more than its 3 features; got 3"),
+        ("plain", Widen("dense", 9), "the logits of 'dense' would become more than the classes"),
+        ("plain", Widen("input", 9), "'input' is the image"),
+        ("separable", Widen("conv22", 8), "'conv22' is a convolution of 2 groups"),
+        ("plain", SkipAdd("relu3", "relu1"), "the source must come before the target"),
+        ("plain", SkipAdd("relu1", "relu1"), "the source must come before the target"),
+        ("plain", SkipAdd("relu1", "pool1"), "no layer with weights between them"),
+        ("plain", SkipAdd("relu1", "dense"), "one is a feature map, the other a vector"),
+        ("dense_layers", SkipConcat("dense6", "dense14"), "it is the output"),
+        ("small_resnet", SkipConcat("relu3", "batchnorm8"), "is tied"),
+    ],
+)
+def test_an_edit_that_does_not_apply_says_why(name, edit, message):
+    with pytest.raises(ValueError, match=message):
+        edit.grow(ZOO[name]())
+
+
+def test_a_width_tied_to_the_image_cannot_grow():
+    nodes = [
+        Node("conv", ops.Conv(3), "input"),
+        Node("sum", ops.Add(), ("conv", "input")),
+        Node("pool", ops.GlobalAvgPool(), "sum"),
+        Node("dense", ops.Dense(2), "pool"),
+    ]
+    spec = nj.Architecture((4, 4, 3), nodes)
+    with pytest.raises(ValueError, match="cannot widen 'conv': the image would need more channels"):
+        Widen("conv", 4).grow(spec)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Widen("conv1", 0), "Widen.features must be a whole number >= 1; got 0"),
+        (lambda: Deepen("relu1", 2.5), "Deepen.kernel_size must be a whole number"),
+        (lambda: morphisms.edit_from_dict({"edit": "Shrink"}), "edit must be one of Deepen"),
+        (lambda: morphisms.edit_from_dict({"edit": "Widen", "node": "a"}), "needs the field"),
+        (lambda: morphisms.edit_from_dict([]), "expected an object"),
+    ],
+)
+def test_bad_edit_is_one_clear_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_variables_of_another_spec_are_refused():
+    spec = ZOO["plain"]()
+    variables = nj.init(ZOO["small_resnet"](), KEY)
+    with pytest.raises(ValueError, match="the variables do not fit the spec: params/conv1/kernel"):
+        morphisms.widen(spec, variables, KEY, node="conv1", features=8)
+
+
+def test_sampling_is_uniform_among_the_kinds_and_deterministic():
+    spec = nj.chain((8, 8, 1), 10, (16, 32, 64))
+    keys = jax.random.split(jax.random.key(0), 600)
+    edits = [morphisms.sample(spec, key) for key in keys]
+    assert edits[:20] == [morphisms.sample(spec, key) for key in keys[:20]]
+    counts = {kind: sum(type(e).__name__ == kind for e in edits) for kind in morphisms.EDITS}
+    # Of 600 draws a third is 200, with a standard deviation of 11.5; a sixth is 100, with 9.1.
+    assert all(abs(counts[kind] - 200) < 46 for kind in ("Deepen", "Widen")), counts
+    assert all(abs(counts[kind] - 100) < 37 for kind in ("SkipAdd", "SkipConcat")), counts
+    assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {3, 5}
+    assert {e.after for e in edits if isinstance(e, Deepen)} == {"relu1", "relu2", "relu3", "pool1", "pool2"}
+    widened = {(e.node, e.features) for e in edits if isinstance(e, Widen)}
+    assert widened == {(f"conv{n}", f * w) for n, w in ((1, 16), (2, 32), (3, 64)) for f in (2, 4)}
+    assert {e.source for e in edits if isinstance(e, SkipAdd)} == {"relu1", "pool1", "relu2", "pool2"}
+
+
+def test_sampling_respects_limits_and_says_when_nothing_applies():
+    spec = nj.chain((8, 8, 1), 10, (4, 4))
+    limit = nj.count_flops(spec) + 1
+    edits, grown = morphisms.sample_edits(spec, KEY, 3, fits=lambda s: nj.count_flops(s) < limit)
+    assert nj.count_flops(grown) < limit
+    assert all(isinstance(edit, SkipAdd) for edit in edits)
+    with pytest.raises(ValueError, match="no edit applies"):
+        morphisms.sample(spec, KEY, fits=lambda _: False)
+    assert morphisms.sample_edits(spec, KEY, 3, fits=lambda _: False) == ((), spec)
+
+
+def test_apply_random_is_the_paper_s_apply_net_morphs():
+    spec = nj.chain((8, 8, 1), 10, (4, 4))
+    variables, images = random_variables(spec), random_images(spec)
+    grown, new = morphisms.apply_random(spec, variables, jax.random.key(5), num=4)
+    assert grown != spec
+    assert error(nj.apply(grown, new, images), nj.apply(spec, variables, images)) <= 1e-5
+    with pytest.raises(ValueError, match="num must be a whole number >= 0; got -1"):
+        morphisms.apply_random(spec, variables, KEY, num=-1)

@@ -1,0 +1,137 @@
+"""Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy_network import numpy_apply
+from zoo import ZOO
+
+import nash_jax as nj
+from nash_jax import Node, ops
+
+
+def random_variables(spec, seed=0, dtype=jnp.float32):
+    """Variables with every array random, so that nothing is hidden by a zero or a one."""
+    rng = np.random.default_rng(seed)
+    variables = nj.init(spec, jax.random.key(seed), dtype)
+
+    def draw(path, x):
+        noise = rng.normal(size=x.shape)
+        positive = path[-1].key in ("var", "scale", "lambda")
+        return jnp.asarray(np.abs(noise) + 0.5 if positive else x + 0.3 * noise, dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
+
+
+def random_images(spec, batch=6, seed=1, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=(batch, *spec.input_shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_agrees_with_the_numpy_interpreter(name, x64):
+    spec = ZOO[name]()
+    variables = random_variables(spec, dtype=jnp.float64)
+    images = random_images(spec, dtype=np.float64)
+    ours = np.asarray(nj.apply(spec, variables, images))
+    theirs = numpy_apply(nj.to_json(spec), variables, images)
+    assert ours.dtype == np.float64
+    assert np.abs(ours - theirs).max() <= 1e-12 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("op", [ops.MaxPool(3, 2, "SAME"), ops.AvgPool(3, 2, "SAME"), ops.MaxPool(3, 1)])
+def test_pools_with_overlap_and_padding(op, x64):
+    nodes = [Node("x", op, "input"), Node("flat", ops.Flatten(), "x"), Node("y", ops.Dense(3), "flat")]
+    spec = nj.Architecture((7, 6, 2), nodes)
+    variables, images = random_variables(spec, dtype=jnp.float64), random_images(spec)
+    ours, theirs = nj.apply(spec, variables, images), numpy_apply(nj.to_json(spec), variables, images)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_gradient_of_our_pooling_is_that_of_the_window_maximum():
+    nodes = [Node("x", ops.MaxPool(2), "input"), Node("flat", ops.Flatten(), "x"),
+             Node("y", ops.Dense(1, use_bias=False), "flat")]  # fmt: skip
+    spec = nj.Architecture((3, 4, 1), nodes)  # the last row is in no window
+    variables = {"params": {"y": {"kernel": jnp.array([[2.0], [3.0]])}}, "batch_stats": {}}
+    images = jnp.array([[1, 2, 8, 7], [4, 3, 5, 6], [9, 9, 9, 9]], jnp.float32).reshape(1, 3, 4, 1)
+    gradient = jax.grad(lambda x: nj.apply(spec, variables, x).sum())(images)
+    expected = [[0, 0, 3, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+def test_training_mode_uses_the_batch_and_updates_statistics():
+    spec = nj.Architecture(
+        (1, 1, 1),
+        [
+            Node("bn", ops.BatchNorm(momentum=0.75, epsilon=1e-5), "input"),
+            Node("flat", ops.Flatten(), "bn"),
+            Node("y", ops.Dense(1, use_bias=False), "flat"),
+        ],
+    )
+    variables = nj.init(spec, jax.random.key(0))
+    variables["params"]["y"]["kernel"] = jnp.ones((1, 1))
+    images = jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    logits, new = nj.apply(spec, variables, images, train=True)
+    np.testing.assert_allclose(logits[:, 0], [-1, 1], rtol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["bn"]["mean"], 0.75 * 0 + 0.25 * 2)
+    np.testing.assert_allclose(new["batch_stats"]["bn"]["var"], 0.75 * 1 + 0.25 * 1)
+    assert variables["batch_stats"]["bn"]["mean"] == 0
+
+
+def test_dropout_needs_a_key_only_in_training():
+    spec = ZOO["separable"]()
+    variables, images = nj.init(spec, jax.random.key(0)), random_images(spec)
+    nj.apply(spec, variables, images)
+    with pytest.raises(ValueError, match="needs a key"):
+        nj.apply(spec, variables, images, train=True)
+    one, _ = nj.apply(spec, variables, images, train=True, key=jax.random.key(1))
+    two, _ = nj.apply(spec, variables, images, train=True, key=jax.random.key(2))
+    assert (one != two).any()
+
+
+def test_raw_pixels_are_taken_in_the_type_of_the_parameters():
+    spec = nj.chain((8, 8, 1), 5, (3,), ops.Normalize((2.0,), (4.0,)))
+    variables = nj.init(spec, jax.random.key(0), jnp.bfloat16)
+    pixels = np.full((2, 8, 8, 1), 200, np.uint8)
+    logits = nj.apply(spec, variables, pixels)
+    assert logits.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(logits, nj.apply(spec, variables, pixels.astype(np.float32)))
+
+
+def test_init_depends_on_the_key_and_the_name_alone():
+    small, large = nj.chain((8, 8, 1), 5, (3, 4)), nj.chain((8, 8, 1), 5, (3, 4, 5))
+    key = jax.random.key(3)
+    for name in ("conv1", "conv2"):
+        np.testing.assert_array_equal(
+            nj.init(small, key)["params"][name]["kernel"], nj.init(large, key)["params"][name]["kernel"]
+        )
+
+
+def test_init_has_the_variance_that_it_states():
+    spec = nj.chain((8, 8, 3), 100, (256, 256))
+    params = nj.init(spec, jax.random.key(0))["params"]
+    np.testing.assert_allclose(np.var(params["conv2"]["kernel"]), 2 / (9 * 256), rtol=0.02)
+    np.testing.assert_allclose(np.var(params["dense"]["kernel"]), 1 / (16 * 256), rtol=0.02)
+
+
+def test_second_call_compiles_nothing():
+    spec = nj.chain((8, 8, 1), 5, (3,))
+    variables = nj.init(spec, jax.random.key(0))
+    run = jax.jit(nj.apply)
+    run(spec, variables, random_images(spec))
+    run(nj.chain((8, 8, 1), 5, (3,)), variables, random_images(spec, seed=2))
+    assert run._cache_size() == 1
+
+
+def test_wrong_images_and_variables_are_one_clear_error():
+    spec, other = nj.chain((8, 8, 1), 5, (3,)), nj.chain((8, 8, 1), 5, (4,))
+    variables = nj.init(spec, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"images must have shape \[batch, 8, 8, 1\]; got \[2, 8"):
+        nj.apply(spec, variables, np.zeros((2, 8, 9, 1)))
+    with pytest.raises(ValueError, match=r"params/conv1/kernel must have shape \(3, 3, 1, 4\); got"):
+        nj.apply(other, variables, random_images(spec))
+    with pytest.raises(ValueError, match="params/dense/kernel must have .* got no such array"):
+        del variables["params"]["dense"]
+        nj.apply(spec, variables, random_images(spec))
+    with pytest.raises(ValueError, match="variables must be"):
+        nj.apply(spec, {"conv1": 3}, random_images(spec))

@@ -1,0 +1,150 @@
+"""Networks built from ops: published ones of known size, and small ones that edits find hard."""
+
+from __future__ import annotations
+
+import nash_jax as nj
+from nash_jax import ops
+
+
+class Builder:
+    """Collects nodes; each method adds some and returns the name of the last."""
+
+    def __init__(self) -> None:
+        self.nodes: list[nj.Node] = []
+
+    def add(self, op, *inputs: str) -> str:
+        name = f"{type(op).__name__.lower()}{len(self.nodes) + 1}"
+        self.nodes.append(nj.Node(name, op, inputs))
+        return name
+
+    def norm_relu(self, x: str) -> str:
+        return self.add(ops.Relu(), self.add(ops.BatchNorm(), x))
+
+    def conv_norm_relu(self, x: str, features: int, kernel_size=3, **kwargs) -> str:
+        return self.norm_relu(self.add(ops.Conv(features, kernel_size, **kwargs), x))
+
+    def classify(self, x: str, num_classes: int, shape) -> nj.Architecture:
+        self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
+        return nj.Architecture(shape, self.nodes)
+
+
+def wide_resnet(depth: int, factor: int, num_classes: int = 10) -> nj.Architecture:
+    """WRN-depth-factor for CIFAR (Zagoruyko & Komodakis 2016): pre-activation, 3 stages."""
+    b = Builder()
+    x, channels = b.add(ops.Conv(16), "input"), 16
+    for stage, features in enumerate((16 * factor, 32 * factor, 64 * factor)):
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage and not block else 1
+            normed = b.norm_relu(x)
+            y = b.conv_norm_relu(normed, features, stride=stride)
+            y = b.add(ops.Conv(features), y)
+            if channels != features:
+                x, channels = b.add(ops.Conv(features, 1, stride), normed), features
+            x = b.add(ops.Add(), y, x)
+    return b.classify(b.norm_relu(x), num_classes, (32, 32, 3))
+
+
+def resnet(depth: int, num_classes: int = 10) -> nj.Architecture:
+    """ResNet-depth for CIFAR with option-A shortcuts (He et al. 2016, section 4.2)."""
+    b = Builder()
+    x, channels = b.conv_norm_relu("input", 16), 16
+    for features in (16, 32, 64):
+        for _ in range((depth - 2) // 6):
+            stride = features // channels
+            y = b.conv_norm_relu(x, features, stride=stride)
+            y = b.add(ops.BatchNorm(), b.add(ops.Conv(features), y))
+            if stride > 1:
+                pad = (features - channels) // 2
+                x = b.add(ops.MaxPool(1, stride), x)  # takes every second pixel
+                x, channels = b.add(ops.PadChannels(pad, pad), x), features
+            x = b.add(ops.Relu(), b.add(ops.Add(), y, x))
+    return b.classify(x, num_classes, (32, 32, 3))
+
+
+def densenet() -> nj.Architecture:
+    """A dense block of three layers: every layer reads all before it."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    for _ in range(3):
+        x = b.add(ops.Concat(), x, b.conv_norm_relu(x, 3))
+    x = b.add(ops.AvgPool(2), b.conv_norm_relu(x, 4, kernel_size=1))
+    return b.classify(x, 5, (8, 8, 3))
+
+
+def small_resnet() -> nj.Architecture:
+    """Two residual blocks whose sums tie the widths of three convolutions."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    for _ in range(2):
+        y = b.add(ops.BatchNorm(), b.add(ops.Conv(4), b.conv_norm_relu(x, 4)))
+        x = b.add(ops.Relu(), b.add(ops.Add(), y, x))
+    return b.classify(x, 5, (8, 8, 3))
+
+
+def padded_resnet() -> nj.Architecture:
+    """A residual block with an option-A shortcut: pooling and channels of zeros."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    y = b.add(ops.BatchNorm(), b.add(ops.Conv(8, stride=2), x))
+    shortcut = b.add(ops.PadChannels(2, 2), b.add(ops.MaxPool(1, 2), x))
+    x = b.add(ops.Relu(), b.add(ops.Add(), y, shortcut))
+    return b.classify(x, 5, (8, 8, 3))
+
+
+def inception() -> nj.Architecture:
+    """Four branches, joined; the join is read by two convolutions."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    branches = [b.conv_norm_relu(x, 3, kernel_size=size) for size in (1, 3, 5)]
+    branches.append(b.add(ops.AvgPool(3, 1, "SAME"), x))
+    joined = b.add(ops.Concat(), *branches)
+    left, right = b.conv_norm_relu(joined, 4), b.conv_norm_relu(joined, 4, use_bias=True)
+    return b.classify(b.add(ops.Mix(), left, right), 5, (7, 9, 3))
+
+
+def separable() -> nj.Architecture:
+    """Depthwise and grouped convolutions, strides, dilation, dropout."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4, stride=2)
+    x = b.conv_norm_relu(x, 4, groups=4)
+    x = b.conv_norm_relu(x, 6, kernel_size=1)
+    x = b.conv_norm_relu(x, 12, groups=6)  # two outputs per channel
+    x = b.conv_norm_relu(x, 4, dilation=2)
+    x = b.add(ops.Dropout(0.3), x)
+    return b.classify(b.conv_norm_relu(x, 4, groups=2), 5, (9, 9, 1))
+
+
+def dense_layers() -> nj.Architecture:
+    """Several dense layers with a sum and a mix of vectors."""
+    b = Builder()
+    x = b.add(ops.Flatten(), b.add(ops.MaxPool(2), b.conv_norm_relu("input", 3)))
+    x = b.add(ops.Relu(), b.add(ops.Dense(6), x))
+    y = b.add(ops.Tanh(), b.add(ops.Dense(6), x))
+    z = b.add(ops.Gelu(), b.add(ops.Dense(6, use_bias=False), x))
+    x = b.add(ops.Mix(), b.add(ops.Add(), x, y), z)
+    b.add(ops.Dense(5), x)
+    return nj.Architecture((5, 4, 1), b.nodes)
+
+
+def one_pixel() -> nj.Architecture:
+    """A 1x1 image, and activations of every kind."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    for op in (ops.LeakyRelu(), ops.Elu(), ops.Silu(), ops.Sigmoid(), ops.Identity()):
+        x = b.add(op, b.add(ops.Conv(3, 1, use_bias=True), x))
+    return b.classify(x, 5, (1, 1, 2))
+
+
+ZOO = {
+    "plain": lambda: nj.chain((8, 8, 1), 5, widths=(3, 4, 5)),
+    "stages": lambda: nj.chain(
+        (7, 6, 3), 5, widths=((3, 3), (4,)), normalize=ops.Normalize((0.1, 0.2, 0.3), (1, 2, 3))
+    ),
+    "densenet": densenet,
+    "small_resnet": small_resnet,
+    "padded_resnet": padded_resnet,
+    "inception": inception,
+    "separable": separable,
+    "dense_layers": dense_layers,
+    "one_pixel": one_pixel,
+}
