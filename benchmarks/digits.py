@@ -2,8 +2,8 @@
 
   python -m benchmarks.digits --seeds=5
 
-Both have the same number of epochs per network; random networks are num_neighbours=1. Every run is a
-new process, so that the time holds all compilation. Prints a table and writes digits.json.
+Both have the same number of epochs per network; random networks are num_neighbours=1. Every run
+is a new process, so that the time holds all compilation. Prints a table and writes digits.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def run_nash(*extra: str) -> dict[str, float]:
 
 
 def main(_: list[str]) -> None:
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {time.strftime('%Y-%m-%d')}")
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {time.strftime('%Y-%m-%d')}"
+    )
     print(f"{'':<34}{'mean test accuracy':>20}{'std':>8}{'parameters':>12}{'seconds':>10}")
     figures: dict[str, list[dict[str, float]]] = {}
     for title, extra in (

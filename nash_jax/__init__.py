@@ -1,5 +1,6 @@
 """Neural architecture search by network morphisms, as pure functions in JAX."""
 
+from nash_jax import data, morphisms, runs, search, training
 from nash_jax.architecture import (
     Architecture,
     Node,
@@ -12,6 +13,7 @@ from nash_jax.architecture import (
     ops,
     to_json,
 )
+from nash_jax.runs import load
 
 __all__ = [
     "Architecture",
@@ -20,8 +22,14 @@ __all__ = [
     "chain",
     "count_flops",
     "count_params",
+    "data",
     "from_json",
     "init",
+    "load",
+    "morphisms",
     "ops",
+    "runs",
+    "search",
     "to_json",
+    "training",
 ]

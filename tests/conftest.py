@@ -26,4 +26,3 @@ def x64():
     """64-bit numbers for one test."""
     with jax.enable_x64(True):
         yield
-

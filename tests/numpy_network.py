@@ -41,11 +41,14 @@ def _slices(x, window, stride, padding, dilation=(1, 1), fill=0.0):
     for i in range(window[0]):
         for j in range(window[1]):
             top, left = i * dilation[0], j * dilation[1]
-            yield (i, j), x[
-                :,
-                top : top + (rows - 1) * stride[0] + 1 : stride[0],
-                left : left + (columns - 1) * stride[1] + 1 : stride[1],
-            ]
+            yield (
+                (i, j),
+                x[
+                    :,
+                    top : top + (rows - 1) * stride[0] + 1 : stride[0],
+                    left : left + (columns - 1) * stride[1] + 1 : stride[1],
+                ],
+            )
 
 
 def _conv(node, p, s, x):

@@ -44,10 +44,10 @@ def applicable(spec):
 
 
 def cases():
-    """The first, the middle and the last edit of each kind on each network."""
+    """The first and the last edit of each kind on each network."""
     for name, make in ZOO.items():
         for edits in applicable(make()).values():
-            picked = {edits[i] for i in (0, len(edits) // 2, -1)} if edits else ()
+            picked = {edits[0], edits[-1]} if edits else ()
             for edit in sorted(picked, key=repr):
                 yield pytest.param(name, edit, id=f"{name}-{edit}")
 
@@ -57,6 +57,26 @@ CASES = list(cases())
 
 def error(new, old):
     return float(np.abs(np.asarray(new) - np.asarray(old)).max() / np.abs(np.asarray(old)).max())
+
+
+@jax.jit
+def outputs(spec, variables, images):
+    """Logits in evaluation and in training mode."""
+    in_training, _ = nj.apply(spec, variables, images, train=True, key=KEY)
+    return nj.apply(spec, variables, images), in_training
+
+
+@jax.jit
+def outputs_and_gradient(spec, variables, images):
+    """Logits in both modes, and the gradient of the training loss for some labels."""
+
+    def loss(params):
+        both = outputs(spec, {**variables, "params": params}, images)
+        labels = np.arange(len(images)) % spec.num_classes
+        return optax.softmax_cross_entropy_with_integer_labels(both[1], labels).mean(), both
+
+    gradient, both = jax.grad(loss, has_aux=True)(variables["params"])
+    return both, gradient
 
 
 def test_every_kind_has_cases_on_most_networks():
@@ -88,39 +108,24 @@ def test_evaluation_mode_is_preserved_in_float64(name, edit, x64):
 def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, edit):
     spec = ZOO[name]()
     variables = random_variables(spec)
-    images, key = random_images(spec, batch=16), jax.random.key(1)
+    images = random_images(spec, batch=16)
     grown, new = edit(spec, variables, KEY, images)
-    assert error(nj.apply(grown, new, images), nj.apply(spec, variables, images)) <= 1e-5
-
-    @jax.jit
-    def train(spec, variables):
-        return nj.apply(spec, variables, images, train=True, key=key)[0]
-
+    old_eval, old_train = outputs(spec, variables, images)
+    (new_eval, new_train), first = outputs_and_gradient(grown, new, images)
+    assert error(new_eval, old_eval) <= 1e-5
     if not any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
         # An edit that inserts normalisation is exact on its calibration batch, up to the rounding
         # of two passes of statistics in float32.
-        bound = 1e-4 if isinstance(edit, Deepen) else 1e-5
-        assert error(train(grown, new), train(spec, variables)) <= bound
-
-    labels = np.arange(16) % 5
-
-    @jax.jit
-    def gradient(params):
-        def loss(params):
-            logits, _ = nj.apply(grown, {**new, "params": params}, images, train=True, key=key)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-        return jax.grad(loss)(params)
-
+        assert error(new_train, old_train) <= (1e-4 if isinstance(edit, Deepen) else 1e-5)
+    updated = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, new["params"], first)
+    _, second = outputs_and_gradient(grown, {**new, "params": updated}, images)
     # Old entries are marked by not-a-number: what is finite after the edit is new.
-    marked = edit.transfer(spec, jax.tree.map(lambda x: x * jnp.nan, variables), KEY)["params"]
-    first = gradient(new["params"])
-    second = gradient(jax.tree.map(lambda p, g: p - 0.1 * g, new["params"], first))
-    for path, mark in jax.tree_util.tree_leaves_with_path(marked):
+    _, marked = edit(spec, jax.tree.map(lambda x: np.full_like(x, np.nan), variables), KEY)
+    for path, mark in jax.tree_util.tree_leaves_with_path(marked["params"]):
         is_new = np.isfinite(mark)
         if is_new.any():
-            grads = [np.asarray(tree[path[0].key][path[1].key]) for tree in (first, second)]
-            assert (np.abs(grads[0]) + np.abs(grads[1]))[is_new].max() > 0, path
+            gradients = [np.abs(tree[path[0].key][path[1].key]) for tree in (first, second)]
+            assert sum(gradients)[is_new].max() > 0, path
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,9 @@ def test_a_population_of_weights_grows_in_one_call(name, edit):
     for number, (member, key) in enumerate(zip(members, keys)):
         alone = edit.transfer(spec, member, key, images)
         jax.tree.map(
-            lambda p, a, number=number: np.testing.assert_allclose(p[number], a, rtol=1e-4, atol=1e-6),
+            lambda p, a, number=number: np.testing.assert_allclose(
+                p[number], a, rtol=1e-4, atol=1e-6
+            ),
             population,
             alone,
         )
@@ -191,7 +198,7 @@ def test_several_normalisations_are_calibrated_at_once(x64):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=8)
 @hypothesis.given(name=st.sampled_from(sorted(ZOO)), seed=st.integers(0, 10**6))
 def test_chains_of_30_random_edits_preserve_the_function(name, seed):
     with jax.enable_x64(True):
@@ -276,7 +283,7 @@ def test_skips_pool_and_project_where_shapes_differ():
         ("plain", Widen("conv1", 3), "needs more than its 3 features; got 3"),
         ("plain", Widen("dense", 9), "the logits of 'dense' would become more than the classes"),
         ("plain", Widen("input", 9), "'input' is the image"),
-        ("separable", Widen("conv22", 8), "'conv22' is a convolution of 2 groups"),
+        ("separable", Widen("conv17", 8), "'conv17' is a convolution of 2 groups"),
         ("plain", SkipAdd("relu3", "relu1"), "the source must come before the target"),
         ("plain", SkipAdd("relu1", "relu1"), "the source must come before the target"),
         ("plain", SkipAdd("relu1", "pool1"), "no layer with weights between them"),
@@ -334,10 +341,21 @@ def test_sampling_is_uniform_among_the_kinds_and_deterministic():
     assert all(abs(counts[kind] - 200) < 46 for kind in ("Deepen", "Widen")), counts
     assert all(abs(counts[kind] - 100) < 37 for kind in ("SkipAdd", "SkipConcat")), counts
     assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {3, 5}
-    assert {e.after for e in edits if isinstance(e, Deepen)} == {"relu1", "relu2", "relu3", "pool1", "pool2"}
+    assert {e.after for e in edits if isinstance(e, Deepen)} == {
+        "relu1",
+        "relu2",
+        "relu3",
+        "pool1",
+        "pool2",
+    }
     widened = {(e.node, e.features) for e in edits if isinstance(e, Widen)}
     assert widened == {(f"conv{n}", f * w) for n, w in ((1, 16), (2, 32), (3, 64)) for f in (2, 4)}
-    assert {e.source for e in edits if isinstance(e, SkipAdd)} == {"relu1", "pool1", "relu2", "pool2"}
+    assert {e.source for e in edits if isinstance(e, SkipAdd)} == {
+        "relu1",
+        "pool1",
+        "relu2",
+        "pool2",
+    }
 
 
 def test_sampling_respects_limits_and_says_when_nothing_applies():

@@ -39,12 +39,21 @@ def test_agrees_with_the_numpy_interpreter(name, x64):
     assert np.abs(ours - theirs).max() <= 1e-12 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("op", [ops.MaxPool(3, 2, "SAME"), ops.AvgPool(3, 2, "SAME"), ops.MaxPool(3, 1)])
+@pytest.mark.parametrize(
+    "op", [ops.MaxPool(3, 2, "SAME"), ops.AvgPool(3, 2, "SAME"), ops.MaxPool(3, 1)]
+)
 def test_pools_with_overlap_and_padding(op, x64):
-    nodes = [Node("x", op, "input"), Node("flat", ops.Flatten(), "x"), Node("y", ops.Dense(3), "flat")]
+    nodes = [
+        Node("x", op, "input"),
+        Node("flat", ops.Flatten(), "x"),
+        Node("y", ops.Dense(3), "flat"),
+    ]
     spec = nj.Architecture((7, 6, 2), nodes)
     variables, images = random_variables(spec, dtype=jnp.float64), random_images(spec)
-    ours, theirs = nj.apply(spec, variables, images), numpy_apply(nj.to_json(spec), variables, images)
+    ours, theirs = (
+        nj.apply(spec, variables, images),
+        numpy_apply(nj.to_json(spec), variables, images),
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
@@ -103,7 +112,8 @@ def test_init_depends_on_the_key_and_the_name_alone():
     key = jax.random.key(3)
     for name in ("conv1", "conv2"):
         np.testing.assert_array_equal(
-            nj.init(small, key)["params"][name]["kernel"], nj.init(large, key)["params"][name]["kernel"]
+            nj.init(small, key)["params"][name]["kernel"],
+            nj.init(large, key)["params"][name]["kernel"],
         )
 
 
@@ -128,10 +138,12 @@ def test_wrong_images_and_variables_are_one_clear_error():
     variables = nj.init(spec, jax.random.key(0))
     with pytest.raises(ValueError, match=r"images must have shape \[batch, 8, 8, 1\]; got \[2, 8"):
         nj.apply(spec, variables, np.zeros((2, 8, 9, 1)))
-    with pytest.raises(ValueError, match=r"params/conv1/kernel must have shape \(3, 3, 1, 4\); got"):
+    with pytest.raises(
+        ValueError, match=r"params/conv1/kernel must have shape \(3, 3, 1, 4\); got"
+    ):
         nj.apply(other, variables, random_images(spec))
+    del variables["params"]["dense"]
     with pytest.raises(ValueError, match="params/dense/kernel must have .* got no such array"):
-        del variables["params"]["dense"]
         nj.apply(spec, variables, random_images(spec))
     with pytest.raises(ValueError, match="variables must be"):
         nj.apply(spec, {"conv1": 3}, random_images(spec))

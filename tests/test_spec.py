@@ -45,7 +45,10 @@ def test_hand_worked_shapes(op, shape, expected):
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([Node("x", ops.Relu(), "inptu"), *HEAD], "'x' reads 'inptu', which does not exist; did you"),
+        (
+            [Node("x", ops.Relu(), "inptu"), *HEAD],
+            "'x' reads 'inptu', which does not exist; did you",
+        ),
         ([Node("x", ops.Relu(), "input"), Node("x", ops.Relu(), "x"), *HEAD], "'x' stands twice"),
         (
             [
@@ -78,8 +81,14 @@ def test_hand_worked_shapes(op, shape, expected):
             ],
             r"'x' \(Concat\) cannot read .*: all but the last axis must agree",
         ),
-        ([Node("x", ops.Conv(4, groups=2), "input"), *HEAD], r"groups=2 must divide .* channels, 3"),
-        ([Node("x", ops.MaxPool(9), "input"), *HEAD], "a window of 9x9 does not fit an image of 8x8"),
+        (
+            [Node("x", ops.Conv(4, groups=2), "input"), *HEAD],
+            r"groups=2 must divide .* channels, 3",
+        ),
+        (
+            [Node("x", ops.MaxPool(9), "input"), *HEAD],
+            "a window of 9x9 does not fit an image of 8x8",
+        ),
         ([Node("x", ops.Dense(4), "input")], "Dense needs a vector"),
         ([Node("x", ops.Normalize((0,), (1,)), "input"), *HEAD], "1 means do not fit 3 channels"),
         (
@@ -103,8 +112,8 @@ def test_bad_graph_is_one_clear_error(nodes, message):
         (lambda: Node("a/b", ops.Relu(), "input"), "a node's name must be letters"),
         (lambda: Node("a", "Relu", "input"), "op must be one of nj.ops"),
         (lambda: Node("a", ops.Add(), "input"), "Add takes 2 or more"),
-        (lambda: Node("a", ops.Mix(), ("x", "y", "z")), "Mix takes 2 input"),
-        (lambda: Node("a", ops.Relu(), ()), "Relu takes 1 input"),
+        (lambda: Node("a", ops.Mix(), ("x", "y", "z")), "Mix takes 2 inputs"),
+        (lambda: Node("a", ops.Relu(), ()), "Relu takes 1 inputs"),
         (lambda: Node("a", ops.Relu(), 3), "must be names of nodes"),
     ],
 )
@@ -151,7 +160,9 @@ def test_fresh_names_share_a_number_that_was_never_used():
 
 def test_repr_is_a_table():
     lines = repr(nj.chain((8, 8, 1), 10, (16,))).splitlines()
-    assert lines[0].startswith("Architecture: 8x8x1 images, 10 classes, 10,426 parameters, 0.04 MFL")
+    assert lines[0].startswith(
+        "Architecture: 8x8x1 images, 10 classes, 10,426 parameters, 0.04 MFL"
+    )
     assert lines[3].split() == ["conv1", "Conv", "16,", "3x3", "input", "8x8x16", "144"]
 
 

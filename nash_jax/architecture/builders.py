@@ -38,7 +38,7 @@ def chain(
     if len(input_shape) == 3 and min(input_shape[:2]) < 2 ** (len(stages) - 1):
         raise ValueError(
             f"images of {input_shape[0]}x{input_shape[1]} are too small for {len(stages) - 1} "
-            f"poolings by 2; use larger images or at most {min(input_shape[:2]).bit_length()} widths"
+            f"poolings by 2; use larger images or {min(input_shape[:2]).bit_length()} widths"
         )
     nodes: list[Node] = []
 

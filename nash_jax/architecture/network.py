@@ -197,7 +197,9 @@ def activations(
         )
     check_variables(spec, variables)
     if train and key is None and any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
-        raise ValueError("training a network with dropout needs a key; pass key=jax.random.key(...)")
+        raise ValueError(
+            "training a network with dropout needs a key; pass key=jax.random.key(...)"
+        )
     values, updates = Network(spec, frozenset(frozen)).apply(
         variables,
         images.astype(param_dtype(variables)),

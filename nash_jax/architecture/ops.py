@@ -18,9 +18,7 @@ LARGEST_SIZE = 2**31 - 1
 
 def _require(op: object, rule: str, holds: bool, field: str) -> None:
     if not holds:
-        raise ValueError(
-            f"{type(op).__name__}.{field} must be {rule}; got {getattr(op, field)!r}"
-        )
+        raise ValueError(f"{type(op).__name__}.{field} must be {rule}; got {getattr(op, field)!r}")
 
 
 def _is_size(value: Any, least: int = 1) -> bool:
@@ -48,8 +46,8 @@ def _check_bool(op: object, field: str) -> None:
     _require(op, "True or False", type(getattr(op, field)) is bool, field)
 
 
-def _check_padding(op: object) -> None:
-    _require(op, "'SAME' or 'VALID'", getattr(op, "padding") in ("SAME", "VALID"), "padding")
+def _check_padding(op: Any) -> None:
+    _require(op, "'SAME' or 'VALID'", op.padding in ("SAME", "VALID"), "padding")
 
 
 def _check_number(op: object, field: str, rule: str, least: float, below: float) -> None:

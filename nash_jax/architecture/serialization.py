@@ -66,7 +66,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def from_dict(data: Any) -> Architecture:
     """The spec that `to_dict` wrote; raises as `from_json` does."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ValueError(f"this is not an architecture: an object with \"format\": \"{FORMAT}\"")
+        raise ValueError(f'this is not an architecture: an object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
         raise ValueError(
             f"version must be {VERSION}; got {data.get('version')!r}: a newer nash_jax may read it"
@@ -87,10 +87,10 @@ def from_dict(data: Any) -> Architecture:
 
 
 def tagged(value: Any, tag: str) -> dict[str, Any]:
-    """A dataclass as a dictionary: its class's name under `tag`, then its fields."""
-    return {tag: type(value).__name__} | {
-        field.name: getattr(value, field.name) for field in dataclasses.fields(value)
-    }
+    """A dataclass as a dictionary: its class's name under `tag`, then its fields; lists for tuples."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    lists = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+    return {tag: type(value).__name__} | lists
 
 
 def untagged(data: Any, tag: str, classes: Mapping[str, type]) -> Any:
@@ -104,7 +104,9 @@ def untagged(data: Any, tag: str, classes: Mapping[str, type]) -> Any:
     given = {key: value for key, value in data.items() if key != tag}
     unknown = sorted(set(given) - set(fields))
     if unknown:
-        raise ValueError(f"{name} has no field {unknown[0]!r}; it has {', '.join(fields) or 'none'}")
+        raise ValueError(
+            f"{name} has no field {unknown[0]!r}; it has {', '.join(fields) or 'none'}"
+        )
     missing = [n for n, f in fields.items() if n not in given and f.default is dataclasses.MISSING]
     if missing:
         raise ValueError(f"{name} needs the field {missing[0]!r}")

@@ -39,7 +39,9 @@ def output_shape(op: ops.Op, inputs: tuple[Shape, ...]) -> Shape:
             return (math.prod(_feature_map(op, first)),)
         case ops.Dense():
             if len(first) != 1:
-                raise ValueError(f"Dense needs a vector, got shape {first}; put a Flatten before it")
+                raise ValueError(
+                    f"Dense needs a vector, got shape {first}; put a Flatten before it"
+                )
             return (op.features,)
         case ops.Normalize():
             if len(op.mean) != first[-1]:

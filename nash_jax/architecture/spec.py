@@ -1,7 +1,7 @@
 """The architecture: an immutable, hashable graph of named nodes, checked when it is made.
 
-A spec holds no arrays. It is a pytree without leaves (`jax.tree_util.register_static`), so it passes
-through `jax.jit` as an ordinary argument, and equal specs share one compiled program.
+A spec holds no arrays. It is a pytree without leaves (`jax.tree_util.register_static`), so it
+passes through `jax.jit` as an ordinary argument, and equal specs share one compiled program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INPUT = "input"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Node:
     """One operation: its name, its op, and the names of the nodes that it reads.
 
@@ -37,11 +37,12 @@ class Node:
     op: ops.Op
     inputs: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs
+    def __init__(self, name: str, op: ops.Op, inputs: str | Sequence[str]) -> None:
+        inputs = (inputs,) if isinstance(inputs, str) else inputs
         if not isinstance(inputs, tuple | list) or not all(isinstance(i, str) for i in inputs):
             raise ValueError(f"node inputs must be names of nodes; got {inputs!r}")
-        object.__setattr__(self, "inputs", tuple(inputs))
+        for field, value in (("name", name), ("op", op), ("inputs", tuple(inputs))):
+            object.__setattr__(self, field, value)
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ValueError(
                 "a node's name must be letters, digits, '_', '-' and '.', not start with a digit "
@@ -53,7 +54,7 @@ class Node:
         if not least <= len(inputs) <= most:
             wanted = str(least) if least == most else f"{least} or more"
             raise ValueError(
-                f"node '{self.name}': {type(self.op).__name__} takes {wanted} input(s); got {inputs}"
+                f"node '{self.name}': {type(self.op).__name__} takes {wanted} inputs; got {inputs}"
             )
 
 
@@ -81,19 +82,20 @@ class Architecture:
 
     def __post_init__(self) -> None:
         shape: Any = self.input_shape
-        if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(
-            type(n) is int and 1 <= n <= ops.LARGEST_SIZE for n in shape
+        if (
+            not isinstance(shape, tuple | list)
+            or len(shape) != 3
+            or not all(type(n) is int and 1 <= n <= ops.LARGEST_SIZE for n in shape)
         ):
             raise ValueError(
-                "input_shape must be (height, width, channels), whole numbers >= 1; "
-                f"got {shape!r}"
+                f"input_shape must be (height, width, channels), whole numbers >= 1; got {shape!r}"
             )
         object.__setattr__(self, "input_shape", tuple(shape))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         if not self.nodes or not all(isinstance(node, Node) for node in self.nodes):
             raise ValueError("nodes must be at least one Node, and nothing else")
         _check_names(self.nodes)
-        self.shapes  # infers, and so checks, every shape
+        _ = self.shapes  # infers, and so checks, every shape
         unread = [name for name, readers in self.readers.items() if not readers and name != INPUT]
         if len(unread) != 1:
             raise ValueError(
@@ -153,7 +155,9 @@ class Architecture:
     def check_name(self, name: str) -> None:
         """Raises `ValueError` unless `name` is `'input'` or a node."""
         if name != INPUT and name not in self._by_name:
-            near = get_close_matches(str(name), self.shapes, n=3, cutoff=0.3) or list(self.shapes)[:3]
+            near = (
+                get_close_matches(str(name), self.shapes, n=3, cutoff=0.3) or list(self.shapes)[:3]
+            )
             raise ValueError(f"there is no node {name!r}; the nearest names are {', '.join(near)}")
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
@@ -182,7 +186,7 @@ def _check_names(nodes: Sequence[Node]) -> None:
             raise ValueError(f"node names must be unique; '{node.name}' stands twice")
         position[node.name] = i
     inputs = {node.name: node.inputs for node in nodes}
-    for i, node in enumerate(nodes):
+    for node in nodes:
         for name in node.inputs:
             if name != INPUT and name not in position:
                 near = get_close_matches(name, [INPUT, *position], n=3, cutoff=0.3)

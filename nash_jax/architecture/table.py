@@ -15,10 +15,14 @@ def table(spec: Architecture) -> str:
         params = node_params(spec, node)
         shape = _shape(spec.shapes[node.name])
         reads = ", ".join(node.inputs)
-        rows.append((node.name, ops.describe(node.op), reads, shape, f"{params:,}" if params else ""))
+        rows.append(
+            (node.name, ops.describe(node.op), reads, shape, f"{params:,}" if params else "")
+        )
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row[:-1], widths)) + "  " + row[-1].rjust(widths[-1])
+        "  ".join(cell.ljust(w) for cell, w in zip(row[:-1], widths))
+        + "  "
+        + row[-1].rjust(widths[-1])
         for row in rows
     ]
     title = (

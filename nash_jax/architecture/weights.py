@@ -1,7 +1,7 @@
 """The arrays of a network: drawing them, and checking that they fit a spec.
 
-Variables are Flax's: `{'params': {node: {...}}, 'batch_stats': {node: {...}}}`, with the node's name
-in the spec as the key. Nodes without arrays have no entry.
+Variables are Flax's: `{'params': {node: {...}}, 'batch_stats': {node: {...}}}`, with the node's
+name in the spec as the key. Nodes without arrays have no entry.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
     for collection, nodes in expected_shapes(spec).items():
         wanted = {(node, name): shape for node, a in nodes.items() for name, shape in a.items()}
         given = variables.get(collection, {})
-        found = {(n, name): jnp.shape(x) for n, arrays in given.items() for name, x in arrays.items()}
+        found = {
+            (n, name): jnp.shape(x) for n, arrays in given.items() for name, x in arrays.items()
+        }
         for where in [*wanted, *found]:
             if wanted.get(where) != found.get(where):
                 raise ValueError(

@@ -62,7 +62,6 @@ def make_dataset(
     Raises:
       ValueError: naming the array that breaks a rule, what it is and what to do.
     """
-    num_classes = 0
     for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         what = f"{name}: x_{split}"
         if x.dtype != np.uint8:
@@ -81,13 +80,7 @@ def make_dataset(
                 f"{name}: y_{split} must have one label per image, shape [{len(x)}]; got "
                 f"{list(y.shape)}"
             )
-        if split == "train":
-            num_classes = int(y.max()) + 1
-        if y.min() < 0 or y.max() >= num_classes:
-            raise ValueError(
-                f"{name}: y_{split} must be labels 0 to {num_classes - 1}, those of y_train; got "
-                f"{int(y.min())} to {int(y.max())}"
-            )
+    num_classes = int(y_train.max()) + 1
     classes = np.unique(y_train)
     if len(classes) < 2:
         raise ValueError(f"{name}: y_train must have at least two classes; got only {classes[0]}")
@@ -97,6 +90,12 @@ def make_dataset(
             f"{name}: y_train must have every label from 0 to {num_classes - 1}; {missing} has no "
             "image; number the classes without gaps"
         )
+    for split, y in (("train", y_train), ("test", y_test)):
+        if y.min() < 0 or y.max() >= num_classes:
+            raise ValueError(
+                f"{name}: y_{split} must be labels 0 to {num_classes - 1}, those of y_train; got "
+                f"{int(y.min())} to {int(y.max())}"
+            )
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             f"{name}: x_test must have images of shape {list(x_train.shape[1:])}, as x_train; got "

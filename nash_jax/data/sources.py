@@ -49,7 +49,10 @@ def _npz(path: pathlib.Path) -> Dataset:
     if not path.is_file():
         raise ValueError(f"dataset npz: there is no file {path}; give the path of an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError(f"it holds one array; it needs {', '.join(ARRAYS)}")
             missing = [name for name in ARRAYS if name not in file]
             if missing:
                 raise ValueError(
@@ -57,6 +60,6 @@ def _npz(path: pathlib.Path) -> Dataset:
                     f"{', '.join(sorted(file)) or 'none'}"
                 )
             arrays = [file[name] for name in ARRAYS]
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"dataset npz: {path} cannot be used: {error}") from None
     return make_dataset(f"npz:{path.name}", *arrays)

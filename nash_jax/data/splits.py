@@ -7,9 +7,7 @@ import numpy as np
 from nash_jax.data.dataset import Examples
 
 
-def stratified_split(
-    examples: Examples, fraction: float, seed: int
-) -> tuple[Examples, Examples]:
+def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Split so that each class is divided in the same proportion, at random but seeded.
 
     Args:

@@ -50,8 +50,9 @@ class Deepen:
                 f"negative values, so that Relu passes it on; choose one of {', '.join(places)}"
             )
         conv, bn, relu = self._names(spec)
+        channels, size = spec.shapes[self.after][-1], (self.kernel_size, self.kernel_size)
         block = [
-            Node(conv, ops.Conv(spec.shapes[self.after][-1], self.kernel_size), self.after),  # type: ignore[arg-type]
+            Node(conv, ops.Conv(channels, size), self.after),
             Node(bn, ops.BatchNorm(), conv),
             Node(relu, ops.Relu(), bn),
         ]
@@ -124,7 +125,8 @@ def calibrate(
     calibrated = {collection: dict(arrays) for collection, arrays in variables.items()}
     for name in nodes:
         op, (source,) = spec[name].op, spec[name].inputs
-        assert isinstance(op, ops.BatchNorm) and source != INPUT
+        assert isinstance(op, ops.BatchNorm)
+        assert source != INPUT
         axes = tuple(range(values[source].ndim - 1))
         calibrated["params"][name], calibrated["batch_stats"][name] = rebase_batch_norm(
             variables["params"][name],

@@ -239,4 +239,3 @@ def _widen(
         return widen_vector(array, fresh[name], places(node.name)) if array.ndim else array
 
     return {name: widen(name, array) for name, array in arrays.items()}
-

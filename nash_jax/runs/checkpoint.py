@@ -1,4 +1,4 @@
-"""Saving and loading a network: its spec as JSON, its weights by orbax. Nothing else knows orbax."""
+"""Saving and loading a network: the spec as JSON, the weights by orbax, known nowhere else."""
 
 from __future__ import annotations
 

@@ -17,29 +17,42 @@ def _setting(default: Any, help: str) -> Any:
 class Config:
     """The settings of one run of NASH. Each field is a flag of `experiments.nash`."""
 
-    dataset: str = _setting("digits", "'digits' (embedded) or 'npz:FILE' with x_train, y_train, "
-                            "x_test, y_test")  # fmt: skip
+    dataset: str = _setting("digits", "'digits' (embedded), or 'npz:FILE' with "
+                            "x_train, y_train, x_test, y_test")  # fmt: skip
     seed: int = _setting(0, "decides every random choice")
     max_train_examples: int = _setting(0, "use a stratified subset of the training images; 0: all")
     validation_fraction: float = _setting(0.2, "share of the training images to validate on")
     widths: tuple[int, ...] = _setting((64, 128, 256), "channels of model_0's convolutions")
-    num_steps: int = _setting(5, "hill climbing steps (n_steps)")
-    num_neighbours: int = _setting(8, "children per step, the current best among them (n_neigh); "
-                                   "1: random networks, no selection")  # fmt: skip
-    num_morphisms: int = _setting(5, "network morphisms per child (n_NM)")
+    num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
+    num_neighbours: int = _setting(
+        HillClimbingSettings.num_neighbours,
+        "children per step, the current best among them (n_neigh); 1: random networks, no selection",
+    )
+    num_morphisms: int = _setting(
+        HillClimbingSettings.num_morphisms, "network morphisms per child (n_NM)"
+    )
     max_flops: int = _setting(0, "largest child, in FLOPs per image; 0: no limit")
     epochs_pretrain: int = _setting(20, "epochs of model_0 before the search")
     epochs_neighbours: int = _setting(17, "epochs of every child (epoch_neigh)")
-    epochs_final: int = _setting(100, "epochs of the best network on training and validation set "
-                                 "(epoch_final)")  # fmt: skip
-    lr_start: float = _setting(0.05, "learning rate at the start of every training (lambda_start)")
-    lr_end: float = _setting(0.0, "learning rate at the end of every training (lambda_end)")
-    momentum: float = _setting(0.9, "Nesterov momentum")
-    weight_decay: float = _setting(5e-4, "L2 factor of the kernels")
-    batch_size: int = _setting(128, "images per update")
-    crop_padding: int = _setting(4, "pixels of padding before random crops; 0: no crops")
-    flip: bool = _setting(True, "mirror half of the images left to right")
-    cutout: int = _setting(0, "edge of the square that is blackened, in pixels; 0: none")
+    epochs_final: int = _setting(
+        100, "epochs of the best network on training and validation set (epoch_final)"
+    )
+    lr_start: float = _setting(
+        TrainingSettings.lr_start, "learning rate at the start of every training (lambda_start)"
+    )
+    lr_end: float = _setting(
+        TrainingSettings.lr_end, "learning rate at the end of every training (lambda_end)"
+    )
+    momentum: float = _setting(TrainingSettings.momentum, "Nesterov momentum")
+    weight_decay: float = _setting(TrainingSettings.weight_decay, "L2 factor of the kernels")
+    batch_size: int = _setting(TrainingSettings.batch_size, "images per update")
+    crop_padding: int = _setting(
+        TrainingSettings.crop_padding, "pixels of padding before random crops; 0: no crops"
+    )
+    flip: bool = _setting(TrainingSettings.flip, "mirror half of the images left to right")
+    cutout: int = _setting(
+        TrainingSettings.cutout, "edge of the square that is blackened, in pixels; 0: none"
+    )
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -54,7 +67,7 @@ class Config:
             )
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
-        self.training, self.hill_climbing  # check their own fields
+        _ = self.training, self.hill_climbing  # they check their own fields
 
     @property
     def training(self) -> TrainingSettings:

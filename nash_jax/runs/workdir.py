@@ -1,16 +1,17 @@
 """The folder of one run: config, ledger, best network, pictures, result.
 
-    config.json   settings, versions and machine
-    ledger.jsonl  one line per candidate: see `ledger_line`
-    best/         spec.json and weights/ of the best network, trained to the end
-    network.png   a picture of it
-    climb.png     the validation accuracy of every child, step by step
-    result.json   test accuracy and times
+config.json   settings, versions and machine
+ledger.jsonl  one line per candidate: see `ledger_line`
+best/         spec.json and weights/ of the best network, trained to the end
+network.png   a picture of it
+climb.png     the validation accuracy of every child, step by step
+result.json   test accuracy and times
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -78,7 +79,7 @@ def ledger_line(candidate: Candidate, kind: str, step: int) -> dict[str, Any]:
         "params": count_params(candidate.spec),
         "flops": count_flops(candidate.spec),
         f"{split}_accuracy": estimate.accuracy,
-        f"{split}_loss": estimate.loss,
+        f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
         "seconds": {
             "compile": round(estimate.compile_seconds, 3),
             "train": round(estimate.train_seconds, 3),

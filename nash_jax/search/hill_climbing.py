@@ -1,4 +1,4 @@
-"""Neural architecture search by hill climbing: Algorithm 1 of the paper, without its input and output.
+"""Neural architecture search by hill climbing: Algorithm 1 of the paper, without input and output.
 
 A step is a pure function of an immutable state. How a proposal is grown, trained and validated is
 the caller's, as a function: nothing here trains, writes or reads a clock.

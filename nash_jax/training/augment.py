@@ -1,4 +1,4 @@
-"""Random crops, flips and cutout, on the device (the augmentation of SGDR; DeVries & Taylor 2017)."""
+"""Random crops and flips as in SGDR, and cutout (DeVries & Taylor 2017), on the device."""
 
 from __future__ import annotations
 

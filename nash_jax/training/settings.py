@@ -15,7 +15,7 @@ class TrainingSettings:
       momentum: Nesterov momentum.
       weight_decay: L2 factor of the kernels; biases, normalisations and lambdas are not decayed.
       batch_size: images per update.
-      crop_padding: black pixels around an image before it is cropped at random to its size; 0: none.
+      crop_padding: black pixels around an image before it is cropped at random; 0: no crops.
       flip: mirror half of the images left to right.
       cutout: edge of the square that is blackened at random, in pixels; 0: none.
     """

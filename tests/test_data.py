@@ -1,0 +1,145 @@
+"""Data: the embedded digits, NumPy files, splits, and every way a file can be wrong."""
+
+import numpy as np
+import pytest
+
+from nash_jax import data
+
+
+def good_arrays(n=12):
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (n, 6, 5, 3), np.uint8),
+        "y_train": np.arange(n) % 3,
+        "x_test": rng.integers(0, 256, (4, 6, 5, 3), np.uint8),
+        "y_test": np.array([0, 1, 2, 0]),
+    }
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def write(**changes):
+        path = tmp_path / "data.npz"
+        arrays = good_arrays() | changes
+        np.savez(path, **{name: x for name, x in arrays.items() if x is not None})
+        return f"npz:{path}"
+
+    return write
+
+
+def test_digits_are_the_real_ones_with_a_fixed_stratified_test_set():
+    digits = data.load_dataset("digits")
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert digits.image_shape == (8, 8, 1)
+    assert digits.num_classes == 10
+    assert digits.train.images.max() == 255
+    assert set(np.bincount(digits.test.labels)) <= {35, 36, 37}
+    again = data.load_dataset("digits")
+    np.testing.assert_array_equal(digits.test.images, again.test.images)
+
+
+def test_npz_is_read_as_it_is(npz):
+    loaded = data.load_dataset(npz())
+    np.testing.assert_array_equal(loaded.train.images, good_arrays()["x_train"])
+    np.testing.assert_array_equal(loaded.test.labels, [0, 1, 2, 0])
+    assert loaded.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "it has no array y_test; it needs x_train"),
+        (
+            {"x_train": good_arrays()["x_train"].astype(float)},
+            "x_train must be uint8 .* got float64",
+        ),
+        ({"x_train": good_arrays()["x_train"][0]}, r"x_train must have shape .* got \[6, 5, 3\]"),
+        ({"x_train": np.zeros((12, 6, 5, 4), np.uint8)}, "with 1 or 3 channels"),
+        ({"x_train": np.zeros((0, 6, 5, 3), np.uint8)}, "x_train must not be empty"),
+        ({"x_test": np.zeros((0, 6, 5, 3), np.uint8)}, "x_test must not be empty"),
+        ({"y_train": np.arange(12) / 2}, "y_train must be whole numbers; got float64"),
+        ({"y_train": np.arange(11) % 3}, r"one label per image, shape \[12\]; got \[11\]"),
+        ({"y_train": np.zeros(12, int)}, "at least two classes; got only 0"),
+        ({"y_train": np.arange(12) % 3 * 2}, "1 has no image; number the classes without gaps"),
+        ({"y_train": np.arange(12) - 1}, "y_train must be labels 0 to 10"),
+        ({"y_test": np.array([0, 1, 2, 3])}, "y_test must be labels 0 to 2, .* got 0 to 3"),
+        (
+            {"x_test": np.zeros((4, 5, 5, 3), np.uint8)},
+            r"x_test must have images of shape \[6, 5, 3",
+        ),
+        ({"x_train": np.array([None] * 12)}, "cannot be used: Object arrays cannot be loaded"),
+    ],
+)
+def test_a_bad_array_is_one_clear_error(npz, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load_dataset(npz(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a zip file", b"PK\x03\x04 broken", b"\x93NUMPY\x01\x00"]
+)
+def test_a_file_that_is_no_npz_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "data.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be used"):
+        data.load_dataset(f"npz:{path}")
+
+
+def test_one_array_is_no_npz(tmp_path):
+    np.save(tmp_path / "data.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="cannot be used: it holds one array"):
+        data.load_dataset(f"npz:{tmp_path / 'data.npy'}")
+
+
+@pytest.mark.parametrize("source", ["", "digit", "npz:", "npz", "cifar10"])
+def test_an_unknown_source_is_one_clear_error(source):
+    with pytest.raises(ValueError, match="dataset must be 'digits' or 'npz:FILE'; got"):
+        data.load_dataset(source)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no file .*none.npz"):
+        data.load_dataset(f"npz:{tmp_path / 'none.npz'}")
+
+
+def examples(counts):
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return data.Examples(np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
+
+
+def test_split_is_stratified_seeded_and_complete():
+    first, second = data.stratified_split(examples([10, 20, 2]), 0.2, seed=3)
+    np.testing.assert_array_equal(np.bincount(second.labels), [2, 4, 1])
+    together = np.sort(np.concatenate([first.images, second.images]).ravel())
+    np.testing.assert_array_equal(together, np.arange(32))
+    same = data.stratified_split(examples([10, 20, 2]), 0.2, seed=3)[1]
+    other = data.stratified_split(examples([10, 20, 2]), 0.2, seed=4)[1]
+    np.testing.assert_array_equal(second.images, same.images)
+    assert (second.images != other.images).any()
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -1, 2])
+def test_bad_fraction(fraction):
+    with pytest.raises(ValueError, match="validation_fraction must be between 0 and 1"):
+        data.stratified_split(examples([4, 4]), fraction, 0)
+
+
+def test_a_class_with_one_image_cannot_be_split():
+    with pytest.raises(ValueError, match="class 1 has 1"):
+        data.stratified_split(examples([4, 1]), 0.5, 0)
+
+
+def test_subset_keeps_the_proportions():
+    np.testing.assert_array_equal(
+        np.bincount(data.subset(examples([40, 20]), 15, 0).labels), [10, 5]
+    )
+    assert len(data.subset(examples([40, 20]), 100, 0)) == 60
+
+
+def test_channel_statistics_by_hand():
+    images = np.array([0, 10, 4, 4], np.uint8).reshape(1, 2, 1, 2).repeat(3, axis=0)
+    mean, std = data.channel_statistics(images)
+    assert mean == (2.0, 7.0)
+    assert std == (2.0, 3.0)
+    assert data.channel_statistics(np.full((2, 2, 2, 1), 9, np.uint8)) == ((9.0,), (1.0,))

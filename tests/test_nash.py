@@ -1,0 +1,133 @@
+"""The launcher: flags, presets, what people see, and every mistake as one clear line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import nash
+from nash_jax.runs import PRESETS, Config
+
+
+def parse(*args):
+    """Parse a command line; the flags are put back by the fixture below."""
+    flags.FLAGS(["nash", *args])
+
+
+@pytest.fixture(autouse=True)
+def _flags():
+    with flagsaver.flagsaver():
+        yield
+
+
+def config(*args):
+    parse(*args)
+    return nash.config_from_flags()
+
+
+def error(*args):
+    """The message with which the launcher exits."""
+    parse(*args)
+    with pytest.raises(SystemExit) as caught:
+        nash.main(["nash"])
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def test_the_defaults_are_the_paper_s():
+    assert config() == Config()
+    paper = (5, 8, 5, 20, 17, 100, 0.05, 0.0, 0.9, 5e-4, 128, 4, True, 0, 0.2, (64, 128, 256))
+    c = config()
+    assert paper == (
+        *(c.num_steps, c.num_neighbours, c.num_morphisms, c.epochs_pretrain, c.epochs_neighbours),
+        *(c.epochs_final, c.lr_start, c.lr_end, c.momentum, c.weight_decay, c.batch_size),
+        *(c.crop_padding, c.flip, c.cutout, c.validation_fraction, c.widths),
+    )
+
+
+def test_flags_win_over_presets_and_presets_over_defaults():
+    made = config("--preset=digits", "--num_steps=9", "--widths=4,6", "--flip")
+    assert (made.num_steps, made.widths, made.flip) == (9, (4, 6), True)
+    assert made.epochs_final == PRESETS["digits"]["epochs_final"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid(preset):
+    assert isinstance(config(f"--preset={preset}"), Config)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--dataset=mnist", "dataset must be 'digits' or 'npz:FILE'; got 'mnist'"),
+        ("--dataset=npz:none.npz", "there is no file none.npz"),
+        ("--seed=-1", "seed must be >= 0; got -1"),
+        ("--num_steps=-1", "num_steps must be >= 0; got -1"),
+        ("--num_neighbours=0", "num_neighbours must be >= 1; got 0"),
+        ("--epochs_final=-2", "epochs_final must be >= 0; got -2"),
+        ("--batch_size=2000", "batch_size must be at most the number of training images, 1150"),
+        ("--validation_fraction=0", "validation_fraction must be between 0 and 1; got 0.0"),
+        ("--widths=4,x", "widths must be whole numbers like 16,32,64; got ['4', 'x']"),
+        ("--widths=4,4,4,4,4", "images of 8x8 are too small for 4 poolings by 2"),
+        ("--workers=-1", "workers must be >= 1; got -1"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_nothing_is_written(flag, message, tmp_path):
+    assert message in error("--preset=digits", f"--workdir={tmp_path / 'run'}", flag)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_in_use_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "workdir must be new or empty" in error("--preset=digits", f"--workdir={tmp_path}")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("flag", ["--preset=big", "--num_steps=x", "--lr_start=x", "--num_step=3"])
+def test_absl_refuses_unknown_flags_and_values(flag):
+    with pytest.raises(flags.Error):
+        parse(flag)
+
+
+def test_the_default_workdir_is_the_first_free_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parse("--dataset=npz:x.npz")
+    (tmp_path / "runs" / "npz-1").mkdir(parents=True)
+    assert str(nash.new_workdir("npz:x.npz")) == "runs/npz-2"
+
+
+@pytest.mark.slow
+def test_the_command_searches_on_a_file_of_colour_images_and_says_what_it_found(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 120)
+    images = (80 * labels[:, None, None, None] + rng.integers(0, 40, (120, 6, 7, 3))).astype("u1")
+    np.savez(
+        tmp_path / "x.npz",
+        **{"x_train": images[:90], "y_train": labels[:90]},
+        **{"x_test": images[90:], "y_test": labels[90:]},
+    )
+    command = [
+        *(sys.executable, "-m", "experiments.nash", f"--dataset=npz:{tmp_path / 'x.npz'}"),
+        *(f"--workdir={tmp_path / 'run'}", "--widths=4,4", "--batch_size=16", "--num_steps=1"),
+        *("--num_neighbours=2", "--num_morphisms=1", "--epochs_pretrain=2"),
+        *("--epochs_neighbours=2", "--epochs_final=4", "--max_flops=100000"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if "parameters" in line] == [
+        *("model_0", "step1-child1", "step1-child2", "final")
+    ]
+    assert f"test accuracy {result['test_accuracy']:.2%}" in lines[-1]
+    assert str(tmp_path / "run") in lines[-1]
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert recorded["command"][3:] == command[3:]
+    assert {"jax", "flax", "nash_jax"} <= set(recorded["versions"])

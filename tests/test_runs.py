@@ -1,0 +1,199 @@
+"""Whole runs: what is written, what may be seen, and that the same config gives the same result."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import nash_jax as nj
+from nash_jax import data, runs
+from nash_jax.runs.progress import describe_line
+
+# The tests share one finished run: one process is to run them all.
+pytestmark = pytest.mark.xdist_group("runs")
+
+TINY = runs.Config(
+    widths=(4, 6),
+    num_steps=2,
+    num_neighbours=3,
+    num_morphisms=2,
+    max_flops=400_000,
+    epochs_pretrain=1,
+    epochs_neighbours=1,
+    epochs_final=2,
+    batch_size=64,
+    crop_padding=1,
+    flip=False,
+)
+
+
+class Silent:
+    """Counts what it is told."""
+
+    def __init__(self):
+        self.total = self.epochs = 0
+        self.lines = []
+
+    def start(self, total_epochs):
+        self.total = total_epochs
+
+    def epoch(self):
+        self.epochs += 1
+
+    def candidate(self, line):
+        self.lines.append(line)
+
+
+def without_seconds(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run with two workers, and its workdir."""
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    reporter = Silent()
+    result = runs.run(TINY, workdir, reporter, workers=2, provenance={"command": ["x"]})
+    return workdir, result, reporter
+
+
+def test_the_ledger_has_one_line_per_candidate(finished):
+    workdir, _, reporter = finished
+    ledger = runs.read_ledger(workdir)
+    assert ledger == reporter.lines
+    assert [line["name"] for line in ledger] == [
+        "model_0",
+        *(f"step{step}-child{child}" for step in (1, 2) for child in (1, 2, 3)),
+        "final",
+    ]
+    by_name = {line["name"]: line for line in ledger}
+    for line in ledger[1:]:
+        spec = nj.from_json(json.dumps(by_name[line["parent"]]["spec"]))
+        for edit in line["edits"]:
+            spec = nj.morphisms.edit_from_dict(edit).grow(spec)
+        assert spec == nj.from_json(json.dumps(line["spec"]))
+        assert line["params"] == nj.count_params(spec)
+        assert line["flops"] == nj.count_flops(spec) <= 400_000
+        assert set(line["seconds"]) == {"compile", "train", "evaluate"}
+    children = [line for line in ledger if line["step"] == 1]
+    best = max(children, key=lambda c: (c["validation_accuracy"], -c["validation_loss"]))
+    assert {line["parent"] for line in ledger if line["step"] == 2 and line["kind"] == "child"} == {
+        best["name"]
+    }
+
+
+def test_the_reporter_is_told_every_epoch(finished):
+    _, _, reporter = finished
+    assert reporter.epochs == reporter.total == 1 + 2 * 3 * 1 + 2
+    assert "widen" in "".join(map(describe_line, reporter.lines))
+
+
+def test_the_workdir_explains_itself(finished):
+    workdir, result, _ = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["seed"] == 0
+    assert config["num_neighbours"] == 3
+    assert config["command"] == ["x"]
+    written = json.loads((workdir / "result.json").read_text())
+    assert written["test_accuracy"] == result.best.estimate.accuracy
+    for picture in ("network.png", "climb.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_load_gives_the_tested_network(finished):
+    workdir, result, _ = finished
+    spec, variables = nj.load(workdir)
+    assert spec == result.best.spec
+    jax.tree.map(np.testing.assert_array_equal, variables, result.best.variables)
+    test = data.load_dataset("digits").test
+    accuracy = (np.argmax(nj.apply(spec, variables, test.images), 1) == test.labels).mean()
+    assert accuracy == result.best.estimate.accuracy
+
+
+def test_the_same_config_gives_the_same_bits_whatever_the_number_of_workers(finished, tmp_path):
+    workdir, result, _ = finished
+    other = runs.run(TINY, tmp_path / "again", Silent(), workers=1)
+    jax.tree.map(np.testing.assert_array_equal, other.best.variables, result.best.variables)
+    lines = runs.read_ledger(tmp_path / "again")
+    assert without_seconds(lines) == without_seconds(runs.read_ledger(workdir))
+
+
+def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
+    workdir, result, _ = finished
+    digits = data.load_dataset("digits")
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "poisoned.npz",
+        x_train=digits.train.images,
+        y_train=digits.train.labels,
+        x_test=rng.integers(0, 256, (50, 8, 8, 1), np.uint8),
+        y_test=rng.integers(0, 10, 50, np.int32),
+    )
+    config = dataclasses.replace(TINY, dataset=f"npz:{tmp_path / 'poisoned.npz'}")
+    other = runs.run(config, tmp_path / "poisoned", Silent())
+    jax.tree.map(np.testing.assert_array_equal, other.best.variables, result.best.variables)
+    lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
+    assert without_seconds(lines[:-1]) == without_seconds(original[:-1])
+    assert lines[-1]["test_accuracy"] != original[-1]["test_accuracy"]
+
+
+def test_a_seed_decides_the_run(finished):
+    problem = runs.prepare(TINY, data.load_dataset("digits"))
+    other = runs.prepare(dataclasses.replace(TINY, seed=1), data.load_dataset("digits"))
+    assert (problem.valid.images[:9] != other.valid.images[:9]).any()
+    assert len(problem.train) + len(problem.valid) == 1437
+
+
+def test_normalisation_is_that_of_the_training_images():
+    problem = runs.prepare(TINY, data.load_dataset("digits"))
+    mean, std = problem.train.images.mean(), problem.train.images.std()
+    normalize = problem.model_0["normalize"].op
+    np.testing.assert_allclose((normalize.mean[0], normalize.std[0]), (mean, std), rtol=1e-6)
+
+
+def test_a_workdir_that_is_not_empty_is_refused_and_left_alone(finished, tmp_path):
+    workdir, _, _ = finished
+    before = sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*"))
+    with pytest.raises(ValueError, match="workdir must be new or empty; .* choose another"):
+        runs.run(TINY, workdir, Silent())
+    assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="workdir must be a folder"):
+        runs.run(TINY, tmp_path / "file", Silent())
+    with pytest.raises(ValueError, match=r"workdir .* cannot be made"):
+        runs.run(TINY, tmp_path / "file" / "below", Silent())
+
+
+def test_load_of_something_else_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match="there is no network in .*: spec.json is missing"):
+        nj.load(tmp_path)
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "spec.json").write_text("{")
+    (tmp_path / "best" / "weights").mkdir()
+    with pytest.raises(ValueError, match="."):
+        nj.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be >= 0; got -1"),
+        ({"epochs_neighbours": 0}, "epochs_neighbours must be >= 1; got 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be between 0 and 1; got 1.0"),
+        ({"widths": ()}, "widths must be whole numbers >= 1"),
+        ({"num_neighbours": 0}, "num_neighbours must be >= 1"),
+        ({"lr_start": 0.0}, "lr_start must be > 0"),
+        ({"max_flops": -5}, "max_flops must be >= 0; got -5"),
+    ],
+)
+def test_bad_config_is_one_clear_error(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
+
+
+def test_config_defaults_are_those_of_the_parts():
+    config = runs.Config()
+    assert config.training == nj.training.TrainingSettings()
+    assert config.hill_climbing == nj.search.HillClimbingSettings()

@@ -1,0 +1,177 @@
+"""Training: schedule, optimiser and augmentation by hand, and the contracts of fit and evaluate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_network import random_variables
+
+import nash_jax as nj
+from nash_jax import Node, data, ops, training
+from nash_jax.training import TrainingSettings
+from nash_jax.training.compilation import _compile
+
+PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load_dataset("digits").train.take(np.arange(200))
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return nj.chain((8, 8, 1), 10, (4, 8), ops.Normalize((78.0,), (96.0,)))
+
+
+def test_the_rate_falls_by_one_cosine_from_start_to_end():
+    rates = training.learning_rates(dataclasses.replace(PLAIN, lr_start=0.4, lr_end=0.1), 100)
+    expected = 0.1 + 0.3 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_two_updates_of_nesterov_momentum_with_decay_of_kernels_by_hand():
+    settings = dataclasses.replace(PLAIN, momentum=0.5, weight_decay=0.1)
+    params = {"a": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    optimizer = training.direction(settings)
+    state = optimizer.init(params)
+    first, state = optimizer.update(gradients, state, params)
+    second, state = optimizer.update(gradients, state, params)
+    # The kernel's gradient is 1 + 0.1 * 2; the trace is g, then g + 0.5 g; Nesterov looks ahead.
+    np.testing.assert_allclose(first["a"]["kernel"], 1.2 + 0.5 * 1.2, rtol=1e-6)
+    np.testing.assert_allclose(second["a"]["kernel"], 1.2 + 0.5 * 1.8, rtol=1e-6)
+    np.testing.assert_allclose(first["a"]["bias"], 1.5, rtol=1e-6)
+
+
+def test_one_update_by_hand():
+    nodes = [
+        Node("flat", ops.Flatten(), "input"),
+        Node("dense", ops.Dense(2, use_bias=False), "flat"),
+    ]
+    tiny = nj.Architecture((1, 1, 1), nodes)
+    variables = {"params": {"dense": {"kernel": jnp.zeros((1, 2))}}, "batch_stats": {}}
+    settings = dataclasses.replace(PLAIN, batch_size=1, lr_start=0.5, momentum=0.0)
+    one = data.Examples(np.full((1, 1, 1, 1), 3, np.uint8), np.array([1], np.int32))
+    fitted = training.fit(tiny, variables, one, KEY, 1, settings)
+    # Softmax gives 1/2 each; the gradient of the kernel is 3 * (1/2, -1/2).
+    np.testing.assert_allclose(fitted.variables["params"]["dense"]["kernel"], [[-0.75, 0.75]])
+    np.testing.assert_allclose(fitted.losses, np.log(2), rtol=1e-6)
+
+
+def test_augmentation_crops_flips_and_cuts_out():
+    images = jnp.arange(1, 1 + 64 * 4 * 5, dtype=jnp.int32).reshape(64, 4, 5, 1)
+    settings = dataclasses.replace(PLAIN, crop_padding=2, flip=True, cutout=0)
+    found = training.augment(images, KEY, settings)
+    np.testing.assert_array_equal(found, training.augment(images, KEY, settings))
+    padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    flips, corners = 0, set()
+    for number, image in enumerate(np.asarray(found)):
+        crops = {
+            (flip, i, j): padded[number, i : i + 4, j : j + 5][:, :: -1 if flip else 1]
+            for flip in (False, True)
+            for i in range(5)
+            for j in range(5)
+        }
+        matching = [place for place, crop in crops.items() if (crop == image).all()]
+        assert matching
+        flips += matching[0][0]
+        corners.add(matching[0][1:])
+    assert 16 < flips < 48
+    assert len(corners) > 15
+
+
+def test_cutout_blackens_a_square_and_nothing_else():
+    images = jnp.ones((50, 8, 8, 2))
+    found = np.asarray(training.augment(images, KEY, dataclasses.replace(PLAIN, cutout=3)))
+    black = (found == 0).all(axis=-1)
+    assert ((found == 0).any(axis=-1) == black).all()
+    sizes = {(int(b.any(1).sum()), int(b.any(0).sum())) for b in black}
+    assert (3, 3) in sizes
+    assert all(b.sum() == b.any(1).sum() * b.any(0).sum() for b in black)
+    assert max(height for height, _ in sizes) == 3
+
+
+def test_no_augmentation_leaves_the_images_as_they_are():
+    images = jnp.arange(32, dtype=jnp.uint8).reshape(2, 4, 4, 1)
+    np.testing.assert_array_equal(training.augment(images, KEY, PLAIN), images)
+
+
+def test_training_learns_and_is_reproducible_and_changes_nothing_given(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1)
+    variables = nj.init(spec, KEY)
+    before = jax.tree.map(np.array, variables)
+    epochs = []
+    fitted = training.fit(spec, variables, digits, KEY, 8, settings, epochs.append)
+    again = training.fit(spec, variables, digits, KEY, 8, settings)
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    jax.tree.map(np.testing.assert_array_equal, fitted.variables, again.variables)
+    assert epochs == list(range(1, 9))
+    assert fitted.losses[-1] < fitted.losses[0] / 2
+    assert training.evaluate(spec, fitted.variables, digits).accuracy > 0.6
+    other = training.fit(spec, variables, digits, jax.random.key(1), 8, settings)
+    assert other.losses != fitted.losses
+
+
+def test_the_scanned_epoch_is_the_looped_one(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1, cutout=2, flip=True)
+    variables = nj.init(spec, KEY)
+    looped = training.fit(spec, variables, digits, KEY, 2, settings, scan=False)
+    scanned = training.fit(spec, variables, digits, KEY, 2, settings, scan=True)
+    np.testing.assert_allclose(looped.losses, scanned.losses, rtol=1e-4)
+
+
+def test_the_update_is_compiled_once_whatever_the_length_and_the_set(spec, digits):
+    variables = nj.init(spec, KEY)
+    training.fit(spec, variables, digits, KEY, 1, PLAIN)
+    misses = _compile.cache_info().misses
+    training.fit(spec, variables, digits.take(np.arange(50)), KEY, 3, PLAIN)
+    assert _compile.cache_info().misses == misses
+
+
+def test_zero_epochs_give_the_variables_back(spec, digits):
+    variables = nj.init(spec, KEY)
+    assert training.fit(spec, variables, digits, KEY, 0, PLAIN).variables is variables
+
+
+def test_evaluation_counts_every_image_once_whatever_the_batch(spec, digits):
+    variables = random_variables(spec)
+    logits = np.asarray(nj.apply(spec, variables, digits.images), np.float64)
+    accuracy = (logits.argmax(1) == digits.labels).mean()
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -log_probs[np.arange(200), digits.labels].mean()
+    for batch_size in (200, 64, 999):
+        found = training.evaluate(spec, variables, digits, batch_size)
+        assert found.accuracy == accuracy
+        np.testing.assert_allclose(found.loss, loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr_start": 0.0}, "lr_start must be > 0; got 0.0"),
+        ({"lr_end": -1.0}, "lr_end must be >= 0; got -1.0"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\); got 1.0"),
+        ({"weight_decay": -1e-4}, "weight_decay must be >= 0"),
+        ({"batch_size": 0}, "batch_size must be >= 1; got 0"),
+        ({"crop_padding": -1}, "crop_padding must be >= 0; got -1"),
+        ({"cutout": -1}, "cutout must be >= 0; got -1"),
+    ],
+)
+def test_bad_settings_are_one_clear_error(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**changes)
+
+
+def test_too_few_images_are_one_clear_error(spec, digits):
+    variables = nj.init(spec, KEY)
+    with pytest.raises(ValueError, match="batch_size must be at most .* images, 200; got 201"):
+        training.fit(spec, variables, digits, KEY, 1, TrainingSettings(batch_size=201))
+    with pytest.raises(ValueError, match="epochs must be >= 0; got -1"):
+        training.fit(spec, variables, digits, KEY, -1, PLAIN)
+    with pytest.raises(ValueError, match="at least one example"):
+        training.evaluate(spec, variables, digits.take(np.arange(0)))
