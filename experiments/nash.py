@@ -37,13 +37,15 @@ DEFINE: dict[type, Any] = {
     tuple: flags.DEFINE_list,
 }
 for field in dataclasses.fields(Config):
-    DEFINE[type(field.default)](field.name, field.default, field.metadata["help"])
+    default = field.default
+    words = [str(item) for item in default] if isinstance(default, tuple) else default
+    DEFINE[type(default)](field.name, words, field.metadata["help"])
 
 
 def config_from_flags() -> Config:
     """The paper's defaults, replaced by the preset's, replaced by the flags that were given."""
     names = [field.name for field in dataclasses.fields(Config)]
-    given = {name: FLAGS[name].value for name in names if FLAGS[name].present}
+    given: dict[str, Any] = {name: FLAGS[name].value for name in names if FLAGS[name].present}
     if "widths" in given:
         if not all(width.strip().isdecimal() for width in given["widths"]):
             raise ValueError(f"widths must be whole numbers like 16,32,64; got {given['widths']}")

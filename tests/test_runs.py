@@ -11,9 +11,6 @@ import nash_jax as nj
 from nash_jax import data, runs
 from nash_jax.runs.progress import describe_line
 
-# The tests share one finished run: one process is to run them all.
-pytestmark = pytest.mark.xdist_group("runs")
-
 TINY = runs.Config(
     widths=(4, 6),
     num_steps=2,

@@ -87,7 +87,7 @@ def from_dict(data: Any) -> Architecture:
 
 
 def tagged(value: Any, tag: str) -> dict[str, Any]:
-    """A dataclass as a dictionary: its class's name under `tag`, then its fields; lists for tuples."""
+    """A dataclass as a dictionary: its class's name under `tag`, then its fields, with lists."""
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     lists = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
     return {tag: type(value).__name__} | lists

@@ -40,7 +40,7 @@ def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit
 
     >>> import nash_jax as nj
     >>> sample(nj.chain((8, 8, 1), 10, widths=(16, 32)), jax.random.key(3))
-    Deepen(after='pool1', kernel_size=3)
+    SkipAdd(source='pool1', target='relu2')
     """
     rng = _generator(key)
     kinds = [_deepen_edits, _widen_edits, _skip_edits]

@@ -26,7 +26,7 @@ class Config:
     num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
     num_neighbours: int = _setting(
         HillClimbingSettings.num_neighbours,
-        "children per step, the current best among them (n_neigh); 1: random networks, no selection",
+        "children per step, the current best among them (n_neigh); 1: random networks",
     )
     num_morphisms: int = _setting(
         HillClimbingSettings.num_morphisms, "network morphisms per child (n_NM)"
