@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import chex
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -95,7 +96,7 @@ def test_evaluation_mode_is_preserved_in_float64(name, edit, x64):
     old_logits = numpy_apply(nj.to_json(spec), variables, images)
     assert error(numpy_apply(nj.to_json(grown), new, images), old_logits) <= 1e-12
     # Nothing given was changed, types are kept, and the arrays are those of the grown spec.
-    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    chex.assert_trees_all_equal(variables, before)
     assert all(x.dtype == jnp.float64 for x in jax.tree.leaves(new))
     assert jax.tree.map(np.shape, new) == expected_shapes(grown)
     assert edit.grow(spec) == grown

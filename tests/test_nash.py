@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import nash
+from experiments import launching, nash
 from nash_jax.runs import PRESETS, Config
 
 
@@ -26,7 +26,7 @@ def _flags():
 
 def config(*args):
     parse(*args)
-    return nash.config_from_flags()
+    return launching.config_from_flags()
 
 
 def error(*args):
@@ -75,6 +75,7 @@ def test_presets_are_valid(preset):
         ("--validation_fraction=0", "validation_fraction must be between 0 and 1; got 0.0"),
         ("--widths=4,x", "widths must be whole numbers like 16,32,64; got ['4', 'x']"),
         ("--widths=4,4,4,4,4", "images of 8x8 are too small for 4 poolings by 2"),
+        ("--max_flops=1000", "max_flops must be at least those of model_0, 318464; got 1000"),
         ("--workers=-1", "workers must be >= 1; got -1"),
     ],
 )
@@ -100,7 +101,7 @@ def test_the_default_workdir_is_the_first_free_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parse("--dataset=npz:x.npz")
     (tmp_path / "runs" / "npz-1").mkdir(parents=True)
-    assert str(nash.new_workdir("npz:x.npz")) == "runs/npz-2"
+    assert str(launching.workdir_from_flags()) == "runs/npz-2"
 
 
 @pytest.mark.slow
@@ -129,5 +130,5 @@ def test_the_command_searches_on_a_file_of_colour_images_and_says_what_it_found(
     assert f"test accuracy {result['test_accuracy']:.2%}" in lines[-1]
     assert str(tmp_path / "run") in lines[-1]
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert recorded["command"][3:] == command[3:]
+    assert recorded["command"] == ["python", *command[1:]]
     assert {"jax", "flax", "nash_jax"} <= set(recorded["versions"])

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-import jax
+import chex
 import numpy as np
 import pytest
 
@@ -103,7 +103,7 @@ def test_load_gives_the_tested_network(finished):
     workdir, result, _ = finished
     spec, variables = nj.load(workdir)
     assert spec == result.best.spec
-    jax.tree.map(np.testing.assert_array_equal, variables, result.best.variables)
+    chex.assert_trees_all_equal(variables, result.best.variables)
     test = data.load_dataset("digits").test
     accuracy = (np.argmax(nj.apply(spec, variables, test.images), 1) == test.labels).mean()
     assert accuracy == result.best.estimate.accuracy
@@ -112,7 +112,7 @@ def test_load_gives_the_tested_network(finished):
 def test_the_same_config_gives_the_same_bits_whatever_the_number_of_workers(finished, tmp_path):
     workdir, result, _ = finished
     other = runs.run(TINY, tmp_path / "again", Silent(), workers=1)
-    jax.tree.map(np.testing.assert_array_equal, other.best.variables, result.best.variables)
+    chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines = runs.read_ledger(tmp_path / "again")
     assert without_seconds(lines) == without_seconds(runs.read_ledger(workdir))
 
@@ -130,7 +130,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
     )
     config = dataclasses.replace(TINY, dataset=f"npz:{tmp_path / 'poisoned.npz'}")
     other = runs.run(config, tmp_path / "poisoned", Silent())
-    jax.tree.map(np.testing.assert_array_equal, other.best.variables, result.best.variables)
+    chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
     assert without_seconds(lines[:-1]) == without_seconds(original[:-1])
     assert lines[-1]["test_accuracy"] != original[-1]["test_accuracy"]

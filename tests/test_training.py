@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,8 +108,8 @@ def test_training_learns_and_is_reproducible_and_changes_nothing_given(spec, dig
     epochs = []
     fitted = training.fit(spec, variables, digits, KEY, 8, settings, epochs.append)
     again = training.fit(spec, variables, digits, KEY, 8, settings)
-    jax.tree.map(np.testing.assert_array_equal, variables, before)
-    jax.tree.map(np.testing.assert_array_equal, fitted.variables, again.variables)
+    chex.assert_trees_all_equal(variables, before)
+    chex.assert_trees_all_equal(fitted.variables, again.variables)
     assert epochs == list(range(1, 9))
     assert fitted.losses[-1] < fitted.losses[0] / 2
     assert training.evaluate(spec, fitted.variables, digits).accuracy > 0.6

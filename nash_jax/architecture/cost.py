@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from nash_jax.architecture.shapes import multiply_adds, param_shapes
-from nash_jax.architecture.spec import Architecture, Node
+
+if TYPE_CHECKING:  # a spec shows its cost when it is printed, so it imports this module
+    from nash_jax.architecture.spec import Architecture, Node
 
 
 def node_params(spec: Architecture, node: Node) -> int:

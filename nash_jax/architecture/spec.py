@@ -18,6 +18,7 @@ import jax
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import Shape, output_shape
+from nash_jax.architecture.table import table
 
 INPUT = "input"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}")
@@ -171,8 +172,6 @@ class Architecture:
         return self._hash
 
     def __repr__(self) -> str:
-        from nash_jax.architecture.table import table  # it reads specs; specs do not need it
-
         return table(self)
 
 

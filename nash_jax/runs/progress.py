@@ -8,7 +8,7 @@ from typing import Any
 import rich.console
 import rich.progress
 
-from nash_jax.morphisms import Edit, edit_from_dict
+from nash_jax.morphisms import Deepen, Edit, SkipAdd, SkipConcat, Widen, edit_from_dict
 
 
 class RichReporter:
@@ -25,7 +25,6 @@ class RichReporter:
         self._task = self._progress.add_task("NASH", total=None)
 
     def __enter__(self) -> RichReporter:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -38,6 +37,7 @@ class RichReporter:
 
     def start(self, total_epochs: int) -> None:
         self._progress.update(self._task, total=total_epochs)
+        self._progress.start()
 
     def epoch(self) -> None:
         self._progress.advance(self._task)
@@ -62,10 +62,13 @@ def describe_line(line: dict[str, Any]) -> str:
 
 def describe_edit(edit: Edit) -> str:
     """An edit in a few words: `widen conv2 to 64`."""
-    match edit_words := vars(edit):
-        case {"after": after, "kernel_size": size}:
-            return f"deepen after {after} ({size}x{size})"
-        case {"node": node, "features": features}:
-            return f"widen {node} to {features}"
-    kind = "add" if type(edit).__name__ == "SkipAdd" else "concat"
-    return f"skip {edit_words['source']} to {edit_words['target']} ({kind})"
+    match edit:
+        case Deepen():
+            return f"deepen after {edit.after} ({edit.kernel_size}x{edit.kernel_size})"
+        case Widen():
+            return f"widen {edit.node} to {edit.features}"
+        case SkipAdd():
+            return f"skip {edit.source} to {edit.target} (add)"
+        case SkipConcat():
+            return f"skip {edit.source} to {edit.target} (concat)"
+    return repr(edit)

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -81,6 +81,11 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     check_batch_size(config.training, len(train))
     normalize = ops.Normalize(*channel_statistics(train.images))
     model_0 = chain(dataset.image_shape, dataset.num_classes, config.widths, normalize)
+    if config.max_flops and count_flops(model_0) > config.max_flops:
+        raise ValueError(
+            f"max_flops must be at least those of model_0, {count_flops(model_0)}; got "
+            f"{config.max_flops}; raise it or take smaller widths"
+        )
     return Problem(train, valid, model_0)
 
 
@@ -144,7 +149,11 @@ def run(
 
 
 def search(
-    config: Config, problem: Problem, record: Any, on_epoch: Any, workers: int = 1
+    config: Config,
+    problem: Problem,
+    record: Callable[[Candidate, str, int], None],
+    on_epoch: Callable[[], None],
+    workers: int = 1,
 ) -> Candidate:
     """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
 

@@ -1,0 +1,77 @@
+"""What launchers share: settings as flags, a new workdir, and where a result comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import jax
+from absl import flags
+
+from nash_jax.runs import PRESETS, Config
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """One flag per field of `Config`, and those that do not decide the result."""
+    flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
+    flags.DEFINE_string("workdir", None, "new or empty folder for the run; default: runs/DATASET-N")
+    flags.DEFINE_integer(
+        "workers", 0, "children trained side by side, with the same result; 0: 2 on CPU, else 1"
+    )
+    define: dict[type, Any] = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+        str: flags.DEFINE_string,
+        tuple: flags.DEFINE_list,
+    }
+    for field in dataclasses.fields(Config):
+        default = field.default
+        words = [str(item) for item in default] if isinstance(default, tuple) else default
+        define[type(default)](field.name, words, field.metadata["help"])
+
+
+def config_from_flags() -> Config:
+    """The paper's defaults, replaced by the preset's, replaced by the flags that were given."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    given: dict[str, Any] = {name: FLAGS[name].value for name in names if FLAGS[name].present}
+    if "widths" in given:
+        if not all(width.strip().isdecimal() for width in given["widths"]):
+            raise ValueError(f"widths must be whole numbers like 16,32,64; got {given['widths']}")
+        given["widths"] = tuple(map(int, given["widths"]))
+    return Config(**PRESETS[FLAGS.preset] | given)
+
+
+def workdir_from_flags() -> pathlib.Path:
+    """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there."""
+    if FLAGS.workdir:
+        return pathlib.Path(FLAGS.workdir)
+    kind = FLAGS.dataset.split(":")[0]
+    numbered = (pathlib.Path("runs", f"{kind}-{number}") for number in itertools.count(1))
+    return next(path for path in numbered if not path.exists())
+
+
+def workers_from_flags() -> int:
+    """How many children to train side by side on this machine."""
+    default = min(2, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    return FLAGS.workers or default
+
+
+def provenance() -> dict[str, Any]:
+    """What else the last bits of a result depend on."""
+    packages = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+    return {
+        "command": ["python", *sys.orig_argv[1:]],
+        "versions": {name: metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "num_cpus": os.cpu_count(),
+    }
