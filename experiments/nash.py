@@ -11,6 +11,7 @@ import sys
 import rich.console
 from absl import app, flags, logging
 
+from experiments import launching
 from experiments.launching import (
     config_from_flags,
     define_flags,
@@ -21,6 +22,7 @@ from experiments.launching import (
 from nash_jax.runs import RichReporter, run
 
 define_flags()
+flags.adopt_module_key_flags(launching)  # so that --help shows them
 
 
 def main(argv: list[str]) -> None:

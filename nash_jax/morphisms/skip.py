@@ -83,8 +83,9 @@ class SkipConcat:
         try:
             gaps = spread(staged, concat, new, asks_producer=False)
             tied = [name for name in (self.target, self.source) if name in gaps]
-            if tied:
-                raise ValueError(f"the width of '{tied[0]}' is tied to that of the concatenation")
+            if tied or (gaps[concat] != new).any():
+                name = tied[0] if tied else self.target
+                raise ValueError(f"the width of '{name}' is tied to that of the concatenation")
         except ValueError as error:
             raise ValueError(
                 f"cannot concatenate '{self.source}' to '{self.target}': {error}"

@@ -18,8 +18,11 @@ class RichReporter:
         self._progress = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
-            rich.progress.TextColumn("{task.completed}/{task.total} epochs, time left"),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            rich.progress.TextColumn("{task.completed}/{task.total} epochs"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("elapsed,"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("left"),
             console=console,
         )
         self._task = self._progress.add_task("NASH", total=None)
