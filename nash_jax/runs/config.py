@@ -85,11 +85,11 @@ def _part(kind: Any, config: Config) -> Any:
 #: Settings that fit a laptop; each replaces the defaults that are named.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # The embedded 8x8 digits in a minute or two. Mirrored digits are other signs, so no flips.
+    # The embedded 8x8 digits in about a minute. Mirrored digits are other signs, so no flips.
     "digits": {
         "widths": (16, 32, 64),
         "num_steps": 3,
-        "num_neighbours": 8,
+        "num_neighbours": 5,
         "num_morphisms": 3,
         "max_flops": 3_000_000,
         "epochs_pretrain": 10,
