@@ -61,17 +61,20 @@ def workdir_from_flags() -> pathlib.Path:
 
 def workers_from_flags() -> int:
     """How many children to train side by side on this machine."""
+    if FLAGS.workers < 0:
+        raise ValueError(f"workers must be >= 0; got {FLAGS.workers}")
     default = min(2, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     return FLAGS.workers or default
 
 
 def provenance() -> dict[str, Any]:
     """What else the last bits of a result depend on."""
-    packages = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+    packages = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
     return {
         "command": ["python", *sys.orig_argv[1:]],
         "versions": {name: metadata.version(name) for name in packages},
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
-        "num_cpus": os.cpu_count(),
+        "num_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
     }

@@ -19,7 +19,7 @@ from experiments.launching import (
     workdir_from_flags,
     workers_from_flags,
 )
-from nash_jax.runs import RichReporter, run
+from nash_jax.runs import RichReporter, execute, open_run
 
 define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
@@ -32,15 +32,17 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
     console = rich.console.Console(soft_wrap=True)
     try:
-        config, workdir = config_from_flags(), workdir_from_flags()
-        with RichReporter(console) as reporter:
-            result = run(config, workdir, reporter, workers_from_flags(), provenance())
+        config, workers = config_from_flags(), workers_from_flags()
+        opened = open_run(config, workdir_from_flags(), provenance())
     except ValueError as error:
         sys.exit(f"error: {error}")
+    try:
+        with RichReporter(console) as reporter:
+            result = execute(opened, reporter, workers)
     except KeyboardInterrupt:
         sys.exit("interrupted: the workdir keeps the candidates so far, but cannot be resumed")
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
-    console.print(f"{workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
+    console.print(f"{opened.workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
 
 
 if __name__ == "__main__":

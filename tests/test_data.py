@@ -60,13 +60,15 @@ def test_npz_is_read_as_it_is(npz):
         ({"y_train": np.arange(12) / 2}, "y_train must be whole numbers; got float64"),
         ({"y_train": np.arange(11) % 3}, r"one label per image, shape \[12\]; got \[11\]"),
         ({"y_train": np.zeros(12, int)}, "at least two classes; got only 0"),
-        ({"y_train": np.arange(12) % 3 * 2}, "1 has no image; number the classes without gaps"),
-        ({"y_train": np.arange(12) - 1}, "y_train must be labels 0 to 10"),
+        ({"y_train": np.arange(12) % 3 * 2}, "label 1 has no image, but label 2 has"),
+        ({"y_train": np.arange(12) % 3 * 10**13}, "label 1 has no image"),
+        ({"y_train": np.arange(12) - 1}, "label 0 has no image, but label -1 has"),
         ({"y_test": np.array([0, 1, 2, 3])}, "y_test must be labels 0 to 2, .* got 0 to 3"),
         (
             {"x_test": np.zeros((4, 5, 5, 3), np.uint8)},
             r"x_test must have images of shape \[6, 5, 3",
         ),
+        ({"x_test": np.zeros((4, 5, 5, 3), np.uint8)}, "resize them"),
         ({"x_train": np.array([None] * 12)}, "cannot be used: Object arrays cannot be loaded"),
     ],
 )
@@ -121,7 +123,7 @@ def test_split_is_stratified_seeded_and_complete():
 
 @pytest.mark.parametrize("fraction", [0, 1, -1, 2])
 def test_bad_fraction(fraction):
-    with pytest.raises(ValueError, match="validation_fraction must be between 0 and 1"):
+    with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
         data.stratified_split(examples([4, 4]), fraction, 0)
 
 

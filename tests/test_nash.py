@@ -68,6 +68,7 @@ def test_presets_are_valid(preset):
         ("--dataset=mnist", "dataset must be 'digits' or 'npz:FILE'; got 'mnist'"),
         ("--dataset=npz:none.npz", "there is no file none.npz"),
         ("--seed=-1", "seed must be >= 0; got -1"),
+        ("--seed=4294967296", "seed must be below 2**32; got 4294967296"),
         ("--num_steps=-1", "num_steps must be >= 0; got -1"),
         ("--num_neighbours=0", "num_neighbours must be >= 1; got 0"),
         ("--epochs_final=-2", "epochs_final must be >= 0; got -2"),
@@ -76,7 +77,7 @@ def test_presets_are_valid(preset):
         ("--widths=4,x", "widths must be whole numbers like 16,32,64; got ['4', 'x']"),
         ("--widths=4,4,4,4,4", "images of 8x8 are too small for 4 poolings by 2"),
         ("--max_flops=1000", "max_flops must be at least those of model_0, 318464; got 1000"),
-        ("--workers=-1", "workers must be >= 1; got -1"),
+        ("--workers=-1", "workers must be >= 0; got -1"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_nothing_is_written(flag, message, tmp_path):

@@ -14,7 +14,10 @@ def test_one_number_stands_for_height_and_width():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ops.Conv(0), r"Conv.features must be a whole number >= 1; got 0"),
+        (
+            lambda: ops.Conv(0),
+            r"Conv.features must be a whole number >= 1 and <= 2147483647; got 0",
+        ),
         (lambda: ops.Conv(4.0), r"Conv.features .* got 4.0"),
         (lambda: ops.Conv(True), r"Conv.features .* got True"),
         (lambda: ops.Conv(2**31), r"Conv.features"),
@@ -28,7 +31,7 @@ def test_one_number_stands_for_height_and_width():
         (lambda: ops.BatchNorm(momentum=10**400), r"BatchNorm.momentum"),
         (lambda: ops.Dropout(1.0), r"Dropout.rate must be a number in \[0, 1\); got 1.0"),
         (lambda: ops.MaxPool(2, 0), r"MaxPool.stride"),
-        (lambda: ops.PadChannels(-1), r"PadChannels.before must be a whole number >= 0; got -1"),
+        (lambda: ops.PadChannels(-1), r"PadChannels.before must be a whole number >= 0 .* got -1"),
         (lambda: ops.Normalize((1.0,), (0.0,)), r"Normalize.std must be positive"),
         (lambda: ops.Normalize((1.0,), (1.0, 1.0)), r"Normalize.std .* as many as in mean"),
         (lambda: ops.Normalize((), ()), r"Normalize.mean"),

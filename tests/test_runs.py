@@ -26,15 +26,22 @@ TINY = runs.Config(
 )
 
 
+def run(config, workdir, reporter, workers=1, provenance=None):
+    return runs.execute(runs.open_run(config, workdir, provenance), reporter, workers)
+
+
 class Silent:
     """Counts what it is told."""
 
     def __init__(self):
         self.total = self.epochs = 0
-        self.lines = []
+        self.lines, self.phases = [], []
 
     def start(self, total_epochs):
         self.total = total_epochs
+
+    def phase(self, what):
+        self.phases.append(what)
 
     def epoch(self):
         self.epochs += 1
@@ -52,7 +59,7 @@ def finished(tmp_path_factory):
     """One run with two workers, and its workdir."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     reporter = Silent()
-    result = runs.run(TINY, workdir, reporter, workers=2, provenance={"command": ["x"]})
+    result = run(TINY, workdir, reporter, workers=2, provenance={"command": ["x"]})
     return workdir, result, reporter
 
 
@@ -84,6 +91,7 @@ def test_the_ledger_has_one_line_per_candidate(finished):
 def test_the_reporter_is_told_every_epoch(finished):
     _, _, reporter = finished
     assert reporter.epochs == reporter.total == 1 + 2 * 3 * 1 + 2
+    assert reporter.phases == ["pretraining", "step 1 of 2", "step 2 of 2", "final training"]
     assert "widen" in "".join(map(describe_line, reporter.lines))
 
 
@@ -111,7 +119,7 @@ def test_load_gives_the_tested_network(finished):
 
 def test_the_same_config_gives_the_same_bits_whatever_the_number_of_workers(finished, tmp_path):
     workdir, result, _ = finished
-    other = runs.run(TINY, tmp_path / "again", Silent(), workers=1)
+    other = run(TINY, tmp_path / "again", Silent(), workers=1)
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines = runs.read_ledger(tmp_path / "again")
     assert without_seconds(lines) == without_seconds(runs.read_ledger(workdir))
@@ -129,7 +137,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
         y_test=rng.integers(0, 10, 50, np.int32),
     )
     config = dataclasses.replace(TINY, dataset=f"npz:{tmp_path / 'poisoned.npz'}")
-    other = runs.run(config, tmp_path / "poisoned", Silent())
+    other = run(config, tmp_path / "poisoned", Silent())
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
     assert without_seconds(lines[:-1]) == without_seconds(original[:-1])
@@ -154,13 +162,13 @@ def test_a_workdir_that_is_not_empty_is_refused_and_left_alone(finished, tmp_pat
     workdir, _, _ = finished
     before = sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*"))
     with pytest.raises(ValueError, match="workdir must be new or empty; .* choose another"):
-        runs.run(TINY, workdir, Silent())
+        run(TINY, workdir, Silent())
     assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="workdir must be a folder"):
-        runs.run(TINY, tmp_path / "file", Silent())
-    with pytest.raises(ValueError, match=r"workdir .* cannot be made"):
-        runs.run(TINY, tmp_path / "file" / "below", Silent())
+        run(TINY, tmp_path / "file", Silent())
+    with pytest.raises(ValueError, match=r"workdir .* cannot be used: Not a directory"):
+        run(TINY, tmp_path / "file" / "below", Silent())
 
 
 def test_load_of_something_else_is_one_clear_error(tmp_path):
@@ -170,6 +178,9 @@ def test_load_of_something_else_is_one_clear_error(tmp_path):
     (tmp_path / "best" / "spec.json").write_text("{")
     (tmp_path / "best" / "weights").mkdir()
     with pytest.raises(ValueError, match="."):
+        nj.load(tmp_path)
+    (tmp_path / "best" / "spec.json").write_text(nj.to_json(nj.chain((8, 8, 1), 10, (4,))))
+    with pytest.raises(ValueError, match="the weights in .* cannot be read"):
         nj.load(tmp_path)
 
 

@@ -76,6 +76,15 @@ def test_truncated_text_is_a_value_error(length):
         nj.from_json(TEXT[:length])
 
 
+def test_sizes_that_explode_are_a_value_error():
+    nodes = [{"name": "n0", "op": "GlobalAvgPool", "inputs": ["input"]}]
+    nodes += [
+        {"name": f"n{i + 1}", "op": "Concat", "inputs": [f"n{i}", f"n{i}"]} for i in range(99)
+    ]
+    with pytest.raises(ValueError, match="sizes must be at most 2147483647"):
+        nj.from_json(edited(nodes=nodes))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (

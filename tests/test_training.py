@@ -154,8 +154,9 @@ def test_evaluation_counts_every_image_once_whatever_the_batch(spec, digits):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lr_start": 0.0}, "lr_start must be > 0; got 0.0"),
-        ({"lr_end": -1.0}, "lr_end must be >= 0; got -1.0"),
+        ({"lr_start": 0.0}, "lr_start must be > 0 and finite; got 0.0"),
+        ({"lr_end": -1.0}, "lr_end must be >= 0 and finite; got -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay must be >= 0 and finite; got inf"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\); got 1.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be >= 0"),
         ({"batch_size": 0}, "batch_size must be >= 1; got 0"),

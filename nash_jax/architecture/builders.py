@@ -32,6 +32,8 @@ def chain(
     >>> [node.name for node in chain((8, 8, 1), 10, widths=(16, 32)).nodes]
     ['conv1', 'bn1', 'relu1', 'pool1', 'conv2', 'bn2', 'relu2', 'flatten', 'dense']
     """
+    if not isinstance(widths, Sequence):
+        raise ValueError(f"widths must be a sequence of whole numbers; got {widths!r}")
     stages = [(w,) if isinstance(w, int) else tuple(w) for w in widths]
     if not stages or not all(stages):
         raise ValueError(f"widths must name at least one convolution per stage; got {widths!r}")

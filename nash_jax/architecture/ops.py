@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 
 Pair: TypeAlias = tuple[int, int]
 
-# Larger sizes are mistakes (or hostile input); the bound keeps every product of sizes harmless.
+# Larger sizes are mistakes or hostile input.
 LARGEST_SIZE = 2**31 - 1
 
 
@@ -28,7 +28,8 @@ def _is_size(value: Any, least: int = 1) -> bool:
 def _check_sizes(op: object, *fields: str, least: int = 1) -> None:
     for field in fields:
         value = getattr(op, field)
-        _require(op, f"a whole number >= {least}", _is_size(value, least), field)
+        rule = f"a whole number >= {least} and <= {LARGEST_SIZE}"
+        _require(op, rule, _is_size(value, least), field)
 
 
 def _check_pairs(op: object, *fields: str) -> None:

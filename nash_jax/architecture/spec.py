@@ -92,6 +92,8 @@ class Architecture:
                 f"input_shape must be (height, width, channels), whole numbers >= 1; got {shape!r}"
             )
         object.__setattr__(self, "input_shape", tuple(shape))
+        if not isinstance(self.nodes, Iterable):
+            raise ValueError(f"nodes must be a sequence of Node; got {self.nodes!r}")
         object.__setattr__(self, "nodes", tuple(self.nodes))
         if not self.nodes or not all(isinstance(node, Node) for node in self.nodes):
             raise ValueError("nodes must be at least one Node, and nothing else")
@@ -122,6 +124,11 @@ class Architecture:
                 raise ValueError(
                     f"node '{node.name}' ({ops.describe(node.op)}) cannot read {read}: {error}"
                 ) from None
+            if max(shapes[node.name]) > ops.LARGEST_SIZE:
+                raise ValueError(
+                    f"sizes must be at most {ops.LARGEST_SIZE}; node '{node.name}' has shape "
+                    f"{shapes[node.name]}; make it smaller"
+                )
         return MappingProxyType(shapes)
 
     @functools.cached_property
@@ -155,6 +162,8 @@ class Architecture:
 
     def check_name(self, name: str) -> None:
         """Raises `ValueError` unless `name` is `'input'` or a node."""
+        if not isinstance(name, str):
+            raise ValueError(f"a node's name must be a string; got {name!r}")
         if name != INPUT and name not in self._by_name:
             near = (
                 get_close_matches(str(name), self.shapes, n=3, cutoff=0.3) or list(self.shapes)[:3]
@@ -231,16 +240,14 @@ def fresh_names(spec: Architecture, *prefixes: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{number}" for prefix in prefixes)
 
 
-def insert_after(
-    spec: Architecture, after: str, new: Iterable[Node], replaced: str, by: str
-) -> tuple[Node, ...]:
+def insert_after(spec: Architecture, after: str, new: Iterable[Node], by: str) -> tuple[Node, ...]:
     """The nodes of `spec` with `new` put in behind node `after`, not validated yet.
 
-    Every old node that read `replaced` reads `by` instead; the new nodes stay as they are.
+    Every old node that read `after` reads `by` instead; the new nodes stay as they are.
     """
     renamed = [
-        dataclasses.replace(n, inputs=tuple(by if i == replaced else i for i in n.inputs))
+        dataclasses.replace(n, inputs=tuple(by if i == after else i for i in n.inputs))
         for n in spec.nodes
     ]
-    position = 0 if after == INPUT else 1 + spec.nodes.index(spec[after])
+    position = 1 + spec.nodes.index(spec[after])
     return (*renamed[:position], *new, *renamed[position:])

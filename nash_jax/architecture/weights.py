@@ -97,6 +97,11 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
             "variables must be {'params': {...}, 'batch_stats': {...}}, as nj.init makes them; "
             f"got {list(variables) if isinstance(variables, dict) else type(variables).__name__}"
         )
+    for collection, arrays in variables.items():
+        if not isinstance(arrays, dict) or not all(isinstance(a, dict) for a in arrays.values()):
+            raise ValueError(
+                f"variables[{collection!r}] must be {{node: {{name: array}}}}; got {arrays!r:.100}"
+            )
     for collection, nodes in expected_shapes(spec).items():
         wanted = {(node, name): shape for node, a in nodes.items() for name, shape in a.items()}
         given = variables.get(collection, {})

@@ -23,9 +23,11 @@ class Examples:
         return len(self.images)
 
     def take(self, index: np.ndarray) -> Examples:
+        """The examples at these places, in their order."""
         return Examples(self.images[index], self.labels[index])
 
     def join(self, other: Examples) -> Examples:
+        """These examples, then the others."""
         return Examples(
             np.concatenate([self.images, other.images]),
             np.concatenate([self.labels, other.labels]),
@@ -72,7 +74,7 @@ def make_dataset(
                 f"{list(x.shape)}; reshape it"
             )
         if x.size == 0:
-            raise ValueError(f"{what} must not be empty; got shape {list(x.shape)}")
+            raise ValueError(f"{what} must not be empty; got shape {list(x.shape)}; add images")
         if not np.issubdtype(y.dtype, np.integer):
             raise ValueError(f"{name}: y_{split} must be whole numbers; got {y.dtype}; convert it")
         if y.shape != (len(x),):
@@ -80,26 +82,28 @@ def make_dataset(
                 f"{name}: y_{split} must have one label per image, shape [{len(x)}]; got "
                 f"{list(y.shape)}"
             )
-    num_classes = int(y_train.max()) + 1
     classes = np.unique(y_train)
-    if len(classes) < 2:
-        raise ValueError(f"{name}: y_train must have at least two classes; got only {classes[0]}")
-    if len(classes) < num_classes:
-        missing = int(np.setdiff1d(np.arange(num_classes), classes)[0])
+    num_classes = len(classes)
+    if num_classes < 2:
         raise ValueError(
-            f"{name}: y_train must have every label from 0 to {num_classes - 1}; {missing} has no "
-            "image; number the classes without gaps"
+            f"{name}: y_train must have at least two classes; got only {classes[0]}; add images of "
+            "another"
         )
-    for split, y in (("train", y_train), ("test", y_test)):
-        if y.min() < 0 or y.max() >= num_classes:
-            raise ValueError(
-                f"{name}: y_{split} must be labels 0 to {num_classes - 1}, those of y_train; got "
-                f"{int(y.min())} to {int(y.max())}"
-            )
+    wrong = np.flatnonzero(classes != np.arange(num_classes))
+    if len(wrong):
+        raise ValueError(
+            f"{name}: y_train must be labels from 0, numbered without gaps; label {wrong[0]} has "
+            f"no image, but label {classes[wrong[0]]} has; number the classes anew"
+        )
+    if y_test.min() < 0 or y_test.max() >= num_classes:
+        raise ValueError(
+            f"{name}: y_test must be labels 0 to {num_classes - 1}, those of y_train; got "
+            f"{y_test.min()} to {y_test.max()}; remove the others"
+        )
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             f"{name}: x_test must have images of shape {list(x_train.shape[1:])}, as x_train; got "
-            f"{list(x_test.shape[1:])}"
+            f"{list(x_test.shape[1:])}; resize them"
         )
     return Dataset(
         name,

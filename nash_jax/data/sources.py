@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def load_dataset(source: str) -> Dataset:
         return _digits()
     kind, _, rest = source.partition(":")
     if kind == "npz" and rest:
-        return _npz(pathlib.Path(rest).expanduser())
+        return _npz(rest)
     raise ValueError(f"dataset must be 'digits' or 'npz:FILE'; got {source!r}")
 
 
@@ -45,21 +44,32 @@ def _digits() -> Dataset:
     return make_dataset("digits", x_train, y_train, x_test, y_test)
 
 
-def _npz(path: pathlib.Path) -> Dataset:
-    if not path.is_file():
-        raise ValueError(f"dataset npz: there is no file {path}; give the path of an .npz file")
+def _npz(name: str) -> Dataset:
     try:
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError(f"it holds one array; it needs {', '.join(ARRAYS)}")
-            missing = [name for name in ARRAYS if name not in file]
-            if missing:
-                raise ValueError(
-                    f"it has no array {missing[0]}; it needs {', '.join(ARRAYS)}, and has "
-                    f"{', '.join(sorted(file)) or 'none'}"
-                )
-            arrays = [file[name] for name in ARRAYS]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"dataset npz: {path} cannot be used: {error}") from None
+        path = pathlib.Path(name).expanduser()
+        found = path.is_file()
+        arrays = _read_arrays(path) if found else []
+    except Exception as error:  # a damaged file makes NumPy and zipfile raise all kinds of errors
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"dataset npz: {name} cannot be used: {why}") from None
+    if not found:
+        raise ValueError(f"dataset npz: there is no file {name}; give the path of an .npz file")
     return make_dataset(f"npz:{path.name}", *arrays)
+
+
+def _read_arrays(path: pathlib.Path) -> list[np.ndarray]:
+    with path.open("rb") as opened:
+        file = np.load(opened, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError(f"it holds one array; it needs {', '.join(ARRAYS)}")
+        missing = [name for name in ARRAYS if name not in file]
+        if missing:
+            raise ValueError(
+                f"it has no array {missing[0]}; it needs {', '.join(ARRAYS)}, and has "
+                f"{', '.join(sorted(file)) or 'none'}"
+            )
+        arrays = [file[name] for name in ARRAYS]
+    for name, array in zip(ARRAYS, arrays):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} is not an array; write the file with numpy.savez")
+    return arrays

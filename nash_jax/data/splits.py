@@ -22,13 +22,13 @@ def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Ex
       ValueError: if the fraction is not in (0, 1) or a class has fewer than two examples.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction must be between 0 and 1; got {fraction}")
+        raise ValueError(f"fraction must be between 0 and 1; got {fraction}")
     labels = examples.labels
     counts = np.bincount(labels)
     if counts.min() < 2:
         raise ValueError(
             "splitting needs at least two training images per class; class "
-            f"{int(counts.argmin())} has {int(counts.min())}"
+            f"{int(counts.argmin())} has {int(counts.min())}; use more images or drop the class"
         )
     rng = np.random.default_rng(seed)
     second = np.zeros(len(labels), bool)

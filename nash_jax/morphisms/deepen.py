@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nash_jax.architecture import INPUT, Architecture, Node, Variables, activations, ops
+from nash_jax.architecture import Architecture, Node, Variables, activations, ops
 from nash_jax.architecture.spec import fresh_names, insert_after
 from nash_jax.architecture.weights import param_dtype
-from nash_jax.morphisms.edits import both_halves, check_size
+from nash_jax.morphisms.edits import both_halves, check_name, check_size
 from nash_jax.morphisms.kernels import batch_norm_identity, identity_kernel, rebase_batch_norm
 from nash_jax.morphisms.widths import carry
 
@@ -36,6 +36,7 @@ class Deepen:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
+        check_name(self, "after")
         check_size(self, "kernel_size")
 
     def _names(self, spec: Architecture) -> tuple[str, ...]:
@@ -56,9 +57,7 @@ class Deepen:
             Node(bn, ops.BatchNorm(), conv),
             Node(relu, ops.Relu(), bn),
         ]
-        return Architecture(
-            spec.input_shape, insert_after(spec, self.after, block, replaced=self.after, by=relu)
-        )
+        return Architecture(spec.input_shape, insert_after(spec, self.after, block, by=relu))
 
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
@@ -120,13 +119,20 @@ def calibrate(
       images: `[batch, height, width, channels]`.
       nodes: names of batch normalisations.
       key: for dropout, where the network has any.
+
+    Raises:
+      ValueError: if a node is no batch normalisation.
     """
+    for name in nodes:
+        if not isinstance(op := spec[name].op, ops.BatchNorm):
+            raise ValueError(
+                f"only batch normalisations are calibrated; got '{name}', a {type(op).__name__}"
+            )
     values, _ = activations(spec, variables, images, train=True, key=key, frozen=nodes)
     calibrated = {collection: dict(arrays) for collection, arrays in variables.items()}
     for name in nodes:
         op, (source,) = spec[name].op, spec[name].inputs
         assert isinstance(op, ops.BatchNorm)
-        assert source != INPUT
         axes = tuple(range(values[source].ndim - 1))
         calibrated["params"][name], calibrated["batch_stats"][name] = rebase_batch_norm(
             variables["params"][name],

@@ -7,13 +7,12 @@ the grown architecture its weights. Calling the edit does both.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, check_variables
-from nash_jax.architecture.serialization import tagged, untagged
+from nash_jax.architecture import Architecture, Variables, check_variables, ops
+from nash_jax.architecture.serialization import tagged
 
 
 @runtime_checkable
@@ -65,15 +64,18 @@ def edit_to_dict(edit: Edit) -> dict[str, Any]:
     return tagged(edit, "edit")
 
 
-def edit_from_dict(data: Any, edits: Mapping[str, type]) -> Edit:
-    """The edit that `edit_to_dict` wrote; `ValueError` for anything else."""
-    return untagged(data, "edit", edits)
-
-
-def check_size(edit: object, field: str, least: int = 1) -> None:
-    """Raises `ValueError` unless a field of an edit is a whole number >= `least`."""
+def check_size(edit: object, field: str) -> None:
+    """Raises `ValueError` unless a field of an edit is a size: a whole number from 1."""
     value = getattr(edit, field)
-    if type(value) is not int or value < least:
+    if type(value) is not int or not 1 <= value <= ops.LARGEST_SIZE:
         raise ValueError(
-            f"{type(edit).__name__}.{field} must be a whole number >= {least}; got {value!r}"
+            f"{type(edit).__name__}.{field} must be a whole number from 1 to {ops.LARGEST_SIZE}; "
+            f"got {value!r}"
         )
+
+
+def check_name(edit: object, field: str) -> None:
+    """Raises `ValueError` unless a field of an edit is a string."""
+    value = getattr(edit, field)
+    if not isinstance(value, str):
+        raise ValueError(f"{type(edit).__name__}.{field} must be the name of a node; got {value!r}")

@@ -16,7 +16,7 @@ import numpy as np
 def identity_kernel(kernel_size: tuple[int, int], channels: int, dtype: Any) -> jax.Array:
     """The convolution that passes its input on: Type I, eq. 2 with `A = 1`.
 
-    Exact for stride 1 and 'SAME' padding, for odd and even sizes and any dilation.
+    Exact for stride 1 and 'SAME' padding, for any size without dilation.
 
     Returns:
       `[height, width, channels, channels]`, zero but for ones at the middle.

@@ -15,7 +15,7 @@ import jax
 
 from nash_jax.architecture import INPUT, Architecture, Node, Variables, ops
 from nash_jax.architecture.spec import fresh_names, insert_after
-from nash_jax.morphisms.edits import both_halves
+from nash_jax.morphisms.edits import both_halves, check_name
 from nash_jax.morphisms.widths import Gaps, appended, carry, spread, widened_op
 
 
@@ -31,6 +31,10 @@ class SkipAdd:
     source: str
     target: str
 
+    def __post_init__(self) -> None:
+        check_name(self, "source")
+        check_name(self, "target")
+
     def grow(self, spec: Architecture) -> Architecture:
         branch = _branch_to_size(spec, self.source, self.target)
         last = branch[-1].name if branch else self.source
@@ -42,7 +46,7 @@ class SkipAdd:
             branch = [*branch, Node(project, op, (last,))]
             last = project
         new = [*branch, Node(mix, ops.Mix(), (self.target, last))]
-        nodes = insert_after(spec, self.target, new, replaced=self.target, by=mix)
+        nodes = insert_after(spec, self.target, new, by=mix)
         return Architecture(spec.input_shape, nodes)
 
     def transfer(
@@ -59,11 +63,15 @@ class SkipConcat:
 
     Whatever the concatenation's channels reach takes them as in widening: with zero weights.
 
-    Preserved: evaluation and training mode, up to the rounding of longer sums.
+    Preserved: evaluation and training mode (without dropout), up to the rounding of longer sums.
     """
 
     source: str
     target: str
+
+    def __post_init__(self) -> None:
+        check_name(self, "source")
+        check_name(self, "target")
 
     def _grow(self, spec: Architecture) -> tuple[Architecture, Architecture, Gaps]:
         """The spec with a placeholder for the concatenation, the grown spec, and the growth."""
@@ -77,7 +85,7 @@ class SkipConcat:
         placeholder = Node(concat, ops.Identity(), (self.target,))
         staged = Architecture(
             spec.input_shape,
-            insert_after(spec, self.target, [placeholder], replaced=self.target, by=concat),
+            insert_after(spec, self.target, [placeholder], by=concat),
         )
         new = appended(spec.shapes[self.target][-1], spec.shapes[self.source][-1])
         try:
@@ -141,10 +149,11 @@ def _branch_to_size(spec: Architecture, source: str, target: str) -> list[Node]:
 
 
 def _without_weights(spec: Architecture, name: str) -> set[str]:
-    """The nodes that reach `name` through pooling, dropout and the like alone, and `name`."""
+    """The nodes that reach `name` through activations, pooling and the like alone, and `name`."""
     found = {name}
     while name != INPUT and isinstance(
-        spec[name].op, ops.MaxPool | ops.AvgPool | ops.Dropout | ops.Identity | ops.PadChannels
+        spec[name].op,
+        ops.Activation | ops.Pool | ops.Dropout | ops.Identity | ops.PadChannels,
     ):
         (name,) = spec[name].inputs
         found.add(name)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from nash_jax.architecture import Architecture, Variables, ops
-from nash_jax.morphisms.edits import both_halves, check_size
+from nash_jax.morphisms.edits import both_halves, check_name, check_size
 from nash_jax.morphisms.widths import Gaps, appended, carry, spread, widened_op
 
 
@@ -19,13 +19,14 @@ class Widen:
     New units are drawn at random and read with zero weights. Where a sum or a mix ties the widths
     of several layers, all of them are widened.
 
-    Preserved: evaluation and training mode, up to the rounding of longer sums.
+    Preserved: evaluation and training mode (without dropout), up to the rounding of longer sums.
     """
 
     node: str
     features: int
 
     def __post_init__(self) -> None:
+        check_name(self, "node")
         check_size(self, "features")
 
     def _gaps(self, spec: Architecture) -> Gaps:

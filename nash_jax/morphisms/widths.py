@@ -92,6 +92,8 @@ def spread(spec: Architecture, start: str, gaps: np.ndarray, asks_producer: bool
         steps_left -= 1
         if steps_left < 0:
             raise ValueError(f"widths are tied in a circle through '{node.name}'")
+    for node in spec.nodes:
+        _check(spec, node, growth)
     return grown
 
 
@@ -107,27 +109,13 @@ def _settle(
     out = growth(name)
     match op:
         case ops.Conv() if is_depthwise(op, channels):
-            multiplier = op.features // op.groups
-            forwards = np.zeros_like(out)
-            forwards[::multiplier] = multiplier * growth(inputs[0])
-            demand(name, forwards)
-            if multiplier == 1:
+            demand(name, _depthwise_growth(op, growth(inputs[0])))
+            if op.features == op.groups:
                 demand(inputs[0], growth(name))
-            elif (growth(name) != forwards).any():
-                raise ValueError(f"the depthwise '{name}' has {multiplier} outputs per channel")
-        case ops.Conv() if op.groups > 1:
-            if growth(inputs[0]).any() or out.any():
-                raise ValueError(f"'{name}' is a convolution of {op.groups} groups")
-        case ops.Conv() | ops.Dense():
+        case ops.Conv() | ops.Dense() | ops.Normalize():
             pass
-        case ops.Normalize():
-            if growth(inputs[0]).any() or out.any():
-                raise ValueError(f"'{name}' has constants for {channels} channels only")
         case ops.Flatten():
-            forwards = join([growth(inputs[0])] * math.prod(spec.shapes[inputs[0]][:-1]))
-            demand(name, forwards)
-            if (growth(name) != forwards).any():
-                raise ValueError(f"the vector of '{name}' is tied to its feature map")
+            demand(name, _flat_growth(spec, inputs[0], growth(inputs[0])))
         case ops.Concat():
             demand(name, join([growth(i) for i in inputs]))
             out, left = growth(name), 0
@@ -151,6 +139,41 @@ def _settle(
                 demand(name, growth(i))
             for i in inputs:
                 demand(i, growth(name))
+
+
+def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) -> None:
+    """Raise for a node that cannot take or make the growth at the fixed point."""
+    name, op = node.name, node.op
+    before, out = growth(node.inputs[0]), growth(name)
+    channels = len(before) - 1
+    match op:
+        case ops.Conv() if is_depthwise(op, channels):
+            if (out != _depthwise_growth(op, before)).any():
+                raise ValueError(
+                    f"the depthwise '{name}' has {op.features // op.groups} outputs per channel"
+                )
+        case ops.Conv() if op.groups > 1:
+            if before.any() or out.any():
+                raise ValueError(f"'{name}' is a convolution of {op.groups} groups")
+        case ops.Normalize():
+            if before.any() or out.any():
+                raise ValueError(f"'{name}' has constants for {channels} channels only")
+        case ops.Flatten():
+            if (out != _flat_growth(spec, node.inputs[0], before)).any():
+                raise ValueError(f"the vector of '{name}' is tied to its feature map")
+
+
+def _depthwise_growth(op: ops.Conv, before: np.ndarray) -> np.ndarray:
+    """The growth of a depthwise convolution's output, by that of its input."""
+    multiplier = op.features // op.groups
+    out = np.zeros(op.features + 1, int)
+    out[::multiplier] = multiplier * before
+    return out
+
+
+def _flat_growth(spec: Architecture, source: str, before: np.ndarray) -> np.ndarray:
+    """The growth of a flattened feature map, by that of the map: once for every pixel."""
+    return join([before] * math.prod(spec.shapes[source][:-1]))
 
 
 def join(parts: list[np.ndarray]) -> np.ndarray:

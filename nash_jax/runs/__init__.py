@@ -3,7 +3,7 @@
 from nash_jax.runs.checkpoint import load, load_network, save_network
 from nash_jax.runs.config import PRESETS, Config
 from nash_jax.runs.progress import RichReporter
-from nash_jax.runs.run import Reporter, Result, prepare, run, search
+from nash_jax.runs.run import Reporter, Result, Run, execute, open_run, prepare, search
 from nash_jax.runs.workdir import read_ledger
 
 __all__ = [
@@ -11,12 +11,14 @@ __all__ = [
     "PRESETS",
     "Reporter",
     "Result",
+    "Run",
     "RichReporter",
+    "execute",
     "load",
     "load_network",
+    "open_run",
     "prepare",
     "read_ledger",
-    "run",
     "save_network",
     "search",
 ]

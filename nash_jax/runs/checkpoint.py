@@ -22,7 +22,7 @@ def save_network(folder: pathlib.Path, spec: Architecture, variables: Variables)
 
 
 def load_network(folder: pathlib.Path) -> tuple[Architecture, Variables]:
-    """Read what `save_network` wrote, onto this machine's first device.
+    """Read what `save_network` wrote, as float32, onto this machine's first device.
 
     Raises:
       ValueError: if the folder has no network, or one that cannot be read.
@@ -36,8 +36,12 @@ def load_network(folder: pathlib.Path) -> tuple[Architecture, Variables]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lambda: init(spec, jax.random.key(0))),
     )
-    with ocp.StandardCheckpointer() as checkpointer:
-        return spec, checkpointer.restore((folder / WEIGHTS_FOLDER).resolve(), abstract)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return spec, checkpointer.restore((folder / WEIGHTS_FOLDER).resolve(), abstract)
+    except Exception as error:  # orbax and tensorstore raise all kinds for damaged files
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"the weights in {folder} cannot be read: {why}") from error
 
 
 def load(workdir: str | os.PathLike[str]) -> tuple[Architecture, Variables]:

@@ -61,6 +61,8 @@ class Config:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32; got {self.seed}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must be between 0 and 1; got {self.validation_fraction}"

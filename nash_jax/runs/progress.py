@@ -42,12 +42,13 @@ class RichReporter:
         self._progress.update(self._task, total=total_epochs)
         self._progress.start()
 
+    def phase(self, what: str) -> None:
+        self._progress.update(self._task, description=what)
+
     def epoch(self) -> None:
         self._progress.advance(self._task)
 
     def candidate(self, line: dict[str, Any]) -> None:
-        step = "final training" if line["kind"] == "final" else f"step {line['step']} done"
-        self._progress.update(self._task, description=step)
         self._progress.console.print(describe_line(line), highlight=False, markup=False)
 
 
@@ -55,7 +56,10 @@ def describe_line(line: dict[str, Any]) -> str:
     """One candidate of the ledger in one line."""
     split = "test" if line["kind"] == "final" else "validation"
     edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
-    what = {"pretrained": "pretraining", "final": f"{line['parent']}, trained on all images"}
+    what = {
+        "pretrained": "pretraining",
+        "final": f"{line['parent']}, trained on with the validation images",
+    }
     return (
         f"{line['name']:<13} {split} {line[f'{split}_accuracy']:7.2%}  "
         f"{line['params']:>10,} parameters  {sum(line['seconds'].values()):6.1f} s  "

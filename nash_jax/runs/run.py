@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import pathlib
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 import jax
 
-from nash_jax.architecture import Architecture, chain, count_flops, init, ops
+from nash_jax.architecture import Architecture, Variables, chain, count_flops, init, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -22,7 +23,7 @@ from nash_jax.data import (
     subset,
 )
 from nash_jax.estimation import train_and_validate
-from nash_jax.morphisms import apply_edits
+from nash_jax.morphisms import Edit, apply_edits
 from nash_jax.runs.checkpoint import save_network
 from nash_jax.runs.config import Config
 from nash_jax.runs.pictures import draw_climb, draw_network
@@ -36,6 +37,9 @@ class Reporter(Protocol):
 
     def start(self, total_epochs: int) -> None:
         """The run begins; `total_epochs` of training lie ahead."""
+
+    def phase(self, what: str) -> None:
+        """What follows: 'pretraining', 'step 1 of 5', 'final training'."""
 
     def epoch(self) -> None:
         """One epoch of some training is done."""
@@ -89,32 +93,46 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     return Problem(train, valid, model_0)
 
 
-def run(
-    config: Config,
-    workdir: pathlib.Path,
-    reporter: Reporter,
-    workers: int = 1,
-    provenance: dict[str, Any] | None = None,
-) -> Result:
-    """Search, train the best network to the end, test it, and write everything to the workdir.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run that has been checked and can begin."""
+
+    config: Config
+    workdir: pathlib.Path
+    problem: Problem
+    test: Examples
+
+
+def open_run(
+    config: Config, workdir: pathlib.Path, provenance: dict[str, Any] | None = None
+) -> Run:
+    """Check everything that a user may have got wrong, then make the workdir.
 
     Args:
       config: decides the result; the same config gives the same result.
       workdir: a new or empty folder.
-      reporter: is told how it goes.
-      workers: children that are trained side by side, in threads; does not change the result.
       provenance: versions and machine, to be kept beside the config.
 
     Raises:
-      ValueError: for anything wrong with the config, the data or the workdir, before any training.
+      ValueError: for anything wrong with the config, the data or the workdir.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1; got {workers}")
-    start = time.perf_counter()
     dataset = load_dataset(config.dataset)
     problem = prepare(config, dataset)
     create_workdir(workdir)
     write_json(workdir / "config.json", dataclasses.asdict(config) | (provenance or {}))
+    return Run(config, workdir, problem, dataset.test)
+
+
+def execute(run: Run, reporter: Reporter, workers: int = 1) -> Result:
+    """Search, train the best network to the end, test it, and write everything to the workdir.
+
+    Args:
+      run: what to do.
+      reporter: is told how it goes.
+      workers: children that are trained side by side, in threads; does not change the result.
+    """
+    start = time.perf_counter()
+    config, workdir, problem = run.config, run.workdir, run.problem
     children = config.num_steps * config.num_neighbours
     reporter.start(
         config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final
@@ -127,8 +145,9 @@ def run(
         climb.append(line)
         reporter.candidate(line)
 
-    best = search(config, problem, record, reporter.epoch, workers)
-    best = train_to_the_end(config, problem, best, dataset.test, reporter)
+    best = search(config, problem, record, reporter, workers)
+    reporter.phase("final training")
+    best = train_to_the_end(config, problem, best, run.test, reporter)
     record(best, "final", config.num_steps)
     (workdir / "best").mkdir()
     save_network(workdir / "best", best.spec, best.variables)
@@ -152,7 +171,7 @@ def search(
     config: Config,
     problem: Problem,
     record: Callable[[Candidate, str, int], None],
-    on_epoch: Callable[[], None],
+    reporter: Reporter,
     workers: int = 1,
 ) -> Candidate:
     """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
@@ -161,7 +180,7 @@ def search(
       config: the settings.
       problem: training and validation images and model_0.
       record: called as `record(candidate, kind, step)` for each candidate, in order.
-      on_epoch: called after each epoch of any training.
+      reporter: is told what is done next, and of every epoch.
       workers: children that are trained side by side.
     """
     init_key, pretrain_key, search_key, _ = jax.random.split(jax.random.key(config.seed), 4)
@@ -171,8 +190,9 @@ def search(
     def after_epoch(_: int) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
-        on_epoch()
+        reporter.epoch()
 
+    reporter.phase("pretraining")
     variables, estimate = train_and_validate(
         model_0,
         init(model_0, init_key),
@@ -188,7 +208,7 @@ def search(
         if proposal.edits:
             batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
             images = train.images[jax.device_get(batch)]
-            variables = grow(proposal.edits, best.spec, variables, grow_key, images)
+            variables = _transfer(proposal.edits, best.spec, variables, grow_key, images)
             jax.block_until_ready(variables)
         grow_seconds = time.perf_counter() - start
         variables, estimate = train_and_validate(
@@ -222,15 +242,22 @@ def search(
                 raise
             return children
 
-        for _ in range(config.num_steps):
+        for step in range(1, config.num_steps + 1):
+            reporter.phase(f"step {step} of {config.num_steps}")
             state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
     return state.best
 
 
-grow = jax.jit(
-    lambda edits, spec, variables, key, images: apply_edits(edits, spec, variables, key, images)[1],
-    static_argnums=0,
-)
+@functools.partial(jax.jit, static_argnums=0)
+def _transfer(
+    edits: tuple[Edit, ...],
+    spec: Architecture,
+    variables: Variables,
+    key: jax.Array,
+    calibration: Any,
+) -> Variables:
+    """The weights of a child, by one program for all of its edits."""
+    return apply_edits(edits, spec, variables, key, calibration)[1]
 
 
 def train_to_the_end(

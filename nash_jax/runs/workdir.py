@@ -30,29 +30,32 @@ def create_workdir(path: pathlib.Path) -> None:
     Raises:
       ValueError: if it exists and is not an empty folder: nothing is ever written over.
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"workdir must be a folder; {path} is a file; choose another")
-    if path.exists() and any(path.iterdir()):
-        raise ValueError(
-            f"workdir must be new or empty; {path} has {len(list(path.iterdir()))} entries, and "
-            "nothing is written over; choose another"
-        )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"workdir must be a folder; {path} is a file; choose another")
+        entries = len(list(path.iterdir())) if path.exists() else 0
+        if entries:
+            raise ValueError(
+                f"workdir must be new or empty; {path} has {entries} entries, and nothing is "
+                "written over; choose another"
+            )
+        path.mkdir(parents=True, exist_ok=path.exists())
     except OSError as error:
-        raise ValueError(f"workdir {path} cannot be made: {error.strerror}") from None
+        raise ValueError(
+            f"workdir {path} cannot be used: {error.strerror}; choose another"
+        ) from None
 
 
 def write_json(path: pathlib.Path, data: Any) -> None:
     """Write a JSON file that is either whole or not there."""
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(data, indent=1) + "\n")
+    temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
     os.replace(temporary, path)
 
 
 def append_ledger(workdir: pathlib.Path, line: dict[str, Any]) -> None:
     with (workdir / LEDGER_FILE).open("a") as ledger:
-        ledger.write(json.dumps(line) + "\n")
+        ledger.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def read_ledger(workdir: pathlib.Path) -> list[dict[str, Any]]:

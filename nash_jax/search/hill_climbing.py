@@ -99,9 +99,10 @@ def propose(
 ) -> tuple[Proposal, ...]:
     """The children of a step: Algorithm 1, lines 13, 14 and 19.
 
-    Each but the last is the current best with `num_morphisms` random edits; the last is the current
-    best itself. Read to the letter, Algorithm 1 would morph nothing with one neighbour; its random
-    networks need the one child to be morphed, so there it is.
+    Each but the last is the current best with `num_morphisms` random edits (fewer where `fits`
+    allows no more); the last is the current best itself. Read to the letter, Algorithm 1 would
+    morph nothing with one neighbour; its random networks need the one child to be morphed, so
+    there it is.
 
     Args:
       state: the search so far.

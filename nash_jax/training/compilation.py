@@ -1,4 +1,4 @@
-"""Compiling ahead of time, so that the time it takes is known, and at most once."""
+"""Compiling ahead of time, so that its time is known; the last 64 programs are kept."""
 
 from __future__ import annotations
 

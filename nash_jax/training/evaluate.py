@@ -22,7 +22,7 @@ class Evaluation:
     Attributes:
       accuracy: share of the images that are classified right, in [0, 1].
       loss: mean cross-entropy, in nats; not a number where the network has diverged.
-      compile_seconds: time to compile; 0 if it was compiled before.
+      compile_seconds: time to compile; next to nothing if it was compiled before.
       evaluate_seconds: time of the evaluation itself.
     """
 
@@ -53,8 +53,10 @@ def evaluate(
     """Accuracy and loss in evaluation mode; the last batch is padded and the padding not counted.
 
     Raises:
-      ValueError: if there are no examples.
+      ValueError: if there are no examples, or the batch size is below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1; got {batch_size}")
     if len(examples) == 0:
         raise ValueError("evaluation needs at least one example; got none")
     start = time.perf_counter()

@@ -40,7 +40,7 @@ class Fit:
     Attributes:
       variables: the trained variables.
       losses: mean training loss of each epoch, `[epochs]`.
-      compile_seconds: time to compile the update; 0 if it was compiled before.
+      compile_seconds: time to compile the update; next to nothing if it was compiled before.
       train_seconds: time of the training itself.
     """
 
@@ -93,7 +93,7 @@ def fit(
     losses = []
     for epoch in range(epochs):
         epoch_key = jax.random.fold_in(key, epoch)
-        order = np.asarray(jax.random.permutation(epoch_key, len(examples)))
+        order = np.asarray(jax.random.permutation(epoch_key, len(examples)), np.int32)
         order = order[: num_batches * settings.batch_size].reshape(num_batches, -1)
         state, loss = run_epoch(state, order, rates[epoch], epoch_key)
         losses.append(float(loss))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name, rule, holds in (
-            ("lr_start", "> 0", self.lr_start > 0),
-            ("lr_end", ">= 0", self.lr_end >= 0),
+            ("lr_start", "> 0 and finite", 0 < self.lr_start < math.inf),
+            ("lr_end", ">= 0 and finite", 0 <= self.lr_end < math.inf),
             ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
-            ("weight_decay", ">= 0", self.weight_decay >= 0),
+            ("weight_decay", ">= 0 and finite", 0 <= self.weight_decay < math.inf),
             ("batch_size", ">= 1", self.batch_size >= 1),
             ("crop_padding", ">= 0", self.crop_padding >= 0),
             ("cutout", ">= 0", self.cutout >= 0),
