@@ -1,5 +1,7 @@
 """Data: the embedded digits, NumPy files, splits, and every way a file can be wrong."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,23 @@ def test_a_bad_array_is_one_clear_error(npz, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         data.load_dataset(npz(**changes))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "member", [b"hello", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': (\n"]
+)
+def test_a_member_that_is_no_array_is_one_clear_error(npz, tmp_path, member):
+    source = npz(x_train=None)
+    with zipfile.ZipFile(tmp_path / "data.npz", "a") as file:
+        file.writestr("x_train.npy", member)
+    with pytest.raises(ValueError, match="cannot be used") as caught:
+        data.load_dataset(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_cannot_be_is_one_clear_error():
+    with pytest.raises(ValueError, match="cannot be used: .*name too long"):
+        data.load_dataset("npz:" + 300 * "x")
 
 
 @pytest.mark.parametrize(
