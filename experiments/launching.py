@@ -43,10 +43,11 @@ def config_from_flags() -> Config:
     """The paper's defaults, replaced by the preset's, replaced by the flags that were given."""
     names = [field.name for field in dataclasses.fields(Config)]
     given: dict[str, Any] = {name: FLAGS[name].value for name in names if FLAGS[name].present}
-    if "widths" in given:
-        if not all(width.strip().isdecimal() for width in given["widths"]):
-            raise ValueError(f"widths must be whole numbers like 16,32,64; got {given['widths']}")
-        given["widths"] = tuple(map(int, given["widths"]))
+    for name, value in given.items():
+        if isinstance(value, list):
+            if not all(word.strip().isdecimal() for word in value):
+                raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
+            given[name] = tuple(map(int, value))
     return Config(**PRESETS[FLAGS.preset] | given)
 
 

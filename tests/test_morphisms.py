@@ -400,6 +400,13 @@ def test_sampling_respects_limits_and_says_when_nothing_applies():
     assert morphisms.sample_edits(spec, KEY, 3, fits=lambda _: False) == ((), spec)
 
 
+def test_sampling_draws_from_the_given_sizes_and_factors():
+    spec = nj.chain((8, 8, 1), 10, (4, 4))
+    edits = [morphisms.sample(spec, key, None, (1, 7), (3,)) for key in jax.random.split(KEY, 60)]
+    assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {1, 7}
+    assert {e.features for e in edits if isinstance(e, Widen)} == {12}
+
+
 def test_apply_random_is_the_paper_s_apply_net_morphs():
     spec = nj.chain((8, 8, 1), 10, (4, 4))
     variables, images = random_variables(spec), random_images(spec)

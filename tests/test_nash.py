@@ -42,12 +42,32 @@ def error(*args):
 
 def test_the_defaults_are_the_paper_s():
     assert config() == Config()
-    paper = (5, 8, 5, 20, 17, 100, 0.05, 0.0, 0.9, 5e-4, 128, 4, True, 0, 0.2, (64, 128, 256))
+    paper = (
+        5,
+        8,
+        5,
+        20,
+        17,
+        100,
+        0.05,
+        0.0,
+        0.9,
+        5e-4,
+        128,
+        4,
+        True,
+        0,
+        0.2,
+        (64, 128, 256),
+        (3, 5),
+        (2, 4),
+    )
     c = config()
     assert paper == (
         *(c.num_steps, c.num_neighbours, c.num_morphisms, c.epochs_pretrain, c.epochs_neighbours),
         *(c.epochs_final, c.lr_start, c.lr_end, c.momentum, c.weight_decay, c.batch_size),
         *(c.crop_padding, c.flip, c.cutout, c.validation_fraction, c.widths),
+        *(c.kernel_sizes, c.widening_factors),
     )
 
 
@@ -74,9 +94,11 @@ def test_presets_are_valid(preset):
         ("--epochs_final=-2", "epochs_final must be >= 0; got -2"),
         ("--batch_size=2000", "batch_size must be at most the number of training images, 1150"),
         ("--validation_fraction=0", "validation_fraction must be between 0 and 1; got 0.0"),
-        ("--widths=4,x", "widths must be whole numbers like 16,32,64; got ['4', 'x']"),
+        ("--widths=4,x", "widths must be whole numbers like 2,4; got 4,x"),
         ("--widths=4,4,4,4,4", "images of 8x8 are too small for 4 poolings by 2"),
         ("--max_flops=1000", "max_flops must be at least those of model_0, 318464; got 1000"),
+        ("--widening_factors=1,2", "widening_factors must be whole numbers >= 2; got [1, 2]"),
+        ("--kernel_sizes=", "kernel_sizes must be whole numbers >= 1; got []"),
         ("--workers=-1", "workers must be >= 0; got -1"),
     ],
 )

@@ -8,7 +8,14 @@ from nash_jax.architecture import Architecture, Variables
 from nash_jax.architecture.serialization import untagged
 from nash_jax.morphisms.deepen import Deepen, calibrate
 from nash_jax.morphisms.edits import Edit, edit_to_dict
-from nash_jax.morphisms.sampling import apply_edits, apply_random, sample, sample_edits
+from nash_jax.morphisms.sampling import (
+    KERNEL_SIZES,
+    WIDENING_FACTORS,
+    apply_edits,
+    apply_random,
+    sample,
+    sample_edits,
+)
 from nash_jax.morphisms.skip import SkipAdd, SkipConcat
 from nash_jax.morphisms.widen import Widen
 
@@ -19,8 +26,10 @@ __all__ = [
     "Deepen",
     "EDITS",
     "Edit",
+    "KERNEL_SIZES",
     "SkipAdd",
     "SkipConcat",
+    "WIDENING_FACTORS",
     "Widen",
     "apply_edits",
     "apply_random",

@@ -16,24 +16,32 @@ from nash_jax.morphisms.edits import Edit
 from nash_jax.morphisms.skip import SkipAdd, SkipConcat
 from nash_jax.morphisms.widen import Widen
 
+# The paper's choices (section 4).
 KERNEL_SIZES = (3, 5)
 WIDENING_FACTORS = (2, 4)
 
 Fits = Callable[[Architecture], bool]
 
 
-def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit:
+def sample(
+    spec: Architecture,
+    key: jax.Array,
+    fits: Fits | None = None,
+    kernel_sizes: Sequence[int] = KERNEL_SIZES,
+    widening_factors: Sequence[int] = WIDENING_FACTORS,
+) -> Edit:
     """One edit, drawn uniformly among deepen, widen and skip, and then within the kind.
 
-    Deepen: position and kernel size (3 or 5) uniform. Widen: convolution and factor (2 or 4)
-    uniform. Skip: layers i before j uniform, addition or concatenation uniform. Draws that do not
-    apply are drawn again, so that the draw is uniform among those that do; a kind that applies
-    nowhere is left out.
+    Deepen: position and kernel size uniform. Widen: convolution and factor uniform. Skip: layers i
+    before j uniform, addition or concatenation uniform. Draws that do not apply are drawn again, so
+    that the draw is uniform among those that do; a kind that applies nowhere is left out.
 
     Args:
       spec: the architecture to edit.
       key: decides the draw.
       fits: if given, an edit applies only if this holds for the grown architecture.
+      kernel_sizes: to choose from in deepening.
+      widening_factors: to choose from in widening, from 2 on.
 
     Raises:
       ValueError: if nothing applies.
@@ -43,9 +51,13 @@ def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit
     SkipAdd(source='pool1', target='relu2')
     """
     rng = _generator(key)
-    kinds = [_deepen_edits, _widen_edits, _skip_edits]
+    kinds = (
+        lambda: _deepen_edits(spec, rng, kernel_sizes),
+        lambda: _widen_edits(spec, rng, widening_factors),
+        lambda: _skip_edits(spec, rng),
+    )
     for kind in rng.permutation(len(kinds)):
-        for edit in kinds[kind](spec, rng):
+        for edit in kinds[kind]():
             try:
                 grown = edit.grow(spec)
             except ValueError:
@@ -56,9 +68,20 @@ def sample(spec: Architecture, key: jax.Array, fits: Fits | None = None) -> Edit
 
 
 def sample_edits(
-    spec: Architecture, key: jax.Array, num: int, fits: Fits | None = None
+    spec: Architecture,
+    key: jax.Array,
+    num: int,
+    fits: Fits | None = None,
+    kernel_sizes: Sequence[int] = KERNEL_SIZES,
+    widening_factors: Sequence[int] = WIDENING_FACTORS,
 ) -> tuple[tuple[Edit, ...], Architecture]:
     """`num` edits, each drawn for the architecture that the ones before have made.
+
+    Args:
+      spec: the architecture to edit.
+      key: decides the draws.
+      num: how many edits.
+      fits, kernel_sizes, widening_factors: as in `sample`.
 
     Returns:
       The edits, fewer than `num` where no further one applies, and the architecture they make.
@@ -66,7 +89,8 @@ def sample_edits(
     edits: list[Edit] = []
     for number in range(num):
         try:
-            edit = sample(spec, jax.random.fold_in(key, number), fits)
+            draw_key = jax.random.fold_in(key, number)
+            edit = sample(spec, draw_key, fits, kernel_sizes, widening_factors)
         except ValueError:
             break
         spec = edit.grow(spec)
@@ -81,7 +105,21 @@ def apply_edits(
     key: jax.Array,
     calibration: Any = None,
 ) -> tuple[Architecture, Variables]:
-    """The edits one after the other; inserted batch normalisations are calibrated all at once."""
+    """The edits one after the other; inserted batch normalisations are calibrated all at once.
+
+    Args:
+      edits: the first is of `spec`, each further one of what the ones before have made.
+      spec: the architecture.
+      variables: its variables; not changed.
+      key: for the new weights.
+      calibration: images `[batch, height, width, channels]`, as in `Edit.transfer`.
+
+    Returns:
+      The grown architecture and its variables, which compute the same outputs.
+
+    Raises:
+      ValueError: if an edit does not apply, or the variables do not fit the spec.
+    """
     before = {node.name for node in spec.nodes}
     for number, edit in enumerate(edits):
         spec, variables = edit(spec, variables, jax.random.fold_in(key, number))
@@ -119,14 +157,18 @@ def _generator(key: jax.Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())
 
 
-def _deepen_edits(spec: Architecture, rng: np.random.Generator) -> Iterable[Edit]:
-    for place, size in _shuffled(rng, positions(spec), KERNEL_SIZES):
+def _deepen_edits(
+    spec: Architecture, rng: np.random.Generator, kernel_sizes: Sequence[int]
+) -> Iterable[Edit]:
+    for place, size in _shuffled(rng, positions(spec), kernel_sizes):
         yield Deepen(place, size)
 
 
-def _widen_edits(spec: Architecture, rng: np.random.Generator) -> Iterable[Edit]:
+def _widen_edits(
+    spec: Architecture, rng: np.random.Generator, widening_factors: Sequence[int]
+) -> Iterable[Edit]:
     convs = [node.name for node in spec.nodes if isinstance(node.op, ops.Conv)]
-    for name, factor in _shuffled(rng, convs, WIDENING_FACTORS):
+    for name, factor in _shuffled(rng, convs, widening_factors):
         op = spec[name].op
         assert isinstance(op, ops.Conv)
         yield Widen(name, factor * op.features)

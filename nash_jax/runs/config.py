@@ -31,6 +31,12 @@ class Config:
     num_morphisms: int = _setting(
         HillClimbingSettings.num_morphisms, "network morphisms per child (n_NM)"
     )
+    kernel_sizes: tuple[int, ...] = _setting(
+        HillClimbingSettings.kernel_sizes, "kernel sizes to deepen with"
+    )
+    widening_factors: tuple[int, ...] = _setting(
+        HillClimbingSettings.widening_factors, "factors to widen by"
+    )
     max_flops: int = _setting(0, "largest child, in FLOPs per image; 0: no limit")
     epochs_pretrain: int = _setting(20, "epochs of model_0 before the search")
     epochs_neighbours: int = _setting(17, "epochs of every child (epoch_neigh)")

@@ -14,7 +14,7 @@ import jax
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.estimation import Estimate
-from nash_jax.morphisms import Edit, sample_edits
+from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS, Edit, sample_edits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +26,25 @@ class HillClimbingSettings:
       num_neighbours: children per step, the current best among them (n_neigh). With 1 there is no
         selection: the one child is morphed and taken, the paper's random networks.
       num_morphisms: edits per child (n_NM).
+      kernel_sizes: of the convolutions that deepening inserts, each as likely.
+      widening_factors: of the convolutions that are widened, each as likely.
     """
 
     num_steps: int = 5
     num_neighbours: int = 8
     num_morphisms: int = 5
+    kernel_sizes: tuple[int, ...] = KERNEL_SIZES
+    widening_factors: tuple[int, ...] = WIDENING_FACTORS
 
     def __post_init__(self) -> None:
         for name, least in (("num_steps", 0), ("num_neighbours", 1), ("num_morphisms", 1)):
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{name} must be >= {least}; got {value}")
+        for name, least in (("kernel_sizes", 1), ("widening_factors", 2)):
+            values = getattr(self, name)
+            if not values or min(values) < least:
+                raise ValueError(f"{name} must be whole numbers >= {least}; got {list(values)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +124,9 @@ def propose(
     for number in range(1, settings.num_neighbours + 1):
         draw_key, key = jax.random.split(jax.random.fold_in(step_key, number))
         num = settings.num_morphisms if number <= morphed else 0
-        edits, grown = sample_edits(spec, draw_key, num, fits)
+        edits, grown = sample_edits(
+            spec, draw_key, num, fits, settings.kernel_sizes, settings.widening_factors
+        )
         proposals.append(Proposal(f"step{state.step + 1}-child{number}", edits, grown, key))
     return tuple(proposals)
 
