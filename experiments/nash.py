@@ -12,16 +12,9 @@ import rich.console
 from absl import app, flags, logging
 
 from experiments import launching
-from experiments.launching import (
-    config_from_flags,
-    define_flags,
-    provenance,
-    workdir_from_flags,
-    workers_from_flags,
-)
 from nash_jax.runs import RichReporter, execute, open_run
 
-define_flags()
+launching.define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
 
 
@@ -32,8 +25,8 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
     console = rich.console.Console(soft_wrap=True)
     try:
-        config, workers = config_from_flags(), workers_from_flags()
-        opened = open_run(config, workdir_from_flags(), provenance())
+        config, workers = launching.config_from_flags(), launching.workers_from_flags()
+        opened = open_run(config, launching.workdir_from_flags(), launching.provenance())
     except ValueError as error:
         sys.exit(f"error: {error}")
     try:

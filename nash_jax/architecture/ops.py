@@ -298,13 +298,13 @@ def describe(op: Op) -> str:
     words = []
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
+        text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
         if field.name in ("features", "kernel_size", "window", "rate"):
-            words.append("x".join(map(str, value)) if isinstance(value, tuple) else str(value))
+            words.append(text)
         elif isinstance(op, MaxPool | AvgPool) and field.name == "stride" and value == op.window:
             continue
         elif isinstance(op, Normalize):
             words.append(f"{field.name} " + " ".join(f"{v:.4g}" for v in value))
         elif value != field.default:
-            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words.append(f"{field.name} {text}")
     return " ".join([type(op).__name__, ", ".join(words)]).strip()

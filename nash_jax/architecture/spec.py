@@ -144,7 +144,7 @@ class Architecture:
     def _by_name(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}
 
-    @property
+    @functools.cached_property
     def output(self) -> str:
         """The name of the node whose output is the logits."""
         return next(n for n, readers in self.readers.items() if not readers and n != INPUT)

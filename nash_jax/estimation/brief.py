@@ -30,10 +30,6 @@ class Estimate:
     train_seconds: float
     evaluate_seconds: float
 
-    @property
-    def seconds(self) -> float:
-        return self.compile_seconds + self.train_seconds + self.evaluate_seconds
-
 
 def train_and_validate(
     spec: Architecture,

@@ -7,7 +7,7 @@ the grown architecture its weights. Calling the edit does both.
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import jax
 
@@ -15,7 +15,6 @@ from nash_jax.architecture import Architecture, Variables, check_variables, ops
 from nash_jax.architecture.serialization import tagged
 
 
-@runtime_checkable
 class Edit(Protocol):
     """What every edit can do."""
 

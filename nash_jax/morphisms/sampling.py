@@ -50,6 +50,17 @@ def sample(
     >>> sample(nj.chain((8, 8, 1), 10, widths=(16, 32)), jax.random.key(3))
     SkipAdd(source='pool1', target='relu2')
     """
+    return _draw(spec, key, fits, kernel_sizes, widening_factors)[0]
+
+
+def _draw(
+    spec: Architecture,
+    key: jax.Array,
+    fits: Fits | None,
+    kernel_sizes: Sequence[int],
+    widening_factors: Sequence[int],
+) -> tuple[Edit, Architecture]:
+    """What `sample` draws, and the architecture that it makes of `spec`."""
     rng = _generator(key)
     kinds = (
         lambda: _deepen_edits(spec, rng, kernel_sizes),
@@ -63,7 +74,7 @@ def sample(
             except ValueError:
                 continue  # does not apply here: draw again
             if fits is None or fits(grown):
-                return edit
+                return edit, grown
     raise ValueError("no edit applies to this architecture; relax the limits or start from another")
 
 
@@ -90,10 +101,9 @@ def sample_edits(
     for number in range(num):
         try:
             draw_key = jax.random.fold_in(key, number)
-            edit = sample(spec, draw_key, fits, kernel_sizes, widening_factors)
+            edit, spec = _draw(spec, draw_key, fits, kernel_sizes, widening_factors)
         except ValueError:
             break
-        spec = edit.grow(spec)
         edits.append(edit)
     return tuple(edits), spec
 

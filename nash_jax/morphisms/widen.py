@@ -29,7 +29,8 @@ class Widen:
         check_name(self, "node")
         check_size(self, "features")
 
-    def _gaps(self, spec: Architecture) -> Gaps:
+    def _grow(self, spec: Architecture) -> tuple[Architecture, Gaps]:
+        """The grown spec, and the growth of its tensors."""
         op = spec[self.node].op
         if not isinstance(op, ops.Conv | ops.Dense):
             layers = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv | ops.Dense)]
@@ -43,18 +44,19 @@ class Widen:
                 f"got {self.features}"
             )
         try:
-            return spread(spec, self.node, appended(op.features, self.features - op.features))
+            gaps = spread(spec, self.node, appended(op.features, self.features - op.features))
         except ValueError as error:
             raise ValueError(f"cannot widen '{self.node}': {error}") from None
+        nodes = [dataclasses.replace(n, op=widened_op(spec, n, gaps)) for n in spec.nodes]
+        return Architecture(spec.input_shape, tuple(nodes)), gaps
 
     def grow(self, spec: Architecture) -> Architecture:
-        gaps = self._gaps(spec)
-        nodes = [dataclasses.replace(n, op=widened_op(spec, n, gaps)) for n in spec.nodes]
-        return Architecture(spec.input_shape, tuple(nodes))
+        return self._grow(spec)[0]
 
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> Variables:
-        return carry(spec, self.grow(spec), self._gaps(spec), variables, key)
+        grown, gaps = self._grow(spec)
+        return carry(spec, grown, gaps, variables, key)
 
     __call__ = both_halves

@@ -93,7 +93,8 @@ def spread(spec: Architecture, start: str, gaps: np.ndarray, asks_producer: bool
         if steps_left < 0:
             raise ValueError(f"widths are tied in a circle through '{node.name}'")
     for node in spec.nodes:
-        _check(spec, node, growth)
+        if any(name in grown for name in (node.name, *node.inputs)):
+            _check(spec, node, growth)
     return grown
 
 
@@ -106,7 +107,6 @@ def _settle(
     """Demand of a node's inputs and output what the growth of the others implies."""
     name, op, inputs = node.name, node.op, node.inputs
     channels = spec.shapes[inputs[0]][-1]
-    out = growth(name)
     match op:
         case ops.Conv() if is_depthwise(op, channels):
             demand(name, _depthwise_growth(op, growth(inputs[0])))
@@ -128,7 +128,7 @@ def _settle(
                     part[-1] -= growth(inputs[number + 1])[0]  # but for what the next one has
                 demand(i, part)
         case ops.PadChannels():
-            forwards = np.zeros_like(out)
+            forwards = np.zeros_like(growth(name))
             forwards[op.before : op.before + channels + 1] = growth(inputs[0])
             demand(name, forwards)
             inner = growth(name)[op.before : op.before + channels + 1].copy()

@@ -9,7 +9,7 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -167,6 +167,18 @@ def execute(run: Run, reporter: Reporter, workers: int = 1) -> Result:
     return result
 
 
+class _Keys(NamedTuple):
+    init: jax.Array
+    pretrain: jax.Array
+    search: jax.Array
+    final: jax.Array
+
+
+def _keys(seed: int) -> _Keys:
+    """The random keys of a run's parts."""
+    return _Keys(*jax.random.split(jax.random.key(seed), 4))
+
+
 def search(
     config: Config,
     problem: Problem,
@@ -183,7 +195,7 @@ def search(
       reporter: is told what is done next, and of every epoch.
       workers: children that are trained side by side.
     """
-    init_key, pretrain_key, search_key, _ = jax.random.split(jax.random.key(config.seed), 4)
+    keys = _keys(config.seed)
     train, valid, model_0 = problem.train, problem.valid, problem.model_0
     interrupted = threading.Event()
 
@@ -195,8 +207,8 @@ def search(
     reporter.phase("pretraining")
     variables, estimate = train_and_validate(
         model_0,
-        init(model_0, init_key),
-        *(pretrain_key, train, valid, config.epochs_pretrain, config.training, after_epoch),
+        init(model_0, keys.init),
+        *(keys.pretrain, train, valid, config.epochs_pretrain, config.training, after_epoch),
     )
     best = Candidate("model_0", None, (), model_0, variables, estimate)
     record(best, "pretrained", 0)
@@ -226,7 +238,7 @@ def search(
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops
 
-    state = SearchState(0, best, search_key)
+    state = SearchState(0, best, keys.search)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
 
         def estimate_children(best: Candidate, proposals: Sequence[Proposal]) -> list[Candidate]:
@@ -267,11 +279,16 @@ def train_to_the_end(
 
     The best network is trained on the training and the validation set, then tested.
     """
-    key = jax.random.split(jax.random.key(config.seed), 4)[3]
     variables, estimate = train_and_validate(
         best.spec,
         best.variables,
-        *(key, problem.train.join(problem.valid), test, config.epochs_final, config.training),
+        *(
+            _keys(config.seed).final,
+            problem.train.join(problem.valid),
+            test,
+            config.epochs_final,
+            config.training,
+        ),
         on_epoch=lambda _: reporter.epoch(),
     )
     return Candidate("final", best.name, (), best.spec, variables, estimate)

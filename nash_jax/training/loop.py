@@ -88,7 +88,7 @@ def fit(
     state = TrainState(jax.tree.map(jnp.copy, variables), direction(settings).init(params))
     scan = jax.default_backend() != "cpu" if scan is None else scan
     start = time.perf_counter()
-    run_epoch = (_scanned if scan else _looped)(spec, state, examples, key, num_batches, settings)
+    run_epoch = (_scanned if scan else _looped)(spec, state, examples, key, settings)
     ready = time.perf_counter()
     losses = []
     for epoch in range(epochs):
@@ -186,7 +186,6 @@ def _looped(
     state: TrainState,
     examples: Examples,
     key: jax.Array,
-    num_batches: int,
     settings: TrainingSettings,
 ) -> RunEpoch:
     """An epoch as Python's loop over the compiled update."""
@@ -214,11 +213,11 @@ def _scanned(
     state: TrainState,
     examples: Examples,
     key: jax.Array,
-    num_batches: int,
     settings: TrainingSettings,
 ) -> RunEpoch:
     """An epoch as one program, over images that stay on the device."""
     images, labels = jnp.asarray(examples.images), jnp.asarray(examples.labels)
+    num_batches = len(examples) // settings.batch_size
     order = np.zeros((num_batches, settings.batch_size), np.int32)
     rates = np.zeros(num_batches, np.float32)
     step = compiled(_epoch, spec, state, images, labels, order, rates, key, settings=settings)
