@@ -88,6 +88,7 @@ _OPS = {
     "BatchNorm": lambda n, p, s, x: (
         (x - s["mean"]) / np.sqrt(s["var"] + n["epsilon"]) * p["scale"] + p["bias"]
     ),
+    "Affine": lambda n, p, s, x: x * p["scale"] + p["bias"],
     "Relu": lambda n, p, s, x: np.maximum(x, 0),
     "LeakyRelu": lambda n, p, s, x: np.where(x > 0, x, n["negative_slope"] * x),
     "Elu": lambda n, p, s, x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),

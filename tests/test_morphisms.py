@@ -37,7 +37,7 @@ def applicable(spec):
     found = {kind: [] for kind in morphisms.EDITS}
     for edit in candidates:
         try:
-            edit.grow(spec)
+            edit.rewrite(spec)
         except ValueError:
             continue
         found[type(edit).__name__].append(edit)
@@ -99,7 +99,7 @@ def test_evaluation_mode_is_preserved_in_float64(name, edit, x64):
     chex.assert_trees_all_equal(variables, before)
     assert all(x.dtype == jnp.float64 for x in jax.tree.leaves(new))
     assert jax.tree.map(np.shape, new) == expected_shapes(grown)
-    assert edit.grow(spec) == grown
+    assert edit.rewrite(spec) == grown
     assert morphisms.edit_from_dict(json.loads(json.dumps(morphisms.edit_to_dict(edit)))) == edit
     # Old nodes keep their names.
     assert {node.name for node in spec.nodes} <= {node.name for node in grown.nodes}
@@ -254,26 +254,26 @@ def test_widening_before_flatten_puts_zeros_between_the_pixels():
 def test_widening_one_of_a_sum_widens_all_that_are_tied():
     spec = ZOO["small_resnet"]()
     convs = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)]
-    grown = Widen(convs[0], 6).grow(spec)
+    grown = Widen(convs[0], 6).rewrite(spec)
     assert [grown[name].op.features for name in convs] == [6, 4, 6, 4, 6]
 
 
 def test_widening_behind_an_option_a_shortcut_pads_more():
     spec = ZOO["padded_resnet"]()
     second = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)][1]
-    grown = Widen(second, 11).grow(spec)
+    grown = Widen(second, 11).rewrite(spec)
     pad = next(n.op for n in grown.nodes if isinstance(n.op, ops.PadChannels))
     assert pad == ops.PadChannels(2, 5)
 
 
 def test_skips_pool_and_project_where_shapes_differ():
     spec = nj.chain((9, 8, 1), 5, (3, 4, 5))  # 9x8, 4x4, 2x2
-    grown = SkipAdd("relu1", "relu3").grow(spec)
+    grown = SkipAdd("relu1", "relu3").rewrite(spec)
     assert grown["pool4"].op == ops.MaxPool((5, 4), (4, 4))
     assert grown["project4"].op == ops.Conv(5, 1)
     assert grown["mix4"].inputs == ("relu3", "project4")
     assert grown["flatten"].inputs == ("mix4",)
-    grown = SkipConcat("relu1", "relu3").grow(spec)
+    grown = SkipConcat("relu1", "relu3").rewrite(spec)
     assert grown.shapes["concat4"] == (2, 2, 8)
     assert grown["flatten"].inputs == ("concat4",)
 
@@ -301,7 +301,7 @@ def test_skips_pool_and_project_where_shapes_differ():
 )
 def test_an_edit_that_does_not_apply_says_why(name, edit, message):
     with pytest.raises(ValueError, match=message):
-        edit.grow(ZOO[name]())
+        edit.rewrite(ZOO[name]())
 
 
 @pytest.mark.parametrize("detour", range(6))
@@ -315,7 +315,7 @@ def test_ties_are_judged_when_all_demands_are_known(detour):
         Node("dense", ops.Dense(2), "sum"),
     ]
     spec = nj.Architecture((3, 3, 1), nodes)
-    assert Widen("conv", 3).grow(spec).shapes["sum"] == (27,)
+    assert Widen("conv", 3).rewrite(spec).shapes["sum"] == (27,)
 
 
 def test_only_batch_normalisations_are_calibrated():
@@ -333,7 +333,7 @@ def test_a_width_tied_to_the_image_cannot_grow():
     ]
     spec = nj.Architecture((4, 4, 3), nodes)
     with pytest.raises(ValueError, match="cannot widen 'conv': the image would need more channels"):
-        Widen("conv", 4).grow(spec)
+        Widen("conv", 4).rewrite(spec)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_ledger_has_one_line_per_candidate(finished):
     for line in ledger[1:]:
         spec = nj.from_json(json.dumps(by_name[line["parent"]]["spec"]))
         for edit in line["edits"]:
-            spec = nj.morphisms.edit_from_dict(edit).grow(spec)
+            spec = nj.morphisms.edit_from_dict(edit).rewrite(spec)
         assert spec == nj.from_json(json.dumps(line["spec"]))
         assert line["params"] == nj.count_params(spec)
         assert line["flops"] == nj.count_flops(spec) <= 400_000

@@ -38,7 +38,7 @@ def test_the_last_child_is_the_current_best_and_the_others_have_all_their_edits(
     for proposal in proposals:
         spec = SPEC
         for edit in proposal.edits:
-            spec = edit.grow(spec)
+            spec = edit.rewrite(spec)
         assert spec == proposal.spec
 
 

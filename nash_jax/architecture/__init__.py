@@ -3,7 +3,7 @@
 from nash_jax.architecture import ops
 from nash_jax.architecture.builders import chain
 from nash_jax.architecture.cost import count_flops, count_params
-from nash_jax.architecture.network import activations, apply
+from nash_jax.architecture.network import activations, apply, check_images
 from nash_jax.architecture.serialization import from_json, to_json
 from nash_jax.architecture.shapes import Shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
@@ -18,6 +18,7 @@ __all__ = [
     "activations",
     "apply",
     "chain",
+    "check_images",
     "check_variables",
     "count_flops",
     "count_params",

@@ -56,6 +56,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
                 use_running_average=not train, momentum=op.momentum, epsilon=op.epsilon, name=name
             )
             return norm(x)
+        case ops.Affine():
+            return Affine(name=name)(x)
         case ops.Relu():
             return nn.relu(x)
         case ops.LeakyRelu():
@@ -92,6 +94,16 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return jnp.concatenate([x, *others], axis=-1)
         case ops.Mix():
             return Mix(name=name)(x, *others)
+
+
+class Affine(nn.Module):
+    """`scale * x + bias` per channel."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape, x.dtype)
+        return scale * x + self.param("bias", nn.initializers.zeros, shape, x.dtype)
 
 
 class Mix(nn.Module):
@@ -176,6 +188,15 @@ def apply(
     return (logits, updated) if train else logits
 
 
+def check_images(spec: Architecture, images: Any) -> None:
+    """Raises `ValueError` unless images are `[batch, height, width, channels]` for this spec."""
+    if jnp.ndim(images) != 4 or jnp.shape(images)[1:] != spec.input_shape:
+        raise ValueError(
+            f"images must have shape [batch, {', '.join(map(str, spec.input_shape))}]; "
+            f"got {list(jnp.shape(images))}"
+        )
+
+
 def activations(
     spec: Architecture,
     variables: Variables,
@@ -190,11 +211,7 @@ def activations(
     `frozen` names batch normalisations that use their running statistics even in training.
     """
     images = jnp.asarray(images)
-    if images.ndim != 4 or images.shape[1:] != spec.input_shape:
-        raise ValueError(
-            f"images must have shape [batch, {', '.join(map(str, spec.input_shape))}]; "
-            f"got {list(images.shape)}"
-        )
+    check_images(spec, images)
     check_variables(spec, variables)
     if train and key is None and any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
         raise ValueError(

@@ -99,6 +99,11 @@ class BatchNorm:
 
 
 @dataclasses.dataclass(frozen=True)
+class Affine:
+    """`scale * x + bias` per channel, both learnable."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Relu:
     """`max(x, 0)`: the idempotent activation."""
 
@@ -263,6 +268,7 @@ Pool: TypeAlias = MaxPool | AvgPool
 Op: TypeAlias = (
     Conv
     | BatchNorm
+    | Affine
     | Activation
     | Pool
     | GlobalAvgPool
@@ -281,7 +287,20 @@ Op: TypeAlias = (
 OPS: dict[str, type] = {
     op.__name__: op
     for op in (
-        *(Conv, BatchNorm, Relu, LeakyRelu, Elu, Gelu, Silu, Tanh, Sigmoid, MaxPool, AvgPool),
+        *(
+            Conv,
+            BatchNorm,
+            Affine,
+            Relu,
+            LeakyRelu,
+            Elu,
+            Gelu,
+            Silu,
+            Tanh,
+            Sigmoid,
+            MaxPool,
+            AvgPool,
+        ),
         *(GlobalAvgPool, Flatten, Dense, Dropout, Identity, Normalize, PadChannels),
         *(Add, Concat, Mix),
     )

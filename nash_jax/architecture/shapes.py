@@ -57,7 +57,7 @@ def output_shape(op: ops.Op, inputs: tuple[Shape, ...]) -> Shape:
             if len(set(inputs)) > 1:
                 raise ValueError("the shapes must be equal")
             return first
-        case _:  # batch normalisation, activations, dropout, identity
+        case _:  # normalisation, scaling, activations, dropout, identity
             return first
 
 
@@ -89,7 +89,7 @@ def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
             }
         case ops.Dense():
             shapes = {"kernel": (features, op.features)}
-        case ops.BatchNorm():
+        case ops.BatchNorm() | ops.Affine():
             return {"scale": (features,), "bias": (features,)}
         case ops.Mix():
             return {"lambda": ()}

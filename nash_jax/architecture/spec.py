@@ -231,13 +231,31 @@ def _path(inputs: dict[str, tuple[str, ...]], start: str, end: str) -> list[str]
 
 
 def fresh_names(spec: Architecture, *prefixes: str) -> tuple[str, ...]:
-    """One unused name per prefix, all with the same number: `('conv4', 'bn4', 'relu4')`.
+    """One unused name per prefix, numbered alike: `('conv4', 'bn4', 'relu4')`.
 
-    The number is above every number in use, so a name never comes back with another meaning.
+    The number is above every number in use, so a name never comes back with another meaning. A
+    prefix that is asked for again takes the next number.
     """
     numbers = [int(match[0]) for node in spec.nodes if (match := re.search(r"\d+$", node.name))]
     number = 1 + max(numbers, default=0)
-    return tuple(f"{prefix}{number}" for prefix in prefixes)
+    return tuple(f"{p}{number + prefixes[:i].count(p)}" for i, p in enumerate(prefixes))
+
+
+def prefix(op: ops.Op) -> str:
+    """What the names of new nodes with this op start with."""
+    short = {"BatchNorm": "bn", "MaxPool": "pool", "AvgPool": "pool", "GlobalAvgPool": "pool"}
+    kind = type(op).__name__
+    return short.get(kind, kind.lower())
+
+
+def rewired(nodes: Iterable[Node], old: str, by: str) -> tuple[Node, ...]:
+    """The nodes, reading `by` where they read `old`."""
+    return tuple(
+        dataclasses.replace(n, inputs=tuple(by if i == old else i for i in n.inputs))
+        if old in n.inputs
+        else n
+        for n in nodes
+    )
 
 
 def insert_after(spec: Architecture, after: str, new: Iterable[Node], by: str) -> tuple[Node, ...]:
@@ -245,9 +263,8 @@ def insert_after(spec: Architecture, after: str, new: Iterable[Node], by: str) -
 
     Every old node that read `after` reads `by` instead; the new nodes stay as they are.
     """
-    renamed = [
-        dataclasses.replace(n, inputs=tuple(by if i == after else i for i in n.inputs))
-        for n in spec.nodes
-    ]
-    position = 1 + spec.nodes.index(spec[after])
-    return (*renamed[:position], *new, *renamed[position:])
+    names = [INPUT, *(node.name for node in spec.nodes)]
+    spec.check_name(after)
+    position = names.index(after)
+    nodes = rewired(spec.nodes, after, by)
+    return (*nodes[:position], *new, *nodes[position:])

@@ -45,30 +45,33 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
 
 
 def init_node(
-    node: Node, inputs: tuple[Shape, ...], key: jax.Array, dtype: Any
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Fresh parameters and statistics of one node, drawn with `key` and the node's name."""
+    node: Node, inputs: tuple[Shape, ...], key: jax.Array, dtype: Any, xp: Any = jnp
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fresh parameters and statistics of one node, drawn with `key` and the node's name.
+
+    `xp` is `numpy` or `jax.numpy`: of which the arrays are.
+    """
     key = jax.random.fold_in(key, zlib.crc32(node.name.encode()))
     gain = 2.0 if isinstance(node.op, ops.Conv) else 1.0
 
-    def array(name: str, shape: Shape) -> jax.Array:
+    def array(name: str, shape: Shape) -> Any:
         if name == "kernel":
             scale = math.sqrt(gain / math.prod(shape[:-1]))
-            return (scale * normal(key, shape)).astype(dtype)
-        return (jnp.ones if name in _ONES else jnp.zeros)(shape, dtype)
+            return (scale * normal(key, shape, xp)).astype(dtype)
+        return (xp.ones if name in _ONES else xp.zeros)(shape, dtype)
 
     params = {name: array(name, s) for name, s in param_shapes(node.op, inputs).items()}
     stats = {name: array(name, s) for name, s in stat_shapes(node.op, inputs).items()}
     return params, stats
 
 
-def normal(key: jax.Array, shape: Shape) -> jax.Array:
+def normal(key: jax.Array, shape: Shape, xp: Any = jnp) -> Any:
     """Standard normal numbers, drawn as a flat power of two and cut to `shape`.
 
     XLA compiles a random generator per size, for 0.2 to 0.4 s on CPU; this way there are few sizes.
     """
     size = math.prod(shape)
-    flat = jax.random.normal(key, (1 << (size - 1).bit_length(),))
+    flat = xp.asarray(jax.random.normal(key, (1 << (size - 1).bit_length(),)))
     return flat[:size].reshape(shape)
 
 

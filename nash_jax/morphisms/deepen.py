@@ -1,35 +1,69 @@
-"""Deeper: insert Conv-BatchNorm-Relu (NASH, end of section 3; Types I and III: eqs. 2, 3, 5).
-
-The convolution and the normalisation start as identities, and Relu is idempotent: on values that
-are not negative, the block passes its input on.
-"""
+"""Deeper: insert ops that pass their input on (NASH, Types I and III: eqs. 2, 3, 5)."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
-
-from nash_jax.architecture import Architecture, Node, Variables, activations, ops
-from nash_jax.architecture.spec import fresh_names, insert_after
-from nash_jax.architecture.weights import param_dtype
-from nash_jax.morphisms.edits import both_halves, check_name, check_size
-from nash_jax.morphisms.kernels import batch_norm_identity, identity_kernel, rebase_batch_norm
-from nash_jax.morphisms.widths import carry
+from nash_jax.architecture import INPUT, Architecture, Node, ops
+from nash_jax.architecture.spec import fresh_names, insert_after, prefix
+from nash_jax.morphisms.change import Change
+from nash_jax.morphisms.edits import Edit, applicable, check_name, check_op, check_size, register
+from nash_jax.morphisms.identity import nonnegative_nodes, why_no_identity
 
 
+@register
 @dataclasses.dataclass(frozen=True)
-class Deepen:
+class Insert(Edit):
+    """Insert one op behind the node `after`, with weights that pass its input on.
+
+    That is: a convolution of stride 1, depthwise and dilated ones too, or a dense layer (Type I,
+    eq. 2); batch normalisation (eq. 3); a scale and shift per channel (`Affine`, eq. 2 with a
+    diagonal `A`); Relu where nothing is negative (Type III, eq. 5); dropout, which acts in training
+    only.
+
+    Preserved: evaluation mode. Training mode too, but for dropout, and for batch normalisation on
+    its calibration batch only.
+    Rounding: of one batch normalisation; without one, bit for bit; float32 1e-5, bfloat16 5e-2.
+    """
+
+    after: str
+    op: ops.Op
+
+    def __post_init__(self) -> None:
+        check_name(self, "after")
+        check_op(self, "op", self.op)
+
+    @classmethod
+    def sites(cls, spec: Architecture) -> Iterator[Insert]:
+        """Everywhere: normalisation, scaling, Relu, dropout, 3x3 convolutions, dense layers."""
+        places = [INPUT, *(node.name for node in spec.nodes)]
+        edits = (
+            cls(place, op)
+            for place in places
+            for channels in spec.shapes[place][-1:]
+            for op in (
+                *(ops.BatchNorm(), ops.Affine(), ops.Relu(), ops.Dropout()),
+                *(ops.Dense(channels), ops.Conv(channels), ops.Conv(channels, groups=channels)),
+            )
+        )
+        return applicable(spec, edits)
+
+    def change(self, spec: Architecture) -> Change:
+        return _inserted(spec, self.after, (self.op,))
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Deepen(Edit):
     """Insert Conv-BatchNorm-Relu behind the node `after`; all its readers read the block instead.
 
     The paper gives the new convolution as many channels as the closest preceding convolution. We
     take the channels of the place itself: the same number, but behind a concatenation, where
     the identity needs all of them.
 
-    Preserved: evaluation mode, up to the rounding of one batch normalisation. With a calibration
-    batch, training mode too, on that batch.
+    Preserved: evaluation mode. With a calibration batch, training mode too, on that batch.
+    Rounding: of one batch normalisation; float32 1e-5, bfloat16 5e-2.
     """
 
     after: str
@@ -39,10 +73,11 @@ class Deepen:
         check_name(self, "after")
         check_size(self, "kernel_size")
 
-    def _names(self, spec: Architecture) -> tuple[str, ...]:
-        return fresh_names(spec, "conv", "bn", "relu")
+    @classmethod
+    def sites(cls, spec: Architecture) -> Iterator[Deepen]:
+        return (cls(place) for place in positions(spec))
 
-    def grow(self, spec: Architecture) -> Architecture:
+    def change(self, spec: Architecture) -> Change:
         spec.check_name(self.after)
         places = positions(spec)
         if self.after not in places:
@@ -50,95 +85,117 @@ class Deepen:
                 f"cannot deepen after '{self.after}': its output must be a feature map without "
                 f"negative values, so that Relu passes it on; choose one of {', '.join(places)}"
             )
-        conv, bn, relu = self._names(spec)
-        channels, size = spec.shapes[self.after][-1], (self.kernel_size, self.kernel_size)
-        block = [
-            Node(conv, ops.Conv(channels, size), self.after),
-            Node(bn, ops.BatchNorm(), conv),
-            Node(relu, ops.Relu(), bn),
-        ]
-        return Architecture(spec.input_shape, insert_after(spec, self.after, block, by=relu))
-
-    def transfer(
-        self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
-    ) -> Variables:
-        grown = self.grow(spec)
-        conv, bn, _ = self._names(spec)
-        carried = carry(spec, grown, {}, variables, key)
-        channels, dtype = spec.shapes[self.after][-1], param_dtype(variables)
-        op = grown[bn].op
-        assert isinstance(op, ops.BatchNorm)
-        size = (self.kernel_size, self.kernel_size)
-        carried["params"][conv] = {"kernel": identity_kernel(size, channels, dtype)}
-        params, stats = batch_norm_identity(channels, op.epsilon, dtype)
-        carried["params"][bn], carried["batch_stats"][bn] = params, stats
-        if calibration is None:
-            return carried
-        return calibrate(grown, carried, calibration, [bn], key)
-
-    __call__ = both_halves
+        conv = ops.Conv(spec.shapes[self.after][-1], (self.kernel_size, self.kernel_size))
+        return _inserted(spec, self.after, (conv, ops.BatchNorm(), ops.Relu()))
 
 
-def positions(spec: Architecture) -> tuple[str, ...]:
-    """The nodes behind which `Deepen` applies: feature maps that are never negative."""
-    nonnegative: set[str] = set()
-    for node in spec.nodes:
-        passes_on = isinstance(
-            node.op,
-            ops.Relu
-            | ops.Sigmoid
-            | ops.MaxPool
-            | ops.AvgPool
-            | ops.Dropout
-            | ops.Identity
-            | ops.PadChannels
-            | ops.Add
-            | ops.Concat,
-        )
-        makes = isinstance(node.op, ops.Relu | ops.Sigmoid)
-        if makes or (passes_on and nonnegative.issuperset(node.inputs)):
-            nonnegative.add(node.name)
+@register
+@dataclasses.dataclass(frozen=True)
+class DeepenDense(Edit):
+    """Insert Dense-Relu behind the vector `after`, which must not be negative (Net2DeeperNet).
+
+    Preserved: evaluation and training mode, bit for bit.
+    Rounding: none; float32 0, bfloat16 0.
+    """
+
+    after: str
+
+    def __post_init__(self) -> None:
+        check_name(self, "after")
+
+    @classmethod
+    def sites(cls, spec: Architecture) -> Iterator[DeepenDense]:
+        return (cls(place) for place in positions(spec, axes=1))
+
+    def change(self, spec: Architecture) -> Change:
+        spec.check_name(self.after)
+        places = positions(spec, axes=1)
+        if self.after not in places:
+            raise ValueError(
+                f"cannot insert a dense layer after '{self.after}': its output must be a vector "
+                "without negative values, so that Relu passes it on; choose one of "
+                f"{', '.join(places) or 'none in this network'}"
+            )
+        dense = ops.Dense(spec.shapes[self.after][-1])
+        return _inserted(spec, self.after, (dense, ops.Relu()))
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class InsertSeparable(Edit):
+    """Insert a depthwise-separable convolution behind `after`: depthwise, then 1x1 (Type I, eq. 2).
+
+    Preserved: evaluation and training mode, bit for bit.
+    Rounding: none; float32 0, bfloat16 0.
+    """
+
+    after: str
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        check_name(self, "after")
+        check_size(self, "kernel_size")
+
+    @classmethod
+    def sites(cls, spec: Architecture) -> Iterator[InsertSeparable]:
+        return applicable(spec, (cls(place) for place in spec.shapes))
+
+    def change(self, spec: Architecture) -> Change:
+        spec.check_name(self.after)
+        channels = spec.shapes[self.after][-1]
+        depthwise = ops.Conv(channels, (self.kernel_size, self.kernel_size), groups=channels)
+        return _inserted(spec, self.after, (depthwise, ops.Conv(channels, (1, 1))))
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Duplicate(Edit):
+    """Apply an idempotent op once more: Relu or Identity (Type III, eq. 5).
+
+    Preserved: evaluation and training mode, bit for bit.
+    Rounding: none; float32 0, bfloat16 0.
+    """
+
+    node: str
+
+    def __post_init__(self) -> None:
+        check_name(self, "node")
+
+    @classmethod
+    def sites(cls, spec: Architecture) -> Iterator[Duplicate]:
+        return applicable(spec, (cls(node.name) for node in spec.nodes))
+
+    def change(self, spec: Architecture) -> Change:
+        op = spec[self.node].op
+        if not isinstance(op, ops.Relu | ops.Identity):
+            fitting = [n.name for n in spec.nodes if isinstance(n.op, ops.Relu | ops.Identity)]
+            raise ValueError(
+                f"cannot duplicate '{self.node}': {type(op).__name__} is not idempotent; choose "
+                f"one of {', '.join(fitting) or 'none in this network'}, or use Blend"
+            )
+        return _inserted(spec, self.node, (op,))
+
+
+def positions(spec: Architecture, axes: int = 3) -> tuple[str, ...]:
+    """The nodes with feature maps (3 axes) or vectors (1 axis) that are never negative."""
+    nonnegative = nonnegative_nodes(spec)
     return tuple(
         node.name
         for node in spec.nodes
-        if node.name in nonnegative and len(spec.shapes[node.name]) == 3
+        if node.name in nonnegative and len(spec.shapes[node.name]) == axes
     )
 
 
-def calibrate(
-    spec: Architecture, variables: Variables, images: Any, nodes: list[str], key: jax.Array
-) -> Variables:
-    """Set batch normalisations to the statistics of `images`, keeping the function (eq. 3).
-
-    Evaluation mode is unchanged for every image, and in training mode the nodes compute on this
-    batch what they compute in evaluation.
-
-    Args:
-      spec: the architecture.
-      variables: its variables; not changed.
-      images: `[batch, height, width, channels]`.
-      nodes: names of batch normalisations.
-      key: for dropout, where the network has any.
-
-    Raises:
-      ValueError: if a node is no batch normalisation.
-    """
-    for name in nodes:
-        if not isinstance(op := spec[name].op, ops.BatchNorm):
-            raise ValueError(
-                f"only batch normalisations are calibrated; got '{name}', a {type(op).__name__}"
-            )
-    values, _ = activations(spec, variables, images, train=True, key=key, frozen=nodes)
-    calibrated = {collection: dict(arrays) for collection, arrays in variables.items()}
-    for name in nodes:
-        op, (source,) = spec[name].op, spec[name].inputs
-        assert isinstance(op, ops.BatchNorm)
-        axes = tuple(range(values[source].ndim - 1))
-        calibrated["params"][name], calibrated["batch_stats"][name] = rebase_batch_norm(
-            variables["params"][name],
-            variables["batch_stats"][name],
-            jnp.mean(values[source], axes),
-            jnp.var(values[source], axes),
-            op.epsilon,
-        )
-    return calibrated
+def _inserted(spec: Architecture, after: str, chain: tuple[ops.Op, ...]) -> Change:
+    """A chain of ops behind a node, each passing its input on."""
+    spec.check_name(after)
+    shape = spec.shapes[after]
+    nonnegative = after in nonnegative_nodes(spec)
+    for op in chain:
+        if why := why_no_identity(op, shape, nonnegative):
+            raise ValueError(f"cannot insert {ops.describe(op)} after '{after}': {why}")
+    names = fresh_names(spec, *(prefix(op) for op in chain))
+    new = [Node(name, op, read) for name, op, read in zip(names, chain, (after, *names))]
+    nodes = insert_after(spec, after, new, by=names[-1])
+    after_spec = Architecture(spec.input_shape, nodes)
+    return Change(spec, after_spec, identities=frozenset(names))

@@ -1,80 +1,316 @@
 """Edits: morphisms as data, which can be printed, stored as JSON and replayed.
 
-An edit has two halves. `grow(spec)` edits the architecture; `transfer(spec, variables, key)` gives
-the grown architecture its weights. Calling the edit does both.
+An edit says what it does to a spec, as a `Change`. From that follow its two halves: `rewrite(spec)`
+edits the architecture, and `transfer(spec, variables, key)` gives the new architecture its weights.
+Calling the edit does both.
 """
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import functools
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, check_variables, ops
-from nash_jax.architecture.serialization import tagged
+from nash_jax.architecture import (
+    Architecture,
+    Variables,
+    activations,
+    check_images,
+    check_variables,
+    ops,
+)
+from nash_jax.architecture.serialization import tagged, untagged
+from nash_jax.morphisms.change import Change, carry
+from nash_jax.morphisms.primitives import rebase_batch_norm
+
+E = TypeVar("E", bound="Edit")
 
 
-class Edit(Protocol):
-    """What every edit can do."""
+class Edit(abc.ABC):
+    """What every edit can do. An edit defines `sites` and `change`, and few define more."""
 
-    def grow(self, spec: Architecture) -> Architecture:
+    @classmethod
+    @abc.abstractmethod
+    def sites(cls, spec: Architecture) -> Iterator[Self]:
+        """Everywhere it applies: an edit for every place and, per place, a few usual sizes."""
+
+    @abc.abstractmethod
+    def change(self, spec: Architecture) -> Change:
+        """What it does to a spec. Raises `ValueError` where it does not apply, saying why."""
+
+    def check(self, spec: Architecture, variables: Variables) -> None:
+        """Raises `ValueError` where the edit is exact only for some weights, and not for these."""
+        return
+
+    def weights(self, change: Change, variables: Variables, key: Any, xp: Any) -> Variables:
+        """The new variables; `xp` is `numpy` or `jax.numpy`, of which the touched arrays are."""
+        return carry(change, variables, key, xp)
+
+    def rewrite(self, spec: Architecture) -> Architecture:
         """The spec half. Raises `ValueError` where the edit does not apply, saying why."""
+        return self.change(spec).after
 
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> Variables:
-        """The weight half: variables of `grow(spec)` with the outputs of `spec`'s.
+        """The weight half: variables of `rewrite(spec)` with the outputs of `spec`'s.
 
-        Runs under `jax.jit` and `jax.vmap`; changes nothing in `variables`.
+        Pure: runs under `jax.jit`, `jax.vmap` and `jax.grad` and changes nothing in `variables`.
 
         Args:
           spec: the architecture before the edit.
-          variables: its variables.
+          variables: its variables. An exponential average of them is transferred likewise, with the
+            same key.
           key: for the new weights.
-          calibration: images `[batch, height, width, channels]` by whose statistics an inserted
-            batch normalisation is set, so that training mode is preserved on them too.
+          calibration: images `[batch, height, width, channels]` by whose statistics inserted batch
+            normalisations are set, so that training mode is preserved on them too.
         """
+        change = self.change(spec)
+        new = self.weights(change, variables, key, jnp)
+        return _calibrated(change, new, key, calibration)
 
     def __call__(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> tuple[Architecture, Variables]:
-        """Both halves: the grown architecture and its variables."""
+        """Both halves: the new architecture and its variables.
+
+        Arguments and errors are those of `rewrite` and `transfer`. Concrete arrays are rearranged
+        by NumPy, which compiles nothing; arrays that the edit does not touch are not copied.
+        """
+        check_variables(spec, variables)
+        change = self.change(spec)
+        leaves = jax.tree.leaves((variables, key))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            new = self.weights(change, variables, key, jnp)
+            return change.after, _calibrated(change, new, key, calibration)
+        self.check(spec, variables)
+        devices = {d for x in leaves if isinstance(x, jax.Array) for d in x.sharding.device_set}
+        if len(devices) > 1:
+            new = _placed_like(change, variables, self.weights(change, variables, key, jnp))
+        else:
+            new = self.weights(change, _on_host(variables, change.touched), key, np)
+            (device,) = devices or {None}
+            new = jax.tree.map(lambda x: _on_device(x, device), new)
+        return change.after, _calibrated(change, new, key, calibration)
 
 
-def both_halves(
-    self: Edit, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
-) -> tuple[Architecture, Variables]:
-    """Grow the spec and transfer the weights: the `__call__` of every edit."""
-    check_variables(spec, variables)
-    return self.grow(spec), _transfer(self, spec, variables, key, calibration)
+def _on_host(variables: Variables, touched: frozenset[str]) -> Any:
+    """The variables, those of the touched nodes as NumPy arrays."""
+    return {
+        collection: {
+            node: {name: np.asarray(x) for name, x in arrays.items()} if node in touched else arrays
+            for node, arrays in nodes.items()
+        }
+        for collection, nodes in variables.items()
+    }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _transfer(
-    edit: Edit, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any
+def _on_device(x: Any, device: jax.Device | None) -> jax.Array:
+    if isinstance(x, jax.Array):
+        return x
+    elsewhere = device is not None and device != jax.devices()[0]
+    return jax.device_put(x, device) if elsewhere else jnp.asarray(x)
+
+
+def _placed_like(change: Change, variables: Variables, new: Variables) -> Variables:
+    """New arrays on the devices of the old, split as they were along axes that still divide.
+
+    Arrays of new nodes are put whole on every device.
+    """
+    shardings = [x.sharding for x in jax.tree.leaves(variables) if isinstance(x, jax.Array)]
+    named = [s for s in shardings if isinstance(s, jax.sharding.NamedSharding)]
+    if not named:
+        return new
+    whole = jax.sharding.NamedSharding(named[0].mesh, jax.sharding.PartitionSpec())
+
+    def place(collection: str, node: str, name: str, x: Any) -> Any:
+        old = variables.get(collection, {}).get(node, {}).get(name)
+        sharding = getattr(old, "sharding", whole)
+        if not isinstance(sharding, jax.sharding.NamedSharding):
+            sharding = whole
+        axes = []
+        for size, axis in zip(x.shape, sharding.spec):
+            names = (axis,) if isinstance(axis, str) else axis or ()
+            parts = int(np.prod([sharding.mesh.shape[n] for n in names]))
+            axes.append(axis if size % parts == 0 else None)
+        fitting = jax.sharding.PartitionSpec(*axes)
+        return jax.device_put(x, jax.sharding.NamedSharding(sharding.mesh, fitting))
+
+    return {
+        collection: {
+            node: {
+                name: place(collection, node, name, x) if node in change.touched else x
+                for name, x in arrays.items()
+            }
+            for node, arrays in nodes.items()
+        }
+        for collection, nodes in new.items()
+    }
+
+
+def _calibrated(change: Change, variables: Variables, key: Any, calibration: Any) -> Variables:
+    new = tuple(
+        node.name
+        for node in change.after.nodes
+        if isinstance(node.op, ops.BatchNorm) and node.name not in change.before.shapes
+    )
+    if calibration is None or not new:
+        return variables
+    return calibrate(change.after, variables, calibration, new, key)
+
+
+def calibrate(
+    spec: Architecture, variables: Variables, images: Any, nodes: Iterable[str], key: jax.Array
 ) -> Variables:
-    """The weight half as one program: its many small operations would be compiled one by one."""
-    return edit.transfer(spec, variables, key, calibration)
+    """Set batch normalisations to the statistics of `images`, keeping the function (eq. 3).
+
+    Evaluation mode is unchanged for every image, and in training mode the nodes compute on this
+    batch what they compute in evaluation.
+
+    Args:
+      spec: the architecture.
+      variables: its variables; not changed.
+      images: `[batch, height, width, channels]`.
+      nodes: names of batch normalisations.
+      key: for dropout, where the network has any.
+
+    Returns:
+      The variables, with new arrays for `nodes`.
+
+    Raises:
+      ValueError: if a node is no batch normalisation, or the images do not fit.
+    """
+    nodes = tuple(nodes)
+    for name in nodes:
+        if not isinstance(op := spec[name].op, ops.BatchNorm):
+            raise ValueError(
+                f"only batch normalisations are calibrated; got '{name}', a {type(op).__name__}"
+            )
+    if jnp.ndim(images) == 4 and len(images) == 0:
+        raise ValueError("a calibration batch needs at least one image; got none")
+    check_images(spec, images)
+    new = _rebased(spec, variables, images, nodes, key)
+    return {
+        collection: {name: new[collection].get(name, arrays) for name, arrays in old.items()}
+        for collection, old in variables.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _rebased(
+    spec: Architecture, variables: Variables, images: Any, nodes: tuple[str, ...], key: jax.Array
+) -> Variables:
+    """The new arrays of the calibrated nodes."""
+    values, _ = activations(spec, variables, images, train=True, key=key, frozen=nodes)
+    new: Variables = {"params": {}, "batch_stats": {}}
+    for name in nodes:
+        op, (source,) = spec[name].op, spec[name].inputs
+        assert isinstance(op, ops.BatchNorm)
+        axes = tuple(range(values[source].ndim - 1))
+        new["params"][name], new["batch_stats"][name] = rebase_batch_norm(
+            variables["params"][name],
+            variables["batch_stats"][name],
+            jnp.mean(values[source], axes),
+            jnp.var(values[source], axes),
+            op.epsilon,
+        )
+    return new
+
+
+def applicable(spec: Architecture, edits: Iterable[E]) -> Iterator[E]:
+    """Those of some edits that apply to a spec."""
+    for edit in edits:
+        try:
+            edit.change(spec)
+        except ValueError:
+            continue
+        yield edit
+
+
+#: Every edit by its name, the name that JSON uses: the one table of edits.
+EDITS: dict[str, type[Edit]] = {}
+
+
+def register(edit: type[E]) -> type[E]:
+    """Enter an edit into the table of edits, as a decorator."""
+    EDITS[edit.__name__] = edit
+    return edit
 
 
 def edit_to_dict(edit: Edit) -> dict[str, Any]:
     """The edit for JSON: `{'edit': 'Widen', 'node': 'conv2', 'features': 128}`."""
-    return tagged(edit, "edit")
+    return _encoded(edit)
 
 
-def check_size(edit: object, field: str) -> None:
-    """Raises `ValueError` unless a field of an edit is a size: a whole number from 1."""
-    value = getattr(edit, field)
-    if type(value) is not int or not 1 <= value <= ops.LARGEST_SIZE:
+def _encoded(value: Any) -> Any:
+    if isinstance(value, Edit):
+        assert dataclasses.is_dataclass(value)
+        return {key: _encoded(v) for key, v in tagged(value, "edit").items()}
+    if type(value) in ops.OPS.values():
+        return tagged(value, "op")
+    return [_encoded(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def edit_from_dict(data: Any) -> Edit:
+    """The edit that `edit_to_dict` wrote; `ValueError` for anything else.
+
+    >>> import nash_jax as nj
+    >>> edit_from_dict({'edit': 'Widen', 'node': 'conv2', 'features': 128})
+    Widen(node='conv2', features=128)
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object with 'edit'; got {data!r:.100}")
+    return untagged({key: _decoded(value) for key, value in data.items()}, "edit", EDITS)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return untagged(value, "op", ops.OPS) if "op" in value else edit_from_dict(value)
+    return tuple(_decoded(v) for v in value) if isinstance(value, list) else value
+
+
+def the_op(spec: Architecture, name: str, kinds: tuple[type, ...], what: str) -> Any:
+    """The op of a node, which must be of some kinds: a `ValueError` says what cannot be done."""
+    op = spec[name].op
+    if not isinstance(op, kinds):
+        fitting = [node.name for node in spec.nodes if isinstance(node.op, kinds)]
         raise ValueError(
-            f"{type(edit).__name__}.{field} must be a whole number from 1 to {ops.LARGEST_SIZE}; "
-            f"got {value!r}"
+            f"cannot {what} '{name}', a {type(op).__name__}; choose one of "
+            f"{', '.join(fitting) or 'none in this network'}"
         )
+    return op
 
 
-def check_name(edit: object, field: str) -> None:
-    """Raises `ValueError` unless a field of an edit is a string."""
-    value = getattr(edit, field)
-    if not isinstance(value, str):
-        raise ValueError(f"{type(edit).__name__}.{field} must be the name of a node; got {value!r}")
+def check_size(edit: object, *fields: str) -> None:
+    """Raises `ValueError` unless fields of an edit are sizes: whole numbers from 1."""
+    for field in fields:
+        value = getattr(edit, field)
+        if type(value) is not int or not 1 <= value <= ops.LARGEST_SIZE:
+            raise ValueError(
+                f"{type(edit).__name__}.{field} must be a whole number from 1 to "
+                f"{ops.LARGEST_SIZE}; got {value!r}"
+            )
+
+
+def check_name(edit: object, *fields: str) -> None:
+    """Raises `ValueError` unless fields of an edit are strings."""
+    for field in fields:
+        value = getattr(edit, field)
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{type(edit).__name__}.{field} must be the name of a node; got {value!r}"
+            )
+
+
+def check_op(edit: object, field: str, op: Any) -> None:
+    """Raises `ValueError` unless `op`, from a field of an edit, is an op that takes one input."""
+    if type(op) not in ops.OPS.values() or ops.num_inputs(op) != (1, 1):
+        raise ValueError(
+            f"{type(edit).__name__}.{field} must be an op of nj.ops with one input; got {op!r}"
+        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, ops
 from nash_jax.architecture.spec import Node
-from nash_jax.morphisms.deepen import Deepen, calibrate, positions
+from nash_jax.morphisms.branches import SkipAdd, SkipConcat
+from nash_jax.morphisms.deepen import Deepen, positions
 from nash_jax.morphisms.edits import Edit
-from nash_jax.morphisms.skip import SkipAdd, SkipConcat
+from nash_jax.morphisms.sequence import Sequence
 from nash_jax.morphisms.widen import Widen
 
 # The paper's choices (section 4).
@@ -21,14 +23,15 @@ KERNEL_SIZES = (3, 5)
 WIDENING_FACTORS = (2, 4)
 
 Fits = Callable[[Architecture], bool]
+Sizes = abc.Sequence[int]
 
 
 def sample(
     spec: Architecture,
     key: jax.Array,
     fits: Fits | None = None,
-    kernel_sizes: Sequence[int] = KERNEL_SIZES,
-    widening_factors: Sequence[int] = WIDENING_FACTORS,
+    kernel_sizes: Sizes = KERNEL_SIZES,
+    widening_factors: Sizes = WIDENING_FACTORS,
 ) -> Edit:
     """One edit, drawn uniformly among deepen, widen and skip, and then within the kind.
 
@@ -57,8 +60,8 @@ def _draw(
     spec: Architecture,
     key: jax.Array,
     fits: Fits | None,
-    kernel_sizes: Sequence[int],
-    widening_factors: Sequence[int],
+    kernel_sizes: Sizes,
+    widening_factors: Sizes,
 ) -> tuple[Edit, Architecture]:
     """What `sample` draws, and the architecture that it makes of `spec`."""
     rng = _generator(key)
@@ -70,7 +73,7 @@ def _draw(
     for kind in rng.permutation(len(kinds)):
         for edit in kinds[kind]():
             try:
-                grown = edit.grow(spec)
+                grown = edit.rewrite(spec)
             except ValueError:
                 continue  # does not apply here: draw again
             if fits is None or fits(grown):
@@ -83,8 +86,8 @@ def sample_edits(
     key: jax.Array,
     num: int,
     fits: Fits | None = None,
-    kernel_sizes: Sequence[int] = KERNEL_SIZES,
-    widening_factors: Sequence[int] = WIDENING_FACTORS,
+    kernel_sizes: Sizes = KERNEL_SIZES,
+    widening_factors: Sizes = WIDENING_FACTORS,
 ) -> tuple[tuple[Edit, ...], Architecture]:
     """`num` edits, each drawn for the architecture that the ones before have made.
 
@@ -108,37 +111,6 @@ def sample_edits(
     return tuple(edits), spec
 
 
-def apply_edits(
-    edits: Iterable[Edit],
-    spec: Architecture,
-    variables: Variables,
-    key: jax.Array,
-    calibration: Any = None,
-) -> tuple[Architecture, Variables]:
-    """The edits one after the other; inserted batch normalisations are calibrated all at once.
-
-    Args:
-      edits: the first is of `spec`, each further one of what the ones before have made.
-      spec: the architecture.
-      variables: its variables; not changed.
-      key: for the new weights.
-      calibration: images `[batch, height, width, channels]`, as in `Edit.transfer`.
-
-    Returns:
-      The grown architecture and its variables, which compute the same outputs.
-
-    Raises:
-      ValueError: if an edit does not apply, or the variables do not fit the spec.
-    """
-    before = {node.name for node in spec.nodes}
-    for number, edit in enumerate(edits):
-        spec, variables = edit(spec, variables, jax.random.fold_in(key, number))
-    new = [n.name for n in spec.nodes if isinstance(n.op, ops.BatchNorm) and n.name not in before]
-    if calibration is not None and new:
-        variables = calibrate(spec, variables, calibration, new, key)
-    return spec, variables
-
-
 def apply_random(
     spec: Architecture, variables: Variables, key: jax.Array, num: int = 5, calibration: Any = None
 ) -> tuple[Architecture, Variables]:
@@ -158,7 +130,7 @@ def apply_random(
         raise ValueError(f"num must be a whole number >= 0; got {num!r}")
     draw_key, weight_key = jax.random.split(key)
     edits, _ = sample_edits(spec, draw_key, num)
-    return apply_edits(edits, spec, variables, weight_key, calibration)
+    return Sequence(edits)(spec, variables, weight_key, calibration)
 
 
 def _generator(key: jax.Array) -> np.random.Generator:
@@ -168,14 +140,14 @@ def _generator(key: jax.Array) -> np.random.Generator:
 
 
 def _deepen_edits(
-    spec: Architecture, rng: np.random.Generator, kernel_sizes: Sequence[int]
+    spec: Architecture, rng: np.random.Generator, kernel_sizes: Sizes
 ) -> Iterable[Edit]:
     for place, size in _shuffled(rng, positions(spec), kernel_sizes):
         yield Deepen(place, size)
 
 
 def _widen_edits(
-    spec: Architecture, rng: np.random.Generator, widening_factors: Sequence[int]
+    spec: Architecture, rng: np.random.Generator, widening_factors: Sizes
 ) -> Iterable[Edit]:
     convs = [node.name for node in spec.nodes if isinstance(node.op, ops.Conv)]
     for name, factor in _shuffled(rng, convs, widening_factors):
@@ -200,7 +172,7 @@ def _ends_layer(spec: Architecture, node: Node) -> bool:
     )
 
 
-def _shuffled(rng: np.random.Generator, *choices: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+def _shuffled(rng: np.random.Generator, *choices: abc.Sequence[Any]) -> Iterable[tuple[Any, ...]]:
     """All combinations, in random order."""
     combinations = list(itertools.product(*choices))
     return (combinations[i] for i in rng.permutation(len(combinations)))

@@ -6,7 +6,7 @@ the last entry behind all. Convolutions and dense layers end the spreading: as r
 new channels with zero weights, as producers they make them with random new units. Everything else
 hands the growth on: forwards (normalisation, activations, pooling, concatenation, flattening,
 depthwise convolution), and backwards where widths are tied, so that widening one input of a sum
-widens the others too.
+widens the others too. Every group of a grouped convolution takes and makes equally many.
 """
 
 from __future__ import annotations
@@ -16,35 +16,57 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
-import jax
 import numpy as np
 
-from nash_jax.architecture import INPUT, Architecture, Node, Variables, ops
-from nash_jax.architecture.weights import init_node, param_dtype, put_node
-from nash_jax.morphisms.kernels import widen_kernel, widen_vector
+from nash_jax.architecture import INPUT, Architecture, Node, ops
+from nash_jax.architecture.shapes import param_shapes, stat_shapes
+from nash_jax.morphisms.change import Sources
 
 Gaps = Mapping[str, np.ndarray]
 
 
-def appended(channels: int, new: int) -> np.ndarray:
-    """The gaps of `new` channels behind `channels` old ones."""
+def appended(channels: int, new: int, blocks: int = 1) -> np.ndarray:
+    """The gaps of `new` channels, equally many behind each of `blocks` equal blocks of old ones.
+
+    >>> appended(4, 2, blocks=2).tolist()
+    [0, 0, 1, 0, 1]
+    """
     gaps = np.zeros(channels + 1, int)
-    gaps[-1] = new
+    gaps[channels // blocks :: channels // blocks] = new // blocks
     return gaps
 
 
-def kept(gaps: np.ndarray) -> np.ndarray:
-    """Where each old channel stands among the new, `[old channels]`.
+def copied(channels: int, new: int, blocks: int = 1) -> np.ndarray:
+    """The gaps of `new` channels, each behind the old one that it copies; all in turn.
 
-    >>> kept(np.array([0, 2, 1])).tolist()
-    [0, 3]
+    >>> copied(3, 4).tolist()
+    [0, 2, 1, 1]
     """
-    return np.arange(len(gaps) - 1) + np.cumsum(gaps)[:-1]
+    size = channels // blocks
+    per_unit, more = divmod(new // blocks, size)
+    return np.concatenate([[0], np.tile(per_unit + (np.arange(size) < more), blocks)])
+
+
+def source(gaps: np.ndarray) -> np.ndarray:
+    """For each new channel, the old one that it is, or -1.
+
+    >>> source(np.array([0, 2, 1])).tolist()
+    [0, -1, -1, 1, -1]
+    """
+    new = np.full(len(gaps) - 1 + gaps.sum(), -1)
+    new[np.arange(len(gaps) - 1) + np.cumsum(gaps)[:-1]] = np.arange(len(gaps) - 1)
+    return new
 
 
 def is_depthwise(op: ops.Op, channels: int) -> bool:
     """Whether the op is a convolution that treats each of several input channels by itself."""
     return isinstance(op, ops.Conv) and op.groups == channels > 1
+
+
+def groups_of(spec: Architecture, node: Node) -> int:
+    """The groups of a convolution with several input channels in each; 1 for everything else."""
+    op, channels = node.op, spec.shapes[node.inputs[0]][-1]
+    return op.groups if isinstance(op, ops.Conv) and not is_depthwise(op, channels) else 1
 
 
 def spread(spec: Architecture, start: str, gaps: np.ndarray, asks_producer: bool = True) -> Gaps:
@@ -112,6 +134,11 @@ def _settle(
             demand(name, _depthwise_growth(op, growth(inputs[0])))
             if op.features == op.groups:
                 demand(inputs[0], growth(name))
+            elif growth(inputs[0]).sum() == 0:
+                demand(name, balanced(growth(name), op.groups))
+        case ops.Conv(groups=groups) if groups > 1:
+            demand(inputs[0], balanced(growth(inputs[0]), groups))
+            demand(name, balanced(growth(name), groups))
         case ops.Conv() | ops.Dense() | ops.Normalize():
             pass
         case ops.Flatten():
@@ -148,19 +175,37 @@ def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) 
     channels = len(before) - 1
     match op:
         case ops.Conv() if is_depthwise(op, channels):
-            if (out != _depthwise_growth(op, before)).any():
+            if before.any() and (out != _depthwise_growth(op, before)).any():
                 raise ValueError(
-                    f"the depthwise '{name}' has {op.features // op.groups} outputs per channel"
+                    f"the depthwise '{name}' has {op.features // op.groups} outputs per channel, "
+                    "which all would have to grow with its input"
                 )
-        case ops.Conv() if op.groups > 1:
-            if before.any() or out.any():
-                raise ValueError(f"'{name}' is a convolution of {op.groups} groups")
         case ops.Normalize():
             if before.any() or out.any():
                 raise ValueError(f"'{name}' has constants for {channels} channels only")
         case ops.Flatten():
             if (out != _flat_growth(spec, node.inputs[0], before)).any():
                 raise ValueError(f"the vector of '{name}' is tied to its feature map")
+
+
+def balanced(gaps: np.ndarray, groups: int) -> np.ndarray:
+    """The least growth, no smaller than `gaps`, that is the same in each of `groups` blocks.
+
+    >>> balanced(np.array([0, 0, 1, 0, 0]), groups=2).tolist()
+    [0, 0, 1, 0, 1]
+    """
+    size = (len(gaps) - 1) // groups
+    parts = np.stack([gaps[i * size : (i + 1) * size + 1] for i in range(groups)])
+    # Growth between two blocks belongs to the one before, but for as much as stands before all.
+    parts[:, 0] = gaps[0]
+    parts[:-1, -1] = np.maximum(parts[:-1, -1] - gaps[0], 0)
+    return join([parts.max(axis=0)] * groups)
+
+
+def first_block(gaps: np.ndarray, groups: int) -> np.ndarray:
+    """The growth of one of the blocks of balanced growth."""
+    size = (len(gaps) - 1) // groups
+    return np.concatenate([gaps[:size], gaps[-1:]])
 
 
 def _depthwise_growth(op: ops.Conv, before: np.ndarray) -> np.ndarray:
@@ -198,7 +243,7 @@ def widened_op(spec: Architecture, node: Node, gaps: Gaps) -> ops.Op:
     match node.op:
         case ops.Conv(features=features):
             depthwise = is_depthwise(node.op, spec.shapes[node.inputs[0]][-1])
-            more = int(gaps[node.inputs[0]].sum()) if depthwise else 0
+            more = int(gaps[node.inputs[0]].sum()) if depthwise and node.inputs[0] in gaps else 0
             return dataclasses.replace(
                 node.op, features=features + new, groups=node.op.groups + more
             )
@@ -213,52 +258,51 @@ def widened_op(spec: Architecture, node: Node, gaps: Gaps) -> ops.Op:
             return op
 
 
-def carry(
-    spec: Architecture, grown: Architecture, gaps: Gaps, variables: Variables, key: jax.Array
-) -> Variables:
-    """The variables of `grown`: old arrays at their places, fresh ones in the rest.
+def widened(spec: Architecture, gaps: Gaps) -> tuple[Node, ...]:
+    """The nodes of a spec with the sizes that the growth asks for."""
+    return tuple(
+        dataclasses.replace(n, op=op) if (op := widened_op(spec, n, gaps)) != n.op else n
+        for n in spec.nodes
+    )
+
+
+def array_sources(
+    spec: Architecture, sources: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray]
+) -> dict[tuple[str, str], Sources]:
+    """How the arrays of a network follow the channels of its tensors.
 
     Args:
       spec: the architecture before.
-      grown: the architecture after; a node of the same name is the same node.
-      gaps: the growth of the tensors of `spec`.
-      variables: of `spec`; not changed.
-      key: for the new units and the new nodes.
+      sources: by tensor, where its channels come from.
+      groups: by grouped convolution, where the input channels of each of its groups come from.
+
+    Returns:
+      By (node, array), the sources along its axes.
     """
-    carried: Variables = {"params": {}, "batch_stats": {}}
-    old_nodes = {node.name: node for node in spec.nodes}
-    dtype = param_dtype(variables)
-    for node in grown.nodes:
-        params = variables["params"].get(node.name, {})
-        stats = variables.get("batch_stats", {}).get(node.name, {})
-        old = old_nodes.get(node.name)
-        touched = old is not None and any(name in gaps for name in (node.name, *old.inputs))
-        if old is None or (touched and params):
-            fresh_params, fresh_stats = init_node(node, grown.input_shapes(node), key, dtype)
-            if old is not None:
-                fresh_params = _widen(spec, old, gaps, params, fresh_params)
-                fresh_stats = _widen(spec, old, gaps, stats, fresh_stats)
-            params, stats = fresh_params, fresh_stats
-        put_node(carried, node.name, params, stats)
-    return carried
+    found: dict[tuple[str, str], Sources] = {}
+    for node in spec.nodes:
+        read, inputs = node.inputs[0], spec.input_shapes(node)
+        out = {-1: sources[node.name]} if node.name in sources else {}
+        for name, shape in {
+            **param_shapes(node.op, inputs),
+            **stat_shapes(node.op, inputs),
+        }.items():
+            axes = out if shape else {}
+            if name == "kernel" and read in sources:
+                grouped = isinstance(node.op, ops.Conv) and node.op.groups > 1
+                if not grouped:
+                    axes = {-2: sources[read], **axes}
+                elif node.name in groups:
+                    axes = {-2: groups[node.name], **axes}
+            if axes:
+                found[node.name, name] = axes
+    return found
 
 
-def _widen(
-    spec: Architecture,
-    node: Node,
-    gaps: Gaps,
-    arrays: dict[str, jax.Array],
-    fresh: dict[str, jax.Array],
-) -> dict[str, jax.Array]:
-    def places(name: str) -> np.ndarray:
-        return kept(gaps[name]) if name in gaps else np.arange(spec.shapes[name][-1])
-
-    def widen(name: str, array: jax.Array) -> jax.Array:
-        if name == "kernel":
-            channels = spec.shapes[node.inputs[0]][-1]
-            depthwise = is_depthwise(node.op, channels)
-            kept_in = np.arange(1) if depthwise else places(node.inputs[0])
-            return widen_kernel(array, fresh[name], kept_in, places(node.name))
-        return widen_vector(array, fresh[name], places(node.name)) if array.ndim else array
-
-    return {name: widen(name, array) for name, array in arrays.items()}
+def growth_sources(spec: Architecture, gaps: Gaps) -> dict[tuple[str, str], Sources]:
+    """How the arrays of a network grow with its tensors: by (node, array)."""
+    groups = {}
+    for node in spec.nodes:
+        if (number := groups_of(spec, node)) > 1 and node.inputs[0] in gaps:
+            groups[node.name] = source(first_block(gaps[node.inputs[0]], number))
+    return array_sources(spec, {name: source(g) for name, g in gaps.items()}, groups)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import pathlib
 import threading
 import time
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, chain, count_flops, init, ops
+from nash_jax import morphisms
+from nash_jax.architecture import Architecture, chain, count_flops, init, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -23,7 +23,6 @@ from nash_jax.data import (
     subset,
 )
 from nash_jax.estimation import train_and_validate
-from nash_jax.morphisms import Edit, apply_edits
 from nash_jax.runs.checkpoint import save_network
 from nash_jax.runs.config import Config
 from nash_jax.runs.pictures import draw_climb, draw_network
@@ -220,7 +219,9 @@ def search(
         if proposal.edits:
             batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
             images = train.images[jax.device_get(batch)]
-            variables = _transfer(proposal.edits, best.spec, variables, grow_key, images)
+            _, variables = morphisms.Sequence(proposal.edits)(
+                best.spec, variables, grow_key, images
+            )
             jax.block_until_ready(variables)
         grow_seconds = time.perf_counter() - start
         variables, estimate = train_and_validate(
@@ -228,7 +229,7 @@ def search(
             variables,
             *(train_key, train, valid, config.epochs_neighbours, config.training, after_epoch),
         )
-        # Growing is one small program per child: nearly all of its time is compilation.
+        # Nearly all of growing is compiling the forward pass that calibrates normalisation.
         compile_seconds = estimate.compile_seconds + grow_seconds
         estimate = dataclasses.replace(estimate, compile_seconds=compile_seconds)
         return Candidate(
@@ -258,18 +259,6 @@ def search(
             reporter.phase(f"step {step} of {config.num_steps}")
             state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
     return state.best
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _transfer(
-    edits: tuple[Edit, ...],
-    spec: Architecture,
-    variables: Variables,
-    key: jax.Array,
-    calibration: Any,
-) -> Variables:
-    """The weights of a child, by one program for all of its edits."""
-    return apply_edits(edits, spec, variables, key, calibration)[1]
 
 
 def train_to_the_end(
