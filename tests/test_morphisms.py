@@ -1,6 +1,6 @@
 """Every edit against every invariant, on every network of the zoo that it applies to."""
 
-import itertools
+import functools
 import json
 
 import chex
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from edit_cases import AFTER, KEY, KINDS, PAIRS, case, error, sites, spread_numbers, stated_bounds
 from numpy_network import numpy_apply
 from test_network import random_images, random_variables
 from zoo import ZOO
@@ -19,57 +20,43 @@ import nash_jax as nj
 from nash_jax import Node, morphisms, ops
 from nash_jax.architecture import activations
 from nash_jax.architecture.weights import expected_shapes
-from nash_jax.morphisms import Deepen, SkipAdd, SkipConcat, Widen
+from nash_jax.morphisms import (
+    EDITS,
+    Blend,
+    Bottleneck,
+    Branch,
+    Deepen,
+    DeepenDense,
+    Duplicate,
+    FoldBatchNorm,
+    GrowKernel,
+    Insert,
+    InsertSeparable,
+    Remove,
+    RemoveBranch,
+    RemoveInput,
+    RemoveUnits,
+    Sequence,
+    SkipAdd,
+    SkipConcat,
+    Widen,
+    WidenByCopies,
+)
+from nash_jax.morphisms.change import origins
 
-KEY = jax.random.key(7)
-
-
-def applicable(spec):
-    """By kind, every edit that applies to a network."""
-    names = [node.name for node in spec.nodes]
-    sized = {n.name: n.op.features for n in spec.nodes if isinstance(n.op, ops.Conv | ops.Dense)}
-    candidates = [
-        *(Deepen(name, size) for name in names for size in (3, 5)),
-        *(Widen(name, factor * features) for name, features in sized.items() for factor in (2, 4)),
-        *(SkipAdd(*pair) for pair in itertools.combinations(["input", *names], 2)),
-        *(SkipConcat(*pair) for pair in itertools.combinations(["input", *names], 2)),
-    ]
-    found = {kind: [] for kind in morphisms.EDITS}
-    for edit in candidates:
-        try:
-            edit.rewrite(spec)
-        except ValueError:
-            continue
-        found[type(edit).__name__].append(edit)
-    return found
-
-
-def cases():
-    """The first and the last edit of each kind on each network."""
-    for name, make in ZOO.items():
-        for edits in applicable(make()).values():
-            picked = {edits[0], edits[-1]} if edits else ()
-            for edit in sorted(picked, key=repr):
-                yield pytest.param(name, edit, id=f"{name}-{edit}")
+# Where the logits are all that a loss sees, little is compiled and much is run: no optimisation.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
-CASES = list(cases())
-
-
-def error(new, old):
-    return float(np.abs(np.asarray(new) - np.asarray(old)).max() / np.abs(np.asarray(old)).max())
-
-
-@jax.jit
 def outputs(spec, variables, images):
     """Logits in evaluation and in training mode."""
     in_training, _ = nj.apply(spec, variables, images, train=True, key=KEY)
     return nj.apply(spec, variables, images), in_training
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=QUICK)
 def outputs_and_gradient(spec, variables, images):
-    """Logits in both modes, and the gradient of the training loss for some labels."""
+    """Logits in both modes, logits in bfloat16, and the gradient of a training loss."""
 
     def loss(params):
         both = outputs(spec, {**variables, "params": params}, images)
@@ -80,87 +67,112 @@ def outputs_and_gradient(spec, variables, images):
     return both, gradient
 
 
+@functools.partial(jax.jit, compiler_options=QUICK)
+def evaluate(spec, variables, images):
+    return nj.apply(spec, variables, images)
+
+
 def test_every_kind_has_cases_on_most_networks():
-    for kind in morphisms.EDITS:
-        networks = {case.values[0] for case in CASES if type(case.values[1]).__name__ == kind}
-        assert len(networks) >= len(ZOO) - 2, (kind, networks)
+    for kind in KINDS:
+        networks = {case.values[0] for case in PAIRS if case.values[1] == kind}
+        assert len(networks) >= (9 if kind == "DeepenDense" else len(ZOO) - 1), (kind, networks)
+    assert len(ZOO) >= 12
 
 
-@pytest.mark.parametrize(("name", "edit"), CASES)
-def test_evaluation_mode_is_preserved_in_float64(name, edit, x64):
-    spec = ZOO[name]()
-    variables = random_variables(spec, dtype=jnp.float64)
-    before = jax.tree.map(np.array, variables)
-    images = random_images(spec, dtype=np.float64)
-    grown, new = edit(spec, variables, KEY)
-    old_logits = numpy_apply(nj.to_json(spec), variables, images)
-    assert error(numpy_apply(nj.to_json(grown), new, images), old_logits) <= 1e-12
-    # Nothing given was changed, types are kept, and the arrays are those of the grown spec.
-    chex.assert_trees_all_equal(variables, before)
-    assert all(x.dtype == jnp.float64 for x in jax.tree.leaves(new))
-    assert jax.tree.map(np.shape, new) == expected_shapes(grown)
-    assert edit.rewrite(spec) == grown
-    assert morphisms.edit_from_dict(json.loads(json.dumps(morphisms.edit_to_dict(edit)))) == edit
-    # Old nodes keep their names.
-    assert {node.name for node in spec.nodes} <= {node.name for node in grown.nodes}
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_evaluation_mode_is_preserved_in_float64(name, kind, x64):
+    applied = 0
+    for number in spread_numbers(name, kind, most=12):
+        found = case(name, kind, number, jnp.float64)
+        if found is None:
+            continue
+        applied += 1
+        spec, variables, edit = found
+        before = jax.tree.map(np.array, variables)
+        images = random_images(spec, 2, dtype=np.float64)
+        changed, new = edit(spec, variables, KEY)
+        old_logits = numpy_apply(nj.to_json(spec), variables, images)
+        assert error(numpy_apply(nj.to_json(changed), new, images), old_logits) <= 1e-12, edit
+        # Nothing given was changed, types are kept, and the arrays are those of the new spec.
+        chex.assert_trees_all_equal(variables, before)
+        assert all(x.dtype == jnp.float64 for x in jax.tree.leaves(new))
+        assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(new))
+        assert jax.tree.map(np.shape, new) == expected_shapes(changed)
+        assert edit.rewrite(spec) == changed
+        text = json.dumps(morphisms.edit_to_dict(edit))
+        assert morphisms.edit_from_dict(json.loads(text)) == edit
+        if kind not in AFTER and kind != "FoldBatchNorm":
+            # Old nodes keep their names, and arrays that stay the same are not copied.
+            assert set(spec.shapes) <= set(changed.shapes)
+            touched = edit.change(spec).touched
+            for node, arrays in variables["params"].items():
+                assert node in touched or all(new["params"][node][n] is arrays[n] for n in arrays)
+    assert applied
 
 
-@pytest.mark.parametrize(("name", "edit"), CASES)
-def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, edit):
-    spec = ZOO[name]()
-    variables = random_variables(spec)
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind):
+    numbers = spread_numbers(name, kind, most=3)
+    found = [found for n in numbers if (found := case(name, kind, n)) is not None]
+    spec, variables, edit = found[len(found) // 2]
     images = random_images(spec, batch=16)
-    grown, new = edit(spec, variables, KEY, images)
-    old_eval, old_train = outputs(spec, variables, images)
-    (new_eval, new_train), first = outputs_and_gradient(grown, new, images)
-    assert error(new_eval, old_eval) <= 1e-5
-    if not any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
+    changed, new = edit(spec, variables, KEY, images)
+    in_float32, _ = stated_bounds(edit)
+
+    (old_eval, old_train), _ = outputs_and_gradient(spec, variables, images)
+    (new_eval, new_train), first = outputs_and_gradient(changed, new, images)
+    assert error(new_eval, old_eval) <= in_float32
+    if keeps_training(edit, spec, changed):
         # An edit that inserts normalisation is exact on its calibration batch, up to the rounding
         # of two passes of statistics in float32.
-        assert error(new_train, old_train) <= (1e-4 if isinstance(edit, Deepen) else 1e-5)
+        assert error(new_train, old_train) <= (1e-4 if in_float32 else 0)
+
     updated = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, new["params"], first)
-    _, second = outputs_and_gradient(grown, {**new, "params": updated}, images)
-    # Old entries are marked by not-a-number: what is finite after the edit is new.
-    _, marked = edit(spec, jax.tree.map(lambda x: np.full_like(x, np.nan), variables), KEY)
-    for path, mark in jax.tree_util.tree_leaves_with_path(marked["params"]):
-        is_new = np.isfinite(mark)
-        if is_new.any():
-            gradients = [np.abs(tree[path[0].key][path[1].key]) for tree in (first, second)]
-            alive = np.asarray(sum(gradients) > 0) & is_new
-            # Not every weight sees data (a 3x3 kernel on a 1x1 image), but every unit must learn,
-            # except that without normalisation a Relu may be off on all 16 images by chance.
-            over = tuple(range(alive.ndim - 1))
-            share = alive.any(over).sum() / is_new.any(over).sum()
-            assert share == 1 or (name == "dense_layers" and share >= 0.5), path
+    _, second = outputs_and_gradient(changed, {**new, "params": updated}, images)
+    places = origins(edit.change(spec), variables["params"])
+    for path, array in jax.tree_util.tree_leaves_with_path(new["params"]):
+        node, leaf = path[0].key, path[1].key
+        if node not in edit.change(spec).touched:
+            continue
+        is_new = places.get(node, {}).get(leaf, np.zeros(array.shape)) == 0
+        alive = (np.abs(first[node][leaf]) + np.abs(second[node][leaf]) > 0) & is_new
+        # Not every weight sees data (a 3x3 kernel on a 1x1 image), but every unit must learn,
+        # except that without normalisation a Relu may be off on all 16 images by chance.
+        over = tuple(range(alive.ndim - 1))
+        total = is_new.any(over).sum()
+        share = alive.any(over).sum() / total if total else 1
+        unseen = isinstance(edit, GrowKernel) and name == "one_pixel"
+        by_chance = name in MAY_BE_OFF or isinstance(edit, DeepenDense)
+        assert share == 1 or unseen or (by_chance and share >= 0.5), (edit, path)
 
 
-@pytest.mark.parametrize(
-    ("name", "edit"),
-    [
-        ("plain", Deepen("pool1", 3)),
-        ("plain", Widen("conv1", 7)),
-        ("small_resnet", Widen("conv1", 7)),
-        ("plain", SkipAdd("relu1", "relu3")),
-        ("plain", SkipConcat("relu1", "relu3")),
-    ],
-)
-def test_a_population_of_weights_grows_in_one_call(name, edit):
-    spec = ZOO[name]()
-    members = [random_variables(spec, seed) for seed in range(3)]
-    keys = jax.random.split(KEY, 3)
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
-    images = random_images(spec)
-    grow = jax.vmap(lambda variables, key: edit.transfer(spec, variables, key, images))
-    population = jax.jit(grow)(stacked, keys)
-    for number, (member, key) in enumerate(zip(members, keys)):
-        alone = edit.transfer(spec, member, key, images)
-        jax.tree.map(
-            lambda p, a, number=number: np.testing.assert_allclose(
-                p[number], a, rtol=1e-4, atol=1e-6
-            ),
-            population,
-            alone,
-        )
+def keeps_training(edit, spec, changed):
+    """Whether an edit promises the same outputs in training: not about dropout, nor what is taken
+    out of the statistics of a batch."""
+    if any(isinstance(node.op, ops.Dropout) for node in (*spec.nodes, *changed.nodes)):
+        return False
+    removes_norm = isinstance(edit, Remove) and isinstance(spec[edit.node].op, ops.BatchNorm)
+    return not removes_norm and not isinstance(edit, FoldBatchNorm)
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "mobile"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_preserved_within_the_stated_bound(name, kind):
+    for number in spread_numbers(name, kind, most=2):
+        found = case(name, kind, number)
+        if found is None:
+            continue
+        spec, variables, edit = found
+        half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
+        images = random_images(spec, batch=16)
+        changed, new = edit(spec, half, KEY)
+        old_logits, new_logits = evaluate(spec, half, images), evaluate(changed, new, images)
+        assert old_logits.dtype == new_logits.dtype == jnp.bfloat16
+        assert error(new_logits, old_logits) <= stated_bounds(edit)[1], edit
+
+
+# Networks with Relu on what no normalisation centres.
+MAY_BE_OFF = ("dense_layers", "concats")
 
 
 def test_adding_a_skip_is_exact_to_the_last_bit_in_both_modes():
@@ -198,7 +210,7 @@ def test_several_normalisations_are_calibrated_at_once(x64):
     variables = random_variables(spec, dtype=jnp.float64)
     batch = random_images(spec, 32)
     edits = (Deepen("relu1"), Widen("conv4", 9), Deepen("relu4", 5), SkipConcat("relu1", "relu3"))
-    grown, new = morphisms.apply_edits(edits, spec, variables, KEY, batch)
+    grown, new = Sequence(edits)(spec, variables, KEY, batch)
     old_logits, _ = nj.apply(spec, variables, batch, train=True)
     assert error(nj.apply(grown, new, batch, train=True)[0], old_logits) <= 1e-12
 
@@ -217,7 +229,7 @@ def test_chains_of_30_random_edits_preserve_the_function(name, seed):
             spec, key, 30, fits=lambda spec: nj.count_flops(spec) < 2e6
         )
         assert len(edits) == 30 or name == "dense_layers"
-        final, new = morphisms.apply_edits(edits, spec, variables, key)
+        final, new = Sequence(edits)(spec, variables, key)
         assert final == grown
         logits = numpy_apply(nj.to_json(grown), new, images)
         assert error(logits, old_logits) <= 1e-10

@@ -135,6 +135,49 @@ def one_pixel() -> nj.Architecture:
     return b.classify(x, 5, (1, 1, 2))
 
 
+def grouped() -> nj.Architecture:
+    """A ResNeXt block (Xie et al. 2017), and a grouped convolution that reads a concatenation."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 4)
+    y = b.conv_norm_relu(b.conv_norm_relu(x, 6, kernel_size=1), 6, groups=2)
+    x = b.add(ops.Add(), x, b.add(ops.Conv(4, 1), y))
+    x = b.add(ops.Concat(), x, b.conv_norm_relu(x, 2))
+    return b.classify(b.conv_norm_relu(x, 9, groups=3, use_bias=True), 5, (6, 6, 2))
+
+
+def shared_input() -> nj.Architecture:
+    """Three branches that read the image, itself part of the join and of a sum."""
+    b = Builder()
+    left = b.conv_norm_relu("input", 3, stride=2)
+    right = b.conv_norm_relu("input", 2, kernel_size=5, stride=2, dilation=1)
+    small = b.add(ops.AvgPool(3, 2, "SAME"), "input")
+    summed = b.add(ops.Add(), small, b.add(ops.Conv(3, 1), left))
+    x = b.conv_norm_relu(b.add(ops.Concat(), left, right, small, summed), 4)
+    return b.classify(x, 5, (7, 7, 3))
+
+
+def concats() -> nj.Architecture:
+    """Concatenations of concatenations, one node twice in one, scaled, padded and flattened."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 2)
+    y = b.add(ops.Concat(), x, b.add(ops.Affine(), b.conv_norm_relu(x, 2)))
+    z = b.add(ops.Concat(), y, x, b.add(ops.Tanh(), y))
+    z = b.add(ops.MaxPool(2), b.add(ops.PadChannels(1, 2), z))
+    x = b.add(ops.Relu(), b.add(ops.Dense(4), b.add(ops.Flatten(), z)))
+    b.add(ops.Dense(5), b.add(ops.Concat(), x, b.add(ops.Dropout(0.2), x)))
+    return nj.Architecture((4, 5, 1), b.nodes)
+
+
+def mobile() -> nj.Architecture:
+    """An inverted residual (Sandler et al. 2018) behind a depthwise convolution of the image."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 6, groups=3, stride=2)  # two outputs per colour
+    y = b.add(ops.Affine(), b.conv_norm_relu(x, 8, kernel_size=1))
+    y = b.conv_norm_relu(y, 8, kernel_size=5, groups=8)
+    x = b.add(ops.Mix(), x, b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y)))
+    return b.classify(b.add(ops.Silu(), x), 5, (8, 8, 3))
+
+
 ZOO = {
     "plain": lambda: nj.chain((8, 8, 1), 5, widths=(3, 4, 5)),
     "stages": lambda: nj.chain(
@@ -147,4 +190,8 @@ ZOO = {
     "separable": separable,
     "dense_layers": dense_layers,
     "one_pixel": one_pixel,
+    "grouped": grouped,
+    "shared_input": shared_input,
+    "concats": concats,
+    "mobile": mobile,
 }

@@ -90,7 +90,10 @@ def is_identity(
 
 
 def nonnegative_nodes(spec: Architecture) -> frozenset[str]:
-    """The nodes whose outputs are never negative, whatever the weights and images."""
+    """The nodes whose outputs are never negative, whatever the weights and images.
+
+    Padded channels do not count: they are zero on all images, and a Relu behind would not learn.
+    """
     found: set[str] = set()
     for node in spec.nodes:
         makes = isinstance(node.op, ops.Relu | ops.Sigmoid)
@@ -107,7 +110,6 @@ def nonnegative_nodes(spec: Architecture) -> frozenset[str]:
             | ops.Flatten
             | ops.Dropout
             | ops.Identity
-            | ops.PadChannels
             | ops.Add
             | ops.Concat,
         )

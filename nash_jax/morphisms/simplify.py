@@ -259,11 +259,16 @@ class FoldBatchNorm(Edit):
         layer = node.inputs[0]
         assert isinstance(node.op, ops.BatchNorm)
         new = carry(change, variables, key, xp)
-        params, stats = variables["params"][self.node], variables["batch_stats"][self.node]
-        old = variables["params"][layer]
+        params, stats, old = (
+            {name: xp.asarray(x) for name, x in variables[collection][of].items()}
+            for collection, of in (
+                ("params", self.node),
+                ("batch_stats", self.node),
+                ("params", layer),
+            )
+        )
         a, c = batch_norm_line(params, stats, node.op.epsilon)
-        bias = old.get("bias", xp.zeros_like(c))
-        kernel, bias = fold_line(old["kernel"], bias, a, c)
+        kernel, bias = fold_line(old["kernel"], old.get("bias", xp.zeros_like(c)), a, c)
         new["params"][layer] = {"kernel": kernel, "bias": bias}
         return new
 
