@@ -1,6 +1,7 @@
 """Every edit against every invariant, on every network of the zoo that it applies to."""
 
 import functools
+import itertools
 import json
 
 import chex
@@ -11,36 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from edit_cases import AFTER, KEY, KINDS, PAIRS, case, error, sites, spread_numbers, stated_bounds
+from edit_cases import AFTER, KEY, KINDS, PAIRS, case, error, spread_numbers, stated_bounds
 from numpy_network import numpy_apply
 from test_network import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj
-from nash_jax import Node, morphisms, ops
+from nash_jax import morphisms, ops
 from nash_jax.architecture import activations
 from nash_jax.architecture.weights import expected_shapes
 from nash_jax.morphisms import (
     EDITS,
-    Blend,
-    Bottleneck,
-    Branch,
     Deepen,
     DeepenDense,
-    Duplicate,
     FoldBatchNorm,
     GrowKernel,
-    Insert,
-    InsertSeparable,
     Remove,
-    RemoveBranch,
-    RemoveInput,
-    RemoveUnits,
     Sequence,
-    SkipAdd,
     SkipConcat,
     Widen,
-    WidenByCopies,
 )
 from nash_jax.morphisms.change import origins
 
@@ -216,214 +206,37 @@ def test_several_normalisations_are_calibrated_at_once(x64):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=8)
-@hypothesis.given(name=st.sampled_from(sorted(ZOO)), seed=st.integers(0, 10**6))
-def test_chains_of_30_random_edits_preserve_the_function(name, seed):
+@hypothesis.settings(max_examples=26)
+@hypothesis.given(
+    name=st.sampled_from(sorted(ZOO)),
+    draws=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 60)), max_size=40),
+)
+def test_chains_of_up_to_40_edits_of_all_kinds_preserve_the_function(name, draws):
     with jax.enable_x64(True):
         spec = ZOO[name]()
-        variables = random_variables(spec, seed, dtype=jnp.float64)
-        images = random_images(spec, 3, seed, np.float64)
+        variables = random_variables(spec, dtype=jnp.float64)
+        images = random_images(spec, 2, dtype=np.float64)
         old_logits = numpy_apply(nj.to_json(spec), variables, images)
-        key = jax.random.key(seed)
-        edits, grown = morphisms.sample_edits(
-            spec, key, 30, fits=lambda spec: nj.count_flops(spec) < 2e6
-        )
-        assert len(edits) == 30 or name == "dense_layers"
-        final, new = Sequence(edits)(spec, variables, key)
-        assert final == grown
-        logits = numpy_apply(nj.to_json(grown), new, images)
-        assert error(logits, old_logits) <= 1e-10
-        assert error(nj.apply(grown, new, images), logits) <= 1e-12
-
-
-def test_widening_by_hand():
-    nodes = [
-        Node("flat", ops.Flatten(), "input"),
-        Node("hidden", ops.Dense(1), "flat"),
-        Node("out", ops.Dense(2), "hidden"),
-    ]
-    spec = nj.Architecture((1, 2, 1), nodes)
-    variables = nj.init(spec, KEY)
-    grown, new = morphisms.widen(spec, variables, KEY, node="hidden", features=3)
-    hidden, out = new["params"]["hidden"], new["params"]["out"]
-    np.testing.assert_array_equal(hidden["kernel"][:, :1], variables["params"]["hidden"]["kernel"])
-    assert (np.asarray(hidden["kernel"][:, 1:]) != 0).all()
-    np.testing.assert_array_equal(out["kernel"][:1], variables["params"]["out"]["kernel"])
-    np.testing.assert_array_equal(out["kernel"][1:], np.zeros((2, 2)))
-    np.testing.assert_array_equal(out["bias"], variables["params"]["out"]["bias"])
-    assert grown["hidden"].op.features == 3
-
-
-def test_widening_before_flatten_puts_zeros_between_the_pixels():
-    spec = nj.chain((1, 2, 1), 2, (2,))
-    variables = random_variables(spec)
-    _, new = morphisms.widen(spec, variables, KEY, node="conv1", features=3)
-    kernel, old = new["params"]["dense"]["kernel"], variables["params"]["dense"]["kernel"]
-    np.testing.assert_array_equal(kernel[np.array([0, 1, 3, 4])], old)
-    np.testing.assert_array_equal(kernel[np.array([2, 5])], np.zeros((2, 2)))
-
-
-def test_widening_one_of_a_sum_widens_all_that_are_tied():
-    spec = ZOO["small_resnet"]()
-    convs = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)]
-    grown = Widen(convs[0], 6).rewrite(spec)
-    assert [grown[name].op.features for name in convs] == [6, 4, 6, 4, 6]
-
-
-def test_widening_behind_an_option_a_shortcut_pads_more():
-    spec = ZOO["padded_resnet"]()
-    second = [n.name for n in spec.nodes if isinstance(n.op, ops.Conv)][1]
-    grown = Widen(second, 11).rewrite(spec)
-    pad = next(n.op for n in grown.nodes if isinstance(n.op, ops.PadChannels))
-    assert pad == ops.PadChannels(2, 5)
-
-
-def test_skips_pool_and_project_where_shapes_differ():
-    spec = nj.chain((9, 8, 1), 5, (3, 4, 5))  # 9x8, 4x4, 2x2
-    grown = SkipAdd("relu1", "relu3").rewrite(spec)
-    assert grown["pool4"].op == ops.MaxPool((5, 4), (4, 4))
-    assert grown["project4"].op == ops.Conv(5, 1)
-    assert grown["mix4"].inputs == ("relu3", "project4")
-    assert grown["flatten"].inputs == ("mix4",)
-    grown = SkipConcat("relu1", "relu3").rewrite(spec)
-    assert grown.shapes["concat4"] == (2, 2, 8)
-    assert grown["flatten"].inputs == ("concat4",)
-
-
-@pytest.mark.parametrize(
-    ("name", "edit", "message"),
-    [
-        ("plain", Deepen("bn1"), "cannot deepen after 'bn1': .* choose one of relu1, pool1"),
-        ("plain", Deepen("rleu1"), "there is no node 'rleu1'; the nearest names are relu1"),
-        ("plain", Deepen("flatten"), "cannot deepen after 'flatten'"),
-        ("plain", Deepen("input"), "cannot deepen after 'input'"),
-        ("plain", Widen("relu1", 9), "cannot widen 'relu1', a Relu; choose one of conv1, conv2"),
-        ("plain", Widen("conv1", 3), "needs more than its 3 features; got 3"),
-        ("plain", Widen("dense", 9), "the logits of 'dense' would become more than the classes"),
-        ("plain", Widen("input", 9), "'input' is the image"),
-        ("separable", Widen("conv17", 8), "'conv17' is a convolution of 2 groups"),
-        ("plain", SkipAdd("relu3", "relu1"), "the source must come before the target"),
-        ("plain", SkipAdd("relu1", "relu1"), "the source must come before the target"),
-        ("plain", SkipAdd("relu1", "pool1"), "no layer with weights between them"),
-        ("plain", SkipAdd("bn1", "relu1"), "no layer with weights between them"),
-        ("plain", SkipAdd("relu1", "dense"), "one is a feature map, the other a vector"),
-        ("dense_layers", SkipConcat("dense6", "dense14"), "it is the output"),
-        ("small_resnet", SkipConcat("relu3", "batchnorm8"), "is tied"),
-    ],
-)
-def test_an_edit_that_does_not_apply_says_why(name, edit, message):
-    with pytest.raises(ValueError, match=message):
-        edit.rewrite(ZOO[name]())
-
-
-@pytest.mark.parametrize("detour", range(6))
-def test_ties_are_judged_when_all_demands_are_known(detour):
-    nodes = [Node("conv", ops.Conv(2), "input"), Node("flat", ops.Flatten(), "conv")]
-    nodes += [Node(f"relu{n}", ops.Relu(), f"relu{n - 1}" if n else "conv") for n in range(detour)]
-    last = nodes[-1].name if detour else "conv"
-    nodes += [
-        Node("other", ops.Flatten(), last),
-        Node("sum", ops.Add(), ("flat", "other")),
-        Node("dense", ops.Dense(2), "sum"),
-    ]
-    spec = nj.Architecture((3, 3, 1), nodes)
-    assert Widen("conv", 3).rewrite(spec).shapes["sum"] == (27,)
-
-
-def test_only_batch_normalisations_are_calibrated():
-    spec = ZOO["plain"]()
-    with pytest.raises(ValueError, match="only batch normalisations are calibrated; got 'relu1'"):
-        morphisms.calibrate(spec, nj.init(spec, KEY), random_images(spec), ["relu1"], KEY)
-
-
-def test_a_width_tied_to_the_image_cannot_grow():
-    nodes = [
-        Node("conv", ops.Conv(3), "input"),
-        Node("sum", ops.Add(), ("conv", "input")),
-        Node("pool", ops.GlobalAvgPool(), "sum"),
-        Node("dense", ops.Dense(2), "pool"),
-    ]
-    spec = nj.Architecture((4, 4, 3), nodes)
-    with pytest.raises(ValueError, match="cannot widen 'conv': the image would need more channels"):
-        Widen("conv", 4).rewrite(spec)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: Widen("conv1", 0),
-            "Widen.features must be a whole number from 1 to 2147483647; got 0",
-        ),
-        (lambda: Deepen("relu1", 2.5), "Deepen.kernel_size must be a whole number"),
-        (lambda: morphisms.edit_from_dict({"edit": "Shrink"}), "edit must be one of Deepen"),
-        (lambda: morphisms.edit_from_dict({"edit": "Widen", "node": "a"}), "needs the field"),
-        (lambda: morphisms.edit_from_dict([]), "expected an object"),
-        (lambda: SkipAdd([], "relu1"), r"SkipAdd.source must be the name of a node; got \[\]"),
-    ],
-)
-def test_bad_edit_is_one_clear_error(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_variables_of_another_spec_are_refused():
-    spec = ZOO["plain"]()
-    variables = nj.init(ZOO["small_resnet"](), KEY)
-    with pytest.raises(ValueError, match="the variables do not fit the spec: params/conv1/kernel"):
-        morphisms.widen(spec, variables, KEY, node="conv1", features=8)
-
-
-def test_sampling_is_uniform_among_the_kinds_and_deterministic():
-    spec = nj.chain((8, 8, 1), 10, (16, 32, 64))
-    keys = jax.random.split(jax.random.key(0), 600)
-    edits = [morphisms.sample(spec, key) for key in keys]
-    assert edits[:20] == [morphisms.sample(spec, key) for key in keys[:20]]
-    counts = {kind: sum(type(e).__name__ == kind for e in edits) for kind in morphisms.EDITS}
-    # Of 600 draws a third is 200, with a standard deviation of 11.5; a sixth is 100, with 9.1.
-    assert all(abs(counts[kind] - 200) < 46 for kind in ("Deepen", "Widen")), counts
-    assert all(abs(counts[kind] - 100) < 37 for kind in ("SkipAdd", "SkipConcat")), counts
-    assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {3, 5}
-    assert {e.after for e in edits if isinstance(e, Deepen)} == {
-        "relu1",
-        "relu2",
-        "relu3",
-        "pool1",
-        "pool2",
-    }
-    widened = {(e.node, e.features) for e in edits if isinstance(e, Widen)}
-    assert widened == {(f"conv{n}", f * w) for n, w in ((1, 16), (2, 32), (3, 64)) for f in (2, 4)}
-    assert {e.source for e in edits if isinstance(e, SkipAdd)} == {
-        "relu1",
-        "pool1",
-        "relu2",
-        "pool2",
-    }
-
-
-def test_sampling_respects_limits_and_says_when_nothing_applies():
-    spec = nj.chain((8, 8, 1), 10, (4, 4))
-    limit = nj.count_flops(spec) + 1
-    edits, grown = morphisms.sample_edits(spec, KEY, 3, fits=lambda s: nj.count_flops(s) < limit)
-    assert nj.count_flops(grown) < limit
-    assert all(isinstance(edit, SkipAdd) for edit in edits)
-    with pytest.raises(ValueError, match="no edit applies"):
-        morphisms.sample(spec, KEY, fits=lambda _: False)
-    assert morphisms.sample_edits(spec, KEY, 3, fits=lambda _: False) == ((), spec)
-
-
-def test_sampling_draws_from_the_given_sizes_and_factors():
-    spec = nj.chain((8, 8, 1), 10, (4, 4))
-    edits = [morphisms.sample(spec, key, None, (1, 7), (3,)) for key in jax.random.split(KEY, 60)]
-    assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {1, 7}
-    assert {e.features for e in edits if isinstance(e, Widen)} == {12}
-
-
-def test_apply_random_is_the_paper_s_apply_net_morphs():
-    spec = nj.chain((8, 8, 1), 10, (4, 4))
-    variables, images = random_variables(spec), random_images(spec)
-    grown, new = morphisms.apply_random(spec, variables, jax.random.key(5), num=4)
-    assert grown != spec
-    assert error(nj.apply(grown, new, images), nj.apply(spec, variables, images)) <= 1e-5
-    with pytest.raises(ValueError, match="num must be a whole number >= 0; got -1"):
-        morphisms.apply_random(spec, variables, KEY, num=-1)
+        edits, start, grown = [], spec, variables
+        for kind, number in draws:
+            found = list(itertools.islice(EDITS[kind].sites(spec), number + 1))
+            for edit in reversed(found):
+                changed = edit.rewrite(spec)
+                if nj.count_flops(changed) > 2e6 or len(changed.nodes) > 120:
+                    continue
+                try:
+                    spec, grown = edit(spec, grown, jax.random.fold_in(KEY, len(edits)))
+                except ValueError:
+                    assert kind in AFTER  # this weight is still needed
+                    continue
+                edits.append(edit)
+                break
+        logits = numpy_apply(nj.to_json(spec), grown, images)
+        assert error(logits, old_logits) <= 1e-10, edits
+        assert error(nj.apply(spec, grown, images), logits) <= 1e-12
+        # The same edits as one, and the way back.
+        if all(type(edit).check is morphisms.Edit.check for edit in edits):
+            assert Sequence(edits).rewrite(start) == spec
+        smaller, left = morphisms.simplify(spec, grown)
+        assert nj.count_params(smaller) <= nj.count_params(spec)
+        assert error(numpy_apply(nj.to_json(smaller), left, images), old_logits) <= 1e-10

@@ -79,11 +79,10 @@ class Deepen(Edit):
 
     def change(self, spec: Architecture) -> Change:
         spec.check_name(self.after)
-        places = positions(spec)
-        if self.after not in places:
+        if self.after not in positions(spec):
             raise ValueError(
                 f"cannot deepen after '{self.after}': its output must be a feature map without "
-                f"negative values, so that Relu passes it on; choose one of {', '.join(places)}"
+                "negative values, so that Relu passes it on"
             )
         conv = ops.Conv(spec.shapes[self.after][-1], (self.kernel_size, self.kernel_size))
         return _inserted(spec, self.after, (conv, ops.BatchNorm(), ops.Relu()))
@@ -109,12 +108,10 @@ class DeepenDense(Edit):
 
     def change(self, spec: Architecture) -> Change:
         spec.check_name(self.after)
-        places = positions(spec, axes=1)
-        if self.after not in places:
+        if self.after not in positions(spec, axes=1):
             raise ValueError(
-                f"cannot insert a dense layer after '{self.after}': its output must be a vector "
-                "without negative values, so that Relu passes it on; choose one of "
-                f"{', '.join(places) or 'none in this network'}"
+                f"cannot deepen after '{self.after}': its output must be a vector without negative "
+                "values, so that Relu passes it on"
             )
         dense = ops.Dense(spec.shapes[self.after][-1])
         return _inserted(spec, self.after, (dense, ops.Relu()))
@@ -168,10 +165,9 @@ class Duplicate(Edit):
     def change(self, spec: Architecture) -> Change:
         op = spec[self.node].op
         if not isinstance(op, ops.Relu | ops.Identity):
-            fitting = [n.name for n in spec.nodes if isinstance(n.op, ops.Relu | ops.Identity)]
             raise ValueError(
-                f"cannot duplicate '{self.node}': {type(op).__name__} is not idempotent; choose "
-                f"one of {', '.join(fitting) or 'none in this network'}, or use Blend"
+                f"cannot duplicate '{self.node}': {type(op).__name__} is not idempotent; Blend can "
+                "bring it in"
             )
         return _inserted(spec, self.node, (op,))
 

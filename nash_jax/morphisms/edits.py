@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
@@ -53,8 +54,17 @@ class Edit(abc.ABC):
         return carry(change, variables, key, xp)
 
     def rewrite(self, spec: Architecture) -> Architecture:
-        """The spec half. Raises `ValueError` where the edit does not apply, saying why."""
-        return self.change(spec).after
+        """The spec half. Raises `ValueError` where the edit does not apply: why, and what would."""
+        return self._change_or_advice(spec).after
+
+    def _change_or_advice(self, spec: Architecture) -> Change:
+        """As `change`, with a few edits of this kind that do apply in the error's text."""
+        try:
+            return self.change(spec)
+        except ValueError as error:
+            others = ", ".join(map(repr, itertools.islice(type(self).sites(spec), 3)))
+            advice = others or f"no {type(self).__name__} in this network"
+            raise ValueError(f"{error}; what applies: {advice}") from None
 
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
@@ -84,7 +94,7 @@ class Edit(abc.ABC):
         by NumPy, which compiles nothing; arrays that the edit does not touch are not copied.
         """
         check_variables(spec, variables)
-        change = self.change(spec)
+        change = self._change_or_advice(spec)
         leaves = jax.tree.leaves((variables, key))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             new = self.weights(change, variables, key, jnp)
@@ -279,11 +289,8 @@ def the_op(spec: Architecture, name: str, kinds: tuple[type, ...], what: str) ->
     """The op of a node, which must be of some kinds: a `ValueError` says what cannot be done."""
     op = spec[name].op
     if not isinstance(op, kinds):
-        fitting = [node.name for node in spec.nodes if isinstance(node.op, kinds)]
-        raise ValueError(
-            f"cannot {what} '{name}', a {type(op).__name__}; choose one of "
-            f"{', '.join(fitting) or 'none in this network'}"
-        )
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"cannot {what} '{name}': it must be {wanted}, not {type(op).__name__}")
     return op
 
 

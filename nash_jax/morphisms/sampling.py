@@ -64,6 +64,12 @@ def _draw(
     widening_factors: Sizes,
 ) -> tuple[Edit, Architecture]:
     """What `sample` draws, and the architecture that it makes of `spec`."""
+    for name, values, least in (
+        ("kernel_sizes", kernel_sizes, 1),
+        ("widening_factors", widening_factors, 2),
+    ):
+        if not all(type(value) is int and value >= least for value in values):
+            raise ValueError(f"{name} must be whole numbers >= {least}; got {tuple(values)}")
     rng = _generator(key)
     kinds = (
         lambda: _deepen_edits(spec, rng, kernel_sizes),
@@ -73,7 +79,7 @@ def _draw(
     for kind in rng.permutation(len(kinds)):
         for edit in kinds[kind]():
             try:
-                grown = edit.rewrite(spec)
+                grown = edit.change(spec).after
             except ValueError:
                 continue  # does not apply here: draw again
             if fits is None or fits(grown):

@@ -40,9 +40,12 @@ class Sequence(Edit):
     def change(self, spec: Architecture) -> Change:
         steps, after = [], spec
         for edit in self.edits:
-            steps.append(edit.change(after))
+            steps.append(edit._change_or_advice(after))
             after = steps[-1].after
         return Change(spec, after, steps=tuple(steps))
+
+    def _change_or_advice(self, spec: Architecture) -> Change:
+        return self.change(spec)  # the edit that does not apply gives the advice
 
     def check(self, spec: Architecture, variables: Variables) -> None:
         if all(type(edit).check is Edit.check for edit in self.edits):
