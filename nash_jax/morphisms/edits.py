@@ -122,10 +122,11 @@ def _on_host(variables: Variables, touched: frozenset[str]) -> Any:
 
 
 def _on_device(x: Any, device: jax.Device | None) -> jax.Array:
+    """A NumPy array as a JAX array, by a copy that compiles nothing."""
     if isinstance(x, jax.Array):
         return x
     elsewhere = device is not None and device != jax.devices()[0]
-    return jax.device_put(x, device) if elsewhere else jnp.asarray(x)
+    return jax.device_put(x, device if elsewhere else None, may_alias=False)
 
 
 def _placed_like(change: Change, variables: Variables, new: Variables) -> Variables:
