@@ -9,6 +9,7 @@ import pytest
 import nash_jax as nj
 from nash_jax import search
 from nash_jax.estimation import Estimate
+from nash_jax.morphisms import Deepen, Widen
 from nash_jax.search import Candidate, HillClimbingSettings, SearchState
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
@@ -104,3 +105,27 @@ def test_limits_hold_for_every_child():
 def test_bad_settings_are_one_clear_error(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(HillClimbingSettings(), **changes)
+
+
+def test_lineage_names_the_edits_between_two_candidates():
+    root = candidate("model_0")
+
+    def child(name, parent, *edits):
+        return candidate(name, edits=edits, parent=parent)
+
+    one, two, three = Deepen("relu1"), Widen("conv1", 9), Widen("conv1", 12)
+    family = [
+        child("d", "b", three),
+        root,
+        child("b", "model_0", one),
+        child("c", "model_0", two),
+        child("e", "d"),
+    ]
+    assert search.lineage(family, "model_0", "e") == ("model_0", (), (one, three))
+    assert search.lineage(family, "d", "c") == ("model_0", (one, three), (two,))
+    assert search.lineage(family, "d", "d") == ("d", (), ())
+    with pytest.raises(ValueError, match="there is no candidate 'x'; there are d, model_0"):
+        search.lineage(family, "d", "x")
+    orphan = candidate("other")
+    with pytest.raises(ValueError, match="'d' and 'other' have no common ancestor"):
+        search.lineage([*family, orphan], "d", "other")

@@ -9,13 +9,16 @@ from nash_jax.search.hill_climbing import (
     propose,
     select,
 )
+from nash_jax.search.lineage import Lineage, lineage
 
 __all__ = [
     "Candidate",
     "HillClimbingSettings",
+    "Lineage",
     "Proposal",
     "SearchState",
     "hill_climbing_step",
+    "lineage",
     "propose",
     "select",
 ]
