@@ -4,9 +4,10 @@
 
 Both halves of each edit, as a call: the spec rewritten and checked, and the weights carried over.
 Networks of different sizes and edits alternate, every repeat with a spec that nobody has used
-before, and the table has medians. As in timeit, the garbage collector rests while the clock runs. `copy` is the time to copy all arrays of the network. `first` is
-the first call of all: it compiles the generator of random numbers, once per power of two. Prints a
-table and writes morphisms.json.
+before, and the table has medians. As in timeit, the garbage collector rests while the clock runs.
+`copy` is the time to copy all arrays of the network. The first call of all is given apart: it
+compiles the generator of random numbers, once per power of two. Prints a table and writes
+morphisms.json.
 """
 
 from __future__ import annotations
