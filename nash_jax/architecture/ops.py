@@ -324,6 +324,8 @@ def describe(op: Op) -> str:
             continue
         elif isinstance(op, Normalize):
             words.append(f"{field.name} " + " ".join(f"{v:.4g}" for v in value))
+        elif field.name == "use_bias" and value != field.default:
+            words.append("bias" if value else "no bias")
         elif value != field.default:
             words.append(f"{field.name} {text}")
     return " ".join([type(op).__name__, ", ".join(words)]).strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -20,24 +21,35 @@ _COLORS = {
 
 
 def draw_network(spec: Architecture, path: pathlib.Path) -> None:
-    """Draw a network from top to bottom; Conv-BatchNorm-activation chains are one box.
+    """Draw a network from top to bottom; Conv-BatchNorm-activation chains are one box."""
+    blocks = _blocks(spec)
+    figure = Figure(
+        figsize=(5.4 + 0.12 * _longest(_edges(spec, blocks)), 0.55 * len(blocks) + 0.9),
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    draw_blocks(axes, spec, blocks)
+    axes.set_title(
+        f"{count_params(spec):,} parameters, {count_flops(spec) / 1e6:,.1f} MFLOPs per image",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=130)
+
+
+def draw_blocks(
+    axes: Axes, spec: Architecture, blocks: list[list[str]], marked: frozenset[str] = frozenset()
+) -> None:
+    """Draw boxes in a column, with what each gives at its left.
 
     Arrows to the next box are straight; those that skip boxes are arcs on the right.
+
+    Args:
+      axes: to draw on; limits are set.
+      spec: the network.
+      blocks: the names of the nodes of each box, from top to bottom.
+      marked: boxes that hold one of these nodes get a thick red edge.
     """
-    blocks = _blocks(spec)
-    row = {name: number for number, block in enumerate(blocks) for name in block}
-    edges = sorted(
-        {
-            (row[source], row[node.name])
-            for node in spec.nodes
-            for source in node.inputs
-            if row[source] != row[node.name]
-        },
-        key=lambda edge: edge[1] - edge[0],
-    )
-    longest = max((end - start for start, end in edges), default=1)
-    figure = Figure(figsize=(5.4 + 0.12 * longest, 0.55 * len(blocks) + 0.9), layout="constrained")
-    axes = figure.subplots()
+    edges = _edges(spec, blocks)
     for start, end in edges:
         skips = end - start > 1
         arrow = FancyArrowPatch(
@@ -54,22 +66,35 @@ def draw_network(spec: Architecture, path: pathlib.Path) -> None:
         axes.add_patch(arrow)
     for number, block in enumerate(blocks):
         text, kind = _label(spec, block)
+        edge, width = ("#cc0000", 2.0) if marked.intersection(block) else ("#888888", 1.0)
         style = "round,pad=0.02,rounding_size=0.08"
         box = FancyBboxPatch(
-            (-1, -number - 0.31), 2, 0.62, boxstyle=style, fc=_COLORS[kind], ec="#888888"
+            *((-1, -number - 0.31), 2, 0.62),
+            **{"boxstyle": style, "fc": _COLORS[kind], "ec": edge, "lw": width},
         )
         axes.add_patch(box)
         axes.text(0, -number, text, ha="center", va="center", fontsize=8)
         shape = "x".join(map(str, spec.shapes[block[-1]]))
         axes.text(-1.08, -number, shape, ha="right", va="center", fontsize=7, color="#666666")
-    axes.set_xlim(-1.75, 1.15 + 0.29 * longest)
+    axes.set_xlim(-1.75, 1.15 + 0.29 * _longest(edges))
     axes.set_ylim(-len(blocks) + 0.4, 0.6)
     axes.axis("off")
-    axes.set_title(
-        f"{count_params(spec):,} parameters, {count_flops(spec) / 1e6:,.1f} MFLOPs per image",
-        fontsize=9,
-    )
-    figure.savefig(path, dpi=130)
+
+
+def _edges(spec: Architecture, blocks: list[list[str]]) -> list[tuple[int, int]]:
+    """The arrows between boxes, by their numbers; short ones first."""
+    row = {name: number for number, block in enumerate(blocks) for name in block}
+    edges = {
+        (row[source], row[node.name])
+        for node in spec.nodes
+        for source in node.inputs
+        if row[source] != row[node.name]
+    }
+    return sorted(edges, key=lambda edge: (edge[1] - edge[0], edge))
+
+
+def _longest(edges: list[tuple[int, int]]) -> int:
+    return max((end - start for start, end in edges), default=1)
 
 
 def _blocks(spec: Architecture) -> list[list[str]]:
