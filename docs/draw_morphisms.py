@@ -113,7 +113,7 @@ def draw(spec: nj.Architecture, first: Edit | None, edit: Edit, folder: pathlib.
         axes.set_xlim(-1.6, 1.9)
         axes.set_ylim(-rows + 0.4, 0.6)
         axes.set_title(title, fontsize=9)
-    figure.savefig(folder / f"{type(edit).__name__}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{type(edit).__name__}.svg", metadata={"Date": None, "Creator": None})
 
 
 def main(folder: pathlib.Path = FOLDER) -> None:

@@ -1,0 +1,60 @@
+"""What README and docs/ promise: examples run, links lead somewhere, the table of edits is true."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+from edit_cases import stated_bounds
+
+from docs import draw_morphisms
+from nash_jax.morphisms import EDITS
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MORPHISMS = (ROOT / "docs" / "morphisms.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_run(page):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert blocks
+    names = {}
+    for block in blocks:  # of one page, in order
+        exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_are_there(page):
+    for path in re.findall(r'(?:\]\(|src=")([^)"]+)', page.read_text()):
+        assert (page.parent / path).exists(), path
+
+
+def rows(text):
+    """The rows of the tables of edits: by the edit's name, its cells."""
+    lines = [line for line in text.splitlines() if re.match(r"\| `[A-Z]\w+\(", line)]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {re.match(r"`(\w+)", row[0])[1]: row for row in cells}
+
+
+def test_every_edit_has_one_row():
+    assert rows(MORPHISMS).keys() == EDITS.keys()
+    assert len(re.findall(r"^\| `[A-Z]\w+\(", MORPHISMS, re.MULTILINE)) == len(EDITS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EDITS if kind != "Sequence"])
+def test_a_row_gives_the_fields_and_the_tested_bounds(kind):
+    row = rows(MORPHISMS)[kind]
+    fields = re.findall(r"(\w+)(?:=[\w.]+)?[,)]", row[0])
+    assert fields == list(EDITS[kind].__dataclass_fields__)
+    bounds = re.match(r"([\de.-]+), ([\de.-]+)", row[3])
+    assert (float(bounds[1]), float(bounds[2])) == stated_bounds(EDITS[kind])
+    assert row[4] == f"![{kind}](images/morphisms/{kind}.svg)"
+
+
+def test_the_pictures_are_those_of_the_script(tmp_path):
+    draw_morphisms.main(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"{kind}.svg" for kind in EDITS if kind != "Sequence"}
+    assert drawn == {path.name for path in draw_morphisms.FOLDER.iterdir()}
