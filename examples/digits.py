@@ -48,10 +48,11 @@ def train(
 
 
 def size(params: Any) -> int:
+    """The number of parameters in a tree of arrays."""
     return sum(np.size(x) for x in jax.tree.leaves(params))
 
 
-def compare(what: str, old: Any, new: Any, before: jax.Array, after: jax.Array) -> None:
-    """Print what was done, the parameters, and by how much the outputs differ."""
+def compare(what: str, old_size: int, new_size: int, before: jax.Array, after: jax.Array) -> None:
+    """Print what was done, the numbers of parameters, and by how much the outputs differ."""
     difference = float(jnp.abs(after - before).max() / jnp.abs(before).max())
-    print(f"{what:<45} {size(old):>7,} -> {size(new):>7,} parameters, difference {difference:.1e}")
+    print(f"{what:<45} {old_size:>7,} -> {new_size:>7,} parameters, difference {difference:.1e}")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from examples.digits import compare, digits, train
+from examples.digits import compare, digits, size, train
 from nash_jax import morphisms
 
 
@@ -47,16 +47,14 @@ def apply(network: Network, images: jax.Array) -> jax.Array:
     return jax.vmap(network)(images.transpose(0, 3, 1, 2))
 
 
-def to_hwio(weight: jax.Array) -> jax.Array:
-    return weight.transpose(2, 3, 1, 0)
-
-
-def to_oihw(kernel: jax.Array) -> jax.Array:
-    return kernel.transpose(3, 2, 0, 1)
+def arrays_of(conv: eqx.nn.Conv2d) -> tuple[jax.Array, jax.Array]:
+    """A layer's kernel `[height, width, in / groups, out]` and bias `[out]`."""
+    assert conv.bias is not None
+    return conv.weight.transpose(2, 3, 1, 0), conv.bias.ravel()
 
 
 def conv_of(kernel: jax.Array, bias: jax.Array, groups: int = 1) -> eqx.nn.Conv2d:
-    """The layer with a kernel `[height, width, in / groups, out]` and a bias `[out]`."""
+    """The layer with this kernel and bias: the inverse of `arrays_of`."""
     height, width, per_group, features = kernel.shape
     layer = eqx.nn.Conv2d(
         *(per_group * groups, features, (height, width)),
@@ -64,14 +62,13 @@ def conv_of(kernel: jax.Array, bias: jax.Array, groups: int = 1) -> eqx.nn.Conv2
         groups=groups,
         key=jax.random.key(0),  # drawn and replaced
     )
-    weights = (to_oihw(kernel), bias[:, None, None])
+    weights = (kernel.transpose(3, 2, 0, 1), bias[:, None, None])
     return eqx.tree_at(lambda c: (c.weight, c.bias), layer, weights)
 
 
 def widen(network: Network, index: int, features: int, key: jax.Array) -> Network:
     """More channels in one convolution, which the next reads with zero weights (Type II)."""
-    conv, reader = network.convs[index], network.convs[index + 1]
-    kernel, bias = to_hwio(conv.weight), conv.bias.ravel()
+    kernel, bias = arrays_of(network.convs[index])
     old = kernel.shape[-1]
     source = np.concatenate([np.arange(old), np.full(features - old, -1)])
     fresh = jax.random.normal(key, (*kernel.shape[:3], features)) / np.sqrt(kernel[..., 0].size)
@@ -79,8 +76,9 @@ def widen(network: Network, index: int, features: int, key: jax.Array) -> Networ
         morphisms.widen_out(kernel, source, fresh),
         morphisms.widen_out(bias, source, jnp.zeros(features)),
     )
-    reads = conv_of(morphisms.widen_in(to_hwio(reader.weight), source), reader.bias.ravel())
-    convs = (*network.convs[:index], wider, reads, *network.convs[index + 2 :])
+    read_kernel, read_bias = arrays_of(network.convs[index + 1])
+    reader = conv_of(morphisms.widen_in(read_kernel, source), read_bias)
+    convs = (*network.convs[:index], wider, reader, *network.convs[index + 2 :])
     return Network(convs, network.linear, network.activates)
 
 
@@ -99,8 +97,8 @@ def insert_separable(network: Network, index: int) -> Network:
 
 def grow_kernel(network: Network, index: int, size: int) -> Network:
     """A larger kernel, zero around the old one."""
-    conv = network.convs[index]
-    larger = conv_of(morphisms.grow_kernel(to_hwio(conv.weight), (size, size)), conv.bias.ravel())
+    kernel, bias = arrays_of(network.convs[index])
+    larger = conv_of(morphisms.grow_kernel(kernel, (size, size)), bias)
     return eqx.tree_at(lambda n: n.convs[index], network, larger)
 
 
@@ -126,8 +124,8 @@ def main() -> None:
     network, _ = train_on(init(jax.random.key(0)), images, labels)
     for what, grow in steps(jax.random.key(1)).items():
         old, network = network, grow(network)
-        arrays = (eqx.filter(n, eqx.is_array) for n in (old, network))
-        compare(what, *arrays, apply(old, images), apply(network, images))
+        old_size, new_size = (size(eqx.filter(n, eqx.is_array)) for n in (old, network))
+        compare(what, old_size, new_size, apply(old, images), apply(network, images))
     train_on(network, images, labels)
 
 

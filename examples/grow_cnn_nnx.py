@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from examples.digits import compare, digits, train
+from examples.digits import compare, digits, size, train
 from nash_jax import morphisms
 
 
@@ -44,6 +44,14 @@ class Network(nnx.Module):
         return self.linear(x.mean(axis=(1, 2)))
 
 
+def conv_of(kernel: jax.Array, rngs: nnx.Rngs) -> nnx.Conv:
+    """The layer with a kernel `[height, width, in, out]`."""
+    height, width, fan_in, features = kernel.shape
+    conv = nnx.Conv(fan_in, features, (height, width), use_bias=False, rngs=rngs)
+    nnx.update(conv, {"kernel": kernel})
+    return conv
+
+
 def widen(network: Network, index: int, features: int, rngs: nnx.Rngs) -> Network:
     """More channels in one block, which the next block reads with zero weights (Type II)."""
     network = nnx.clone(network)
@@ -51,16 +59,14 @@ def widen(network: Network, index: int, features: int, rngs: nnx.Rngs) -> Networ
     fan_in, channels = old.conv.kernel.shape[2:]
     source = np.concatenate([np.arange(channels), np.full(features - channels, -1)])
     new = Block(fan_in, features, old.conv.kernel_size[0], rngs)
-    pairs = (
-        *((old.conv.kernel, new.conv.kernel), (old.norm.scale, new.norm.scale)),
-        *((old.norm.bias, new.norm.bias), (old.norm.mean, new.norm.mean)),
-        (old.norm.var, new.norm.var),
-    )
-    for old_array, new_array in pairs:  # the new block's own values are the fresh ones
-        new_array[...] = morphisms.widen_out(old_array[...], source, new_array[...])
-    _, out = reader.conv.kernel.shape[2:]
-    conv = nnx.Conv(features, out, reader.conv.kernel_size, use_bias=False, rngs=rngs)
-    conv.kernel[...] = morphisms.widen_in(reader.conv.kernel[...], source)
+
+    def widened(kept: jax.Array, fresh: jax.Array) -> jax.Array:
+        return morphisms.widen_out(kept, source, fresh)
+
+    # Kernel, scale, bias and statistics alike; the fresh values are those of the new block.
+    nnx.update(new, jax.tree.map(widened, nnx.state(old), nnx.state(new)))
+    kernel = morphisms.widen_in(reader.conv.kernel[...], source)
+    conv = conv_of(kernel, rngs)
     network.blocks[index], reader.conv = new, conv
     return network
 
@@ -73,19 +79,17 @@ def deepen(network: Network, index: int, rngs: nnx.Rngs, batch: jax.Array) -> Ne
     network = nnx.clone(network)
     channels = network.blocks[index].norm.num_features
     new = Block(channels, channels, 3, rngs)
-    new.conv.kernel[...] = morphisms.identity_kernel((3, 3), channels, jnp.float32)
+    new.conv = conv_of(morphisms.identity_kernel((3, 3), channels, jnp.float32), rngs)
     reference = nnx.clone(network)  # training mode updates running averages, here of a copy
     reference.train()
     x = batch
     for block in list(reference.blocks)[: index + 1]:
         x = block(x)
     epsilon = new.norm.epsilon
-    params, stats = morphisms.rebase_batch_norm(
-        *morphisms.batch_norm_identity(channels, epsilon, jnp.float32),
-        *(x.mean((0, 1, 2)), x.var((0, 1, 2)), epsilon),
-    )
-    new.norm.scale[...], new.norm.bias[...] = params["scale"], params["bias"]
-    new.norm.mean[...], new.norm.var[...] = stats["mean"], stats["var"]
+    identity = morphisms.batch_norm_identity(channels, epsilon, jnp.float32)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    params, stats = morphisms.rebase_batch_norm(*identity, mean, var, epsilon)
+    nnx.update(new.norm, params | stats)
     blocks = list(network.blocks)
     network.blocks = nnx.List([*blocks[: index + 1], new, *blocks[index + 1 :]])
     return network
@@ -94,10 +98,8 @@ def deepen(network: Network, index: int, rngs: nnx.Rngs, batch: jax.Array) -> Ne
 def grow_kernel(network: Network, index: int, size: int, rngs: nnx.Rngs) -> Network:
     """A larger kernel, zero around the old one."""
     network = nnx.clone(network)
-    old = network.blocks[index].conv
-    conv = nnx.Conv(*old.kernel.shape[2:], (size, size), use_bias=False, rngs=rngs)
-    conv.kernel[...] = morphisms.grow_kernel(old.kernel[...], (size, size))
-    network.blocks[index].conv = conv
+    kernel = morphisms.grow_kernel(network.blocks[index].conv.kernel[...], (size, size))
+    network.blocks[index].conv = conv_of(kernel, rngs)
     return network
 
 
@@ -112,10 +114,11 @@ def train_on(
     network: Network, images: jax.Array, labels: jax.Array
 ) -> tuple[Network, tuple[float, float]]:
     """Train the parameters; running statistics stay as they are, as in fine-tuning."""
+    network = nnx.clone(network)
     network.eval()
-    graph, params, rest = nnx.split(network, nnx.Param, ...)
-    params, losses = train(lambda p, x: nnx.merge(graph, p, rest)(x), params, images, labels)
-    return nnx.merge(graph, params, rest), losses
+    graph, params, *rest = nnx.split(network, nnx.Param, ...)
+    params, losses = train(lambda p, x: nnx.merge(graph, p, *rest)(x), params, images, labels)
+    return nnx.merge(graph, params, *rest), losses
 
 
 def steps(rngs: nnx.Rngs, images: jax.Array) -> dict[str, Callable[[Network], Network]]:
@@ -133,8 +136,8 @@ def main() -> None:
     network, _ = train_on(Network(rngs), images, labels)
     for what, grow in steps(rngs, images).items():
         old, network = network, grow(network)
-        states = (nnx.state(n, nnx.Param) for n in (old, network))
-        compare(what, *states, apply(old, images), apply(network, images))
+        old_size, new_size = (size(nnx.state(n, nnx.Param)) for n in (old, network))
+        compare(what, old_size, new_size, apply(old, images), apply(network, images))
     train_on(network, images, labels)
 
 

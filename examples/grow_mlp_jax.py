@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from examples.digits import compare, digits, train
+from examples.digits import compare, digits, size, train
 from nash_jax import morphisms
 
 Params = dict[str, jax.Array]
@@ -98,7 +98,7 @@ def main() -> None:
     grown = before
     for what, grow in steps(jax.random.key(1)).items():
         old, grown = grown, grow(grown)
-        compare(what, old, grown, apply(old, x), apply(grown, x))
+        compare(what, size(old), size(grown), apply(old, x), apply(grown, x))
     train(apply, grown, x, labels)
 
 

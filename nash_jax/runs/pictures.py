@@ -69,8 +69,7 @@ def draw_blocks(
         edge, width = ("#cc0000", 2.0) if marked.intersection(block) else ("#888888", 1.0)
         style = "round,pad=0.02,rounding_size=0.08"
         box = FancyBboxPatch(
-            *((-1, -number - 0.31), 2, 0.62),
-            **{"boxstyle": style, "fc": _COLORS[kind], "ec": edge, "lw": width},
+            (-1, -number - 0.31), 2, 0.62, style, fc=_COLORS[kind], ec=edge, lw=width
         )
         axes.add_patch(box)
         axes.text(0, -number, text, ha="center", va="center", fontsize=8)
