@@ -224,6 +224,21 @@ def test_variables_of_another_spec_are_refused():
         morphisms.widen(spec, variables, KEY, node="conv1", features=8)
 
 
+def test_what_is_no_random_key_is_refused():
+    spec = ZOO["plain"]()
+    variables = nj.init(spec, KEY)
+    message = r"a random key is needed, such as jax.random.key\(0\); got "
+    for key in (None, 0, np.zeros(2), jax.random.split(KEY, 2)):
+        with pytest.raises(ValueError, match=message):
+            nj.init(spec, key)
+        with pytest.raises(ValueError, match=message):
+            Deepen("relu1")(spec, variables, key)
+        with pytest.raises(ValueError, match=message):
+            morphisms.sample(spec, key)
+    older = jax.random.PRNGKey(0)
+    assert Deepen("relu1")(spec, nj.init(spec, older), older)
+
+
 def test_a_calibration_batch_of_the_wrong_shape_is_refused():
     spec = ZOO["plain"]()
     variables = nj.init(spec, KEY)

@@ -55,6 +55,11 @@ def test_sampling_draws_from_the_given_sizes_and_factors():
     edits = [morphisms.sample(spec, key, None, (1, 7), (3,)) for key in jax.random.split(KEY, 60)]
     assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {1, 7}
     assert {e.features for e in edits if isinstance(e, Widen)} == {12}
+    for draw in (morphisms.sample, lambda *a, **k: morphisms.sample_edits(*a, 3, **k)):
+        with pytest.raises(ValueError, match=r"widening_factors must be .* >= 2; got \(1,\)"):
+            draw(spec, KEY, widening_factors=(1,))
+        with pytest.raises(ValueError, match=r"kernel_sizes must be .* >= 1; got \(0,\)"):
+            draw(spec, KEY, kernel_sizes=(0,))
 
 
 def test_apply_random_is_the_paper_s_apply_net_morphs():

@@ -38,6 +38,7 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
     >>> variables['params']['conv1']['kernel'].shape
     (3, 3, 1, 16)
     """
+    check_key(key)
     variables: Variables = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
         put_node(variables, node.name, *init_node(node, spec.input_shapes(node), key, dtype))
@@ -118,6 +119,14 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
                     f"shape {wanted.get(where, 'none (the spec has no such array)')}; "
                     f"got {found.get(where, 'no such array')}"
                 )
+
+
+def check_key(key: Any) -> None:
+    """Raises `ValueError` unless `key` is one random key of JAX, typed or of the older kind."""
+    dtype = getattr(key, "dtype", jnp.dtype(bool))
+    typed = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if (not typed and dtype != jnp.uint32) or jnp.ndim(key) != (0 if typed else 1):
+        raise ValueError(f"a random key is needed, such as jax.random.key(0); got {key!r:.100}")
 
 
 def param_dtype(variables: Variables) -> Any:

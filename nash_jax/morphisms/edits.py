@@ -23,6 +23,7 @@ from nash_jax.architecture import (
     Variables,
     activations,
     check_images,
+    check_key,
     check_variables,
     ops,
 )
@@ -94,6 +95,7 @@ class Edit(abc.ABC):
         by NumPy, which compiles nothing; arrays that the edit does not touch are not copied.
         """
         check_variables(spec, variables)
+        check_key(key)
         change = self._change_or_advice(spec)
         leaves = jax.tree.leaves((variables, key))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):

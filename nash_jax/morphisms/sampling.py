@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, ops
+from nash_jax.architecture import Architecture, Variables, check_key, ops
 from nash_jax.architecture.spec import Node
 from nash_jax.morphisms.branches import SkipAdd, SkipConcat
 from nash_jax.morphisms.deepen import Deepen, positions
@@ -53,7 +53,13 @@ def sample(
     >>> sample(nj.chain((8, 8, 1), 10, widths=(16, 32)), jax.random.key(3))
     SkipAdd(source='pool1', target='relu2')
     """
-    return _draw(spec, key, fits, kernel_sizes, widening_factors)[0]
+    check_key(key)
+    drawn = _draw(spec, key, fits, kernel_sizes, widening_factors)
+    if drawn is None:
+        raise ValueError(
+            "no edit applies to this architecture; relax the limits or start from another"
+        )
+    return drawn[0]
 
 
 def _draw(
@@ -62,8 +68,8 @@ def _draw(
     fits: Fits | None,
     kernel_sizes: Sizes,
     widening_factors: Sizes,
-) -> tuple[Edit, Architecture]:
-    """What `sample` draws, and the architecture that it makes of `spec`."""
+) -> tuple[Edit, Architecture] | None:
+    """What `sample` draws and the architecture that it makes; None if nothing applies."""
     for name, values, least in (
         ("kernel_sizes", kernel_sizes, 1),
         ("widening_factors", widening_factors, 2),
@@ -84,7 +90,7 @@ def _draw(
                 continue  # does not apply here: draw again
             if fits is None or fits(grown):
                 return edit, grown
-    raise ValueError("no edit applies to this architecture; relax the limits or start from another")
+    return None
 
 
 def sample_edits(
@@ -106,13 +112,16 @@ def sample_edits(
     Returns:
       The edits, fewer than `num` where no further one applies, and the architecture they make.
     """
+    if type(num) is not int or num < 0:
+        raise ValueError(f"num must be a whole number >= 0; got {num!r}")
+    check_key(key)
     edits: list[Edit] = []
     for number in range(num):
-        try:
-            draw_key = jax.random.fold_in(key, number)
-            edit, spec = _draw(spec, draw_key, fits, kernel_sizes, widening_factors)
-        except ValueError:
+        draw_key = jax.random.fold_in(key, number)
+        drawn = _draw(spec, draw_key, fits, kernel_sizes, widening_factors)
+        if drawn is None:
             break
+        edit, spec = drawn
         edits.append(edit)
     return tuple(edits), spec
 
@@ -132,8 +141,7 @@ def apply_random(
     Returns:
       The grown architecture and its variables, which compute the same outputs.
     """
-    if type(num) is not int or num < 0:
-        raise ValueError(f"num must be a whole number >= 0; got {num!r}")
+    check_key(key)
     draw_key, weight_key = jax.random.split(key)
     edits, _ = sample_edits(spec, draw_key, num)
     return Sequence(edits)(spec, variables, weight_key, calibration)
