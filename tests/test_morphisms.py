@@ -120,6 +120,7 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
     updated = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, new["params"], first)
     _, second = outputs_and_gradient(changed, {**new, "params": updated}, images)
     places = origins(edit.change(spec), variables["params"])
+    normalised = any(isinstance(n.op, ops.BatchNorm) for n in changed.nodes)
     for path, array in jax.tree_util.tree_leaves_with_path(new["params"]):
         node, leaf = path[0].key, path[1].key
         if node not in edit.change(spec).touched:
@@ -133,7 +134,9 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
         share = alive.any(over).sum() / total if total else 1
         unseen = isinstance(edit, GrowKernel) and name == "one_pixel"
         by_chance = name in MAY_BE_OFF or isinstance(edit, DeepenDense)
-        assert share == 1 or unseen or (by_chance and share >= 0.5), (edit, path)
+        # Normalisation takes away whatever bias the convolution before it adds.
+        cancelled = leaf == "bias" and isinstance(changed[node].op, ops.Conv) and normalised
+        assert share == 1 or unseen or cancelled or (by_chance and share >= 0.5), (edit, path)
 
 
 def keeps_training(edit, spec, changed):

@@ -1,5 +1,6 @@
 """Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,3 +148,34 @@ def test_wrong_images_and_variables_are_one_clear_error():
         nj.apply(spec, variables, random_images(spec))
     with pytest.raises(ValueError, match="variables must be"):
         nj.apply(spec, {"conv1": 3}, random_images(spec))
+
+
+@pytest.mark.parametrize("shape", [(7, 6, 3), (15, 15, 3), (8, 8, 1)])
+def test_the_compiled_gradient_of_max_pooling_is_the_uncompiled_one(shape):
+    """XLA may compute the input of a pooling twice, and round it differently."""
+    spec = nj.chain(shape, 5, (3, 4))
+    variables, images = nj.init(spec, jax.random.key(0)), random_images(spec, batch=16)
+
+    def loss(params):
+        logits, _ = nj.apply(spec, {**variables, "params": params}, images, train=True)
+        return (logits**2).mean()
+
+    plain, compiled = (
+        jax.grad(loss)(variables["params"]),
+        jax.jit(jax.grad(loss))(variables["params"]),
+    )
+    chex.assert_trees_all_close(plain, compiled, rtol=1e-3, atol=1e-5)
+
+
+def test_max_pooling_passes_on_what_is_not_a_number():
+    nodes = [
+        Node("pool", ops.MaxPool(2), "input"),
+        Node("flat", ops.Flatten(), "pool"),
+        Node("out", ops.Dense(1), "flat"),
+    ]
+    spec = nj.Architecture((2, 2, 1), nodes)
+    variables = nj.init(spec, jax.random.key(0))
+    for place in range(4):
+        image = np.arange(4.0)
+        image[place] = np.nan
+        assert np.isnan(nj.apply(spec, variables, image.reshape(1, 2, 2, 1))).all()

@@ -82,16 +82,11 @@ def without_chance(spec):
     return nj.Architecture(spec.input_shape, nodes)
 
 
-ODD_POOLING = pytest.mark.xfail(
-    strict=True, reason="under jit, the gradient of our max pooling of odd sizes is wrong"
-)
-
-
 @pytest.mark.parametrize(
     "name",
     [
         *("plain", "densenet", "padded_resnet", "inception", "separable", "dense_layers"),
-        pytest.param("stages", marks=ODD_POOLING),
+        "stages",
     ],
 )
 def test_three_updates_are_ours(name):

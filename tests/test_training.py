@@ -12,7 +12,6 @@ from test_network import random_variables
 import nash_jax as nj
 from nash_jax import Node, data, ops, training
 from nash_jax.training import TrainingSettings
-from nash_jax.training.compilation import _compile
 
 PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
 KEY = jax.random.key(0)
@@ -114,7 +113,7 @@ def test_training_learns_and_is_reproducible_and_changes_nothing_given(spec, dig
     assert fitted.losses[-1] < fitted.losses[0] / 2
     assert training.evaluate(spec, fitted.variables, digits).accuracy > 0.6
     other = training.fit(spec, variables, digits, jax.random.key(1), 8, settings)
-    assert other.losses != fitted.losses
+    assert list(other.losses) != list(fitted.losses)
 
 
 def test_the_scanned_epoch_is_the_looped_one(spec, digits):
@@ -125,12 +124,102 @@ def test_the_scanned_epoch_is_the_looped_one(spec, digits):
     np.testing.assert_allclose(looped.losses, scanned.losses, rtol=1e-4)
 
 
-def test_the_update_is_compiled_once_whatever_the_length_and_the_set(spec, digits):
+def test_the_update_is_compiled_once_whatever_the_length_the_set_and_the_names(spec, digits):
     variables = nj.init(spec, KEY)
-    training.fit(spec, variables, digits, KEY, 1, PLAIN)
-    misses = _compile.cache_info().misses
-    training.fit(spec, variables, digits.take(np.arange(50)), KEY, 3, PLAIN)
-    assert _compile.cache_info().misses == misses
+    first = training.fit(spec, variables, digits, KEY, 1, PLAIN)
+    other = training.fit(spec, variables, digits.take(np.arange(50)), KEY, 3, PLAIN)
+    nodes = [
+        Node(f"my_{n.name}", n.op, [i if i == "input" else f"my_{i}" for i in n.inputs])
+        for n in spec.nodes
+    ]
+    same = nj.Architecture(spec.input_shape, nodes)
+    theirs = {c: {f"my_{n}": a for n, a in nodes.items()} for c, nodes in variables.items()}
+    fitted = training.fit(same, theirs, digits, KEY, 1, PLAIN)
+    assert other.compile_seconds == fitted.compile_seconds == 0
+    assert training.evaluate(spec, variables, digits).compile_seconds >= 0
+    assert training.evaluate(same, theirs, digits.take(np.arange(7))).compile_seconds == 0
+    for collection, nodes in first.variables.items():
+        for name, arrays in nodes.items():
+            chex.assert_trees_all_equal(arrays, fitted.variables[collection][f"my_{name}"])
+
+
+def test_a_population_is_trained_as_its_members_alone(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1, flip=True)
+    keys = jax.random.split(KEY, 3)
+    starts = [nj.init(spec, key) for key in keys]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *starts)
+    for scan in (False, True):
+        fitted = training.fit(spec, stacked, digits, keys, 1, settings, scan=scan)
+        evaluations = training.evaluate_population(spec, fitted.variables, digits)
+        assert fitted.losses.shape == (1, 3)
+        for member, (start, key) in enumerate(zip(starts, keys)):
+            alone = training.fit(spec, start, digits, key, 1, settings, scan=scan)
+            found = jax.tree.map(lambda x, m=member: x[m], fitted.variables)
+            chex.assert_trees_all_close(found, alone.variables, rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(fitted.losses[:, member], alone.losses, rtol=1e-4)
+            accuracy = training.evaluate(spec, found, digits).accuracy
+            assert evaluations[member].accuracy == accuracy
+
+
+def test_an_ensemble_averages_probabilities(spec, digits):
+    wide = nj.chain((8, 8, 1), 10, (5,), ops.Normalize((78.0,), (96.0,)))
+    members = [(s, random_variables(s, seed)) for seed, s in enumerate((spec, wide, spec))]
+    for weights in (None, (1.0, 0.0, 3.0)):
+        found = training.ensemble(members, digits, weights)
+        probabilities = np.average(
+            [jax.nn.softmax(nj.apply(s, v, digits.images)) for s, v in members],
+            axis=0,
+            weights=weights,
+        )
+        assert found.accuracy == (probabilities.argmax(1) == digits.labels).mean()
+        loss = -np.log(probabilities[np.arange(200), digits.labels]).mean()
+        np.testing.assert_allclose(found.loss, loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((1.0,), "each with a weight; got 2 members and 1 weights"),
+        ((1.0, -1.0), r"weights must be finite, >= 0 and not all 0; got \[1.0, -1.0\]"),
+        ((0.0, 0.0), "not all 0"),
+    ],
+)
+def test_bad_weights_of_an_ensemble_are_one_clear_error(weights, message, spec, digits):
+    members = [(spec, nj.init(spec, KEY))] * 2
+    with pytest.raises(ValueError, match=message):
+        training.ensemble(members, digits, weights)
+
+
+def test_bfloat16_trains_parameters_and_statistics_in_float32(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=32)
+    variables = nj.init(spec, KEY)
+    fitted = {
+        precision: training.fit(
+            spec, variables, digits, KEY, 4, dataclasses.replace(settings, precision=precision)
+        )
+        for precision in ("float32", "tf32", "bfloat16")
+    }
+    half = fitted["bfloat16"]
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(half.variables))
+    assert list(half.losses) != list(fitted["float32"].losses)  # it does compute in bfloat16
+    np.testing.assert_allclose(half.losses, fitted["float32"].losses, rtol=0.1)
+    np.testing.assert_allclose(fitted["tf32"].losses, fitted["float32"].losses, rtol=1e-2)
+    accuracy = training.evaluate(spec, half.variables, digits, precision="bfloat16").accuracy
+    assert abs(accuracy - training.evaluate(spec, half.variables, digits).accuracy) < 0.05
+
+
+def test_what_does_not_fit_into_memory_is_said_before_training(spec, digits):
+    variables = nj.init(spec, KEY)
+    fitted = training.fit(spec, variables, digits, KEY, 1, PLAIN)
+    # At least weights, momentum and images; at most a thousand times as much.
+    least = sum(2 * x.nbytes for x in jax.tree.leaves(variables["params"]))
+    assert least < fitted.required_bytes < 1000 * least
+    exactly = training.fit(spec, variables, digits, KEY, 1, PLAIN, max_bytes=fitted.required_bytes)
+    assert exactly.required_bytes == fitted.required_bytes
+    with pytest.raises(
+        training.TooLargeError, match="GiB of memory to train, 0.00 GiB are allowed"
+    ):
+        training.fit(spec, variables, digits, KEY, 1, PLAIN, max_bytes=least)
 
 
 def test_zero_epochs_give_the_variables_back(spec, digits):

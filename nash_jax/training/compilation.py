@@ -1,42 +1,155 @@
-"""Compiling ahead of time, so that its time is known; the last 64 programs are kept."""
+"""Compiling ahead of time, so that its time and the memory it will take are known.
+
+A program is kept for as long as it is among the last 64. Graphs that are equal but for the names of
+their nodes share one: what is compiled is the graph with its nodes numbered.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
-from nash_jax.architecture import Architecture
+from nash_jax.architecture import INPUT, Architecture, Node, Variables
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
+
+#: On CPU, Eigen's convolutions: those of YNN, XLA's default, use one thread for most shapes.
+_CPU_OPTIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program, and what it took.
+
+    Attributes:
+      call: the program.
+      required_bytes: the memory that its arguments, results and temporaries take on each device.
+    """
+
+    call: Callable[..., Any]
+    required_bytes: int
+
+
+_programs: collections.OrderedDict[Hashable, concurrent.futures.Future[Program]]
+_programs = collections.OrderedDict()
+_lock = threading.Lock()
+_config: Any = jax.config  # its attributes are made at run time
 
 
 def compiled(
     function: Callable[..., Any], spec: Architecture, *args: Any, **static: Any
-) -> Callable[..., Any]:
-    """The program of a jitted function for arguments of these shapes, from a cache if it was made.
+) -> tuple[Program, bool]:
+    """The program of a jitted function for arguments like these.
+
+    Threads that ask for the same program at the same time wait for one compilation.
 
     Args:
       function: made by `jax.jit`, called as `function(spec, *args, **static)`.
       spec: the architecture.
-      args: pytrees of arrays; only their shapes and types matter.
+      args: pytrees of arrays, or of `jax.ShapeDtypeStruct`; shapes, types and devices matter.
       static: hashable static arguments.
 
     Returns:
-      The program, to be called as `program(spec, *args)`.
+      The program, to be called as `program.call(spec, *args)`, and whether this call compiled it.
     """
     leaves, structure = jax.tree.flatten(args)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return _compile(function, spec, structure, shapes, tuple(sorted(static.items())))
+    shapes = tuple(_shape(leaf) for leaf in leaves)
+    where = (_config.jax_default_device, _config.jax_enable_x64)
+    key = (function, spec, structure, shapes, tuple(sorted(static.items())), where)
+    with _lock:
+        found = _programs.get(key)
+        if found is None:
+            future = _programs[key] = concurrent.futures.Future()
+            while len(_programs) > 64:
+                _programs.popitem(last=False)
+        else:
+            _programs.move_to_end(key)
+    if found is not None:
+        return found.result(), False
+    try:
+        abstract = jax.tree.unflatten(structure, shapes)
+        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        executable = function.lower(spec, *abstract, **static).compile(compiler_options=options)  # type: ignore[attr-defined]
+        future.set_result(Program(executable, _required_bytes(executable)))
+    except BaseException as error:
+        with _lock:
+            _programs.pop(key, None)
+        future.set_exception(error)
+    return future.result(), True
 
 
-@functools.lru_cache(maxsize=64)
-def _compile(
-    function: Any,
-    spec: Architecture,
-    structure: Any,
-    shapes: tuple[jax.ShapeDtypeStruct, ...],
-    static: tuple[tuple[str, Any], ...],
-) -> Callable[..., Any]:
-    args = jax.tree.unflatten(structure, shapes)
-    return function.lower(spec, *args, **dict(static)).compile()
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is not None and sharding.device_set == {_default_device()}:
+        sharding = None
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _default_device() -> jax.Device:
+    device = _config.jax_default_device
+    return device if isinstance(device, jax.Device) else jax.local_devices(backend=device)[0]
+
+
+def _required_bytes(executable: Any) -> int:
+    """What a program takes of a device's memory, as its compiler says."""
+    stats = executable.memory_analysis()
+    if stats is None:
+        return 0
+    return int(
+        stats.argument_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
+        + stats.temp_size_in_bytes
+    )
+
+
+def numbered(spec: Architecture) -> tuple[Architecture, dict[str, str]]:
+    """The same graph with its nodes named by their places, and the new name of each node.
+
+    >>> import nash_jax as nj
+    >>> [node.name for node in numbered(nj.chain((8, 8, 1), 10, widths=(16,)))[0].nodes][:2]
+    ['node00000', 'node00001']
+    """
+    names = {node.name: f"node{place:05}" for place, node in enumerate(spec.nodes)}
+    sources = {INPUT: INPUT} | names
+    nodes = [Node(names[n.name], n.op, [sources[i] for i in n.inputs]) for n in spec.nodes]
+    return Architecture(spec.input_shape, tuple(nodes)), names
+
+
+def renamed(variables: Variables, names: dict[str, str]) -> Variables:
+    """Variables with the nodes' names replaced."""
+    return {
+        collection: {names[node]: arrays for node, arrays in nodes.items()}
+        for collection, nodes in variables.items()
+    }
+
+
+def compute_dtype(precision: Precision) -> Any:
+    """The type to compute with; None: that of the parameters."""
+    return jnp.bfloat16 if precision == "bfloat16" else None
+
+
+def matmul_precision(precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Within it, float32 products are made as `precision` says, where the device has a choice."""
+    return jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "highest")
+
+
+class Stopwatch:
+    """Seconds from one lap to the next."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from nash_jax.architecture import Architecture, Variables, apply
 from nash_jax.data import Examples
-from nash_jax.training.compilation import compiled
+from nash_jax.training.compilation import (
+    Precision,
+    Stopwatch,
+    compiled,
+    compute_dtype,
+    matmul_precision,
+    numbered,
+    renamed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,59 +31,180 @@ class Evaluation:
     Attributes:
       accuracy: share of the images that are classified right, in [0, 1].
       loss: mean cross-entropy, in nats; not a number where the network has diverged.
-      compile_seconds: time to compile; next to nothing if it was compiled before.
+      compile_seconds: time to compile; 0 if it was compiled before.
+      wait_seconds: time spent waiting for another thread to compile it.
       evaluate_seconds: time of the evaluation itself.
     """
 
     accuracy: float
     loss: float
     compile_seconds: float
+    wait_seconds: float
     evaluate_seconds: float
 
 
-@jax.jit
-def _score(
+@functools.partial(jax.jit, static_argnames=("precision", "population"))
+def _logits(
     spec: Architecture,
     variables: Variables,
     images: jax.Array,
-    labels: jax.Array,
-    counts: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Number of right answers and sum of losses over the images that count."""
-    logits = apply(spec, variables, images)
-    right = jnp.where(counts, logits.argmax(axis=-1) == labels, False)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return right.sum(), jnp.where(counts, losses, 0).sum()
+    precision: Precision,
+    population: bool,
+) -> jax.Array:
+    """Logits `[batch, classes]`; of a population `[members, batch, classes]`."""
+
+    def one(variables: Variables) -> jax.Array:
+        with matmul_precision(precision):
+            return apply(spec, variables, images, dtype=compute_dtype(precision))
+
+    return (jax.vmap(one) if population else one)(variables)
 
 
 def evaluate(
-    spec: Architecture, variables: Variables, examples: Examples, batch_size: int = 256
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    batch_size: int | None = None,
+    precision: Precision = "float32",
 ) -> Evaluation:
-    """Accuracy and loss in evaluation mode; the last batch is padded and the padding not counted.
+    """Accuracy and loss in evaluation mode.
+
+    Args:
+      spec: the architecture.
+      variables: its variables.
+      examples: images and labels, NumPy's or on the device.
+      batch_size: images at a time, by default 256 on CPU and 1,024 elsewhere; the last batch is
+        padded, and the padding is not counted.
+      precision: what to compute with, as in `TrainingSettings`.
 
     Raises:
       ValueError: if there are no examples, or the batch size is below 1.
     """
+    logits, *times = _all_logits(spec, variables, examples, batch_size, precision, False)
+    return Evaluation(*_scores(logits, examples.labels), *times)
+
+
+def evaluate_population(
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    batch_size: int | None = None,
+    precision: Precision = "float32",
+) -> tuple[Evaluation, ...]:
+    """As `evaluate`, for each of a population: all arrays of `variables` are `[members, ...]`.
+
+    The members are evaluated together, so that each has the time of all.
+    """
+    logits, *times = _all_logits(spec, variables, examples, batch_size, precision, True)
+    return tuple(Evaluation(*_scores(member, examples.labels), *times) for member in logits)
+
+
+def ensemble(
+    members: Sequence[tuple[Architecture, Variables]],
+    examples: Examples,
+    weights: Sequence[float] | None = None,
+    batch_size: int | None = None,
+    precision: Precision = "float32",
+) -> Evaluation:
+    """Accuracy and loss of the mean of several networks' probabilities (NASH, section 5.1).
+
+    Members of one architecture, up to the names of its nodes, are evaluated together by `jax.vmap`.
+
+    Args:
+      members: architectures with their variables.
+      examples: images and labels.
+      weights: of the members, >= 0, not all 0; by default all the same.
+      batch_size: as in `evaluate`.
+      precision: as in `evaluate`.
+
+    Raises:
+      ValueError: if there are no members, the weights do not fit, or classes differ in number.
+    """
+    weights = [1.0] * len(members) if weights is None else list(weights)
+    if not members or len(weights) != len(members):
+        raise ValueError(
+            f"an ensemble needs members, each with a weight; got {len(members)} members and "
+            f"{len(weights)} weights"
+        )
+    if not all(0 <= weight < np.inf for weight in weights) or sum(weights) == 0:
+        raise ValueError(f"weights must be finite, >= 0 and not all 0; got {weights}")
+    if len({spec.num_classes for spec, _ in members}) != 1:
+        raise ValueError(
+            "members of an ensemble must have as many classes; got "
+            f"{[spec.num_classes for spec, _ in members]}"
+        )
+    groups: dict[Architecture, list[tuple[Variables, float]]] = {}
+    for (spec, variables), weight in zip(members, weights):
+        graph, names = numbered(spec)
+        groups.setdefault(graph, []).append((renamed(variables, names), weight / sum(weights)))
+    mean: Any = 0
+    times = np.zeros(3)
+    for graph, group in groups.items():
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(v for v, _ in group))
+        logits, *seconds = _all_logits(graph, stacked, examples, batch_size, precision, True)
+        shares = np.array([share for _, share in group])
+        mean = mean + np.tensordot(shares, np.exp(_log_softmax(logits)), axes=1)
+        times += seconds
+    with np.errstate(divide="ignore"):  # a probability of 0 has an infinite loss
+        return Evaluation(*_scores(np.log(mean), examples.labels), *map(float, times))
+
+
+def _all_logits(
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    batch_size: int | None,
+    precision: Precision,
+    population: bool,
+) -> tuple[np.ndarray, float, float, float]:
+    """Logits of all images, and the seconds of compiling, waiting and evaluating."""
+    if batch_size is None:
+        batch_size = 256 if jax.default_backend() == "cpu" else 1024
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1; got {batch_size}")
     if len(examples) == 0:
         raise ValueError("evaluation needs at least one example; got none")
-    start = time.perf_counter()
-    program = compiled(_score, spec, variables, *_batch(examples, 0, batch_size))
-    ready = time.perf_counter()
-    scores = [
-        program(spec, variables, *_batch(examples, first, batch_size))
+    graph, names = numbered(spec)
+    variables = renamed(variables, names)
+    static: Any = {"precision": precision, "population": population}
+    watch = Stopwatch()
+    program, new = compiled(_logits, graph, variables, _batch(examples, 0, batch_size), **static)
+    compiling = watch.lap()
+    batches = [
+        program.call(graph, variables, _batch(examples, first, batch_size))
         for first in range(0, len(examples), batch_size)
     ]
-    right, losses = (np.sum([np.asarray(s) for s in column]) for column in zip(*scores))
-    done = time.perf_counter()
-    num = len(examples)
-    return Evaluation(float(right) / num, float(losses) / num, ready - start, done - ready)
+    logits = np.concatenate([np.asarray(b, np.float64) for b in batches], axis=-2)
+    logits = logits[..., : len(examples), :]
+    return logits, *((compiling, 0.0) if new else (0.0, compiling)), watch.lap()
 
 
-def _batch(examples: Examples, first: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, labels and which of them count: `size` from the `first` on."""
-    index = np.arange(first, first + size)
-    counts = index < len(examples)
-    index = np.where(counts, index, 0)
-    return examples.images[index], examples.labels[index], counts
+def precompile_evaluation(
+    spec: Architecture, variables: Variables, examples: Examples, precision: Precision
+) -> float:
+    """Compile what `evaluate` will ask for; the seconds that it took. See `precompile`."""
+    graph, names = numbered(spec)
+    size = 256 if jax.default_backend() == "cpu" else 1024
+    static: Any = {"precision": precision, "population": False}
+    watch = Stopwatch()
+    batch = _batch(examples, 0, size)
+    _, new = compiled(_logits, graph, renamed(variables, names), batch, **static)
+    return watch.lap() if new else 0.0
+
+
+def _batch(examples: Examples, first: int, size: int) -> Any:
+    """`size` images from the `first` on; the last one is repeated where there are fewer."""
+    return examples.images[np.minimum(np.arange(first, first + size), len(examples) - 1)]
+
+
+def _scores(logits: np.ndarray, labels: Any) -> tuple[float, float]:
+    """Accuracy and mean loss."""
+    labels = np.asarray(labels)
+    losses = -np.take_along_axis(_log_softmax(logits), labels[:, None], axis=-1)
+    return float((logits.argmax(axis=-1) == labels).mean()), float(losses.mean())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # where a network has diverged
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

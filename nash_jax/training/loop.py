@@ -2,26 +2,39 @@
 
 An update is compiled once per architecture, whatever the length of the training or the size of the
 set. On CPU the loop over updates is Python's, because XLA runs convolutions inside loops 20 to 38
-times slower there; elsewhere an epoch is one `lax.scan` over data that stays on the device.
+times slower there; elsewhere an epoch, with its shuffling, is one `lax.scan` over images that stay
+on the device, and the next epoch is under way before the result of the last is read.
+
+A population, several weights of one architecture, is trained by the same update under `jax.vmap`.
+A training on several devices splits each batch among them: batch normalisation, the loss and the
+gradient are means over the whole batch, and XLA adds what the devices have to tell each other.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nash_jax.architecture import Architecture, Variables, apply
 from nash_jax.data import Examples
 from nash_jax.training.augment import augment
-from nash_jax.training.compilation import compiled
+from nash_jax.training.compilation import (
+    Program,
+    Stopwatch,
+    compiled,
+    compute_dtype,
+    matmul_precision,
+    numbered,
+    renamed,
+)
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rates
 
@@ -39,15 +52,30 @@ class Fit:
 
     Attributes:
       variables: the trained variables.
-      losses: mean training loss of each epoch, `[epochs]`.
-      compile_seconds: time to compile the update; next to nothing if it was compiled before.
+      losses: mean training loss of each epoch, `[epochs]`; of a population `[epochs, members]`.
+      compile_seconds: time to compile the update; 0 if it was compiled before.
+      wait_seconds: time spent waiting for another thread to compile it.
       train_seconds: time of the training itself.
+      required_bytes: memory that the training takes on each device, as its compiler predicts it.
     """
 
     variables: Variables
-    losses: tuple[float, ...]
+    losses: np.ndarray
     compile_seconds: float
+    wait_seconds: float
     train_seconds: float
+    required_bytes: int
+
+
+class TooLargeError(Exception):
+    """A training that would take more memory than there is."""
+
+    def __init__(self, required_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"needs {required_bytes / 2**30:.2f} GiB of memory to train, "
+            f"{max_bytes / 2**30:.2f} GiB are allowed"
+        )
+        self.required_bytes = required_bytes
 
 
 def fit(
@@ -59,49 +87,94 @@ def fit(
     settings: TrainingSettings,
     on_epoch: Callable[[int], None] | None = None,
     scan: bool | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    max_bytes: int | None = None,
 ) -> Fit:
     """Train for some epochs with the learning rate annealed once: the paper's SGDRtrain.
 
     Args:
       spec: the architecture.
-      variables: where the training starts; not changed.
-      examples: the training images and labels.
-      key: decides the order of the images and their augmentation.
+      variables: where the training starts; not changed. Of a population, every array has a first
+        axis `[members]`.
+      examples: the training images and labels, NumPy's or on the device.
+      key: decides the order of the images and their augmentation. For a population one key per
+        member, `[members]`: a member is trained as it would be alone with its key.
       epochs: passes over the images; 0 gives the variables back. A last batch that is not full is
         left out; the order is new in every epoch.
       settings: how to train.
       on_epoch: called with the number of each epoch that is done, from 1.
       scan: whether an epoch is one `lax.scan`; by default, wherever it is not slower.
+      devices: where to train; several share each batch. By default JAX's default device.
+      max_bytes: the memory that may be taken on each device; by default any.
+
+    Returns:
+      The trained variables, on the devices, and what the training took.
 
     Raises:
-      ValueError: if there are fewer images than make a batch.
+      ValueError: if there are fewer images than make a batch, or the devices cannot share it.
+      TooLargeError: if the training needs more than `max_bytes`; nothing has been trained then.
     """
     if epochs < 0:
         raise ValueError(f"epochs must be >= 0; got {epochs}")
     if epochs == 0:
-        return Fit(variables, (), 0.0, 0.0)
+        return Fit(variables, np.zeros((0, *_members(key))), 0.0, 0.0, 0.0, 0)
     check_batch_size(settings, len(examples))
+    check_devices(settings, devices)
+    mesh = None if devices is None else Mesh(np.array(devices), ("batch",))
+    graph, names = numbered(spec)
+    state = _start(renamed(variables, names), settings)
     num_batches = len(examples) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
-    # The update donates its state's memory: a copy keeps the caller's variables alive.
-    params = variables["params"]
-    state = TrainState(jax.tree.map(jnp.copy, variables), direction(settings).init(params))
     scan = jax.default_backend() != "cpu" if scan is None else scan
-    start = time.perf_counter()
-    run_epoch = (_scanned if scan else _looped)(spec, state, examples, key, settings)
-    ready = time.perf_counter()
-    losses = []
+    if scan:
+        examples = Examples(*_placed((examples.images, examples.labels), mesh))
+    if mesh is not None:
+        state, key = _placed((state, key), mesh)
+    watch = Stopwatch()
+    program, new = _program(graph, state, examples, key, settings, scan, mesh)
+    compiling = watch.lap()
+    if max_bytes is not None and program.required_bytes > max_bytes:
+        raise TooLargeError(program.required_bytes, max_bytes)
+    run_epoch = _scanned if scan else _looped
+    losses: list[Any] = []
     for epoch in range(epochs):
-        epoch_key = jax.random.fold_in(key, epoch)
-        order = np.asarray(jax.random.permutation(epoch_key, len(examples)), np.int32)
-        order = order[: num_batches * settings.batch_size].reshape(num_batches, -1)
-        state, loss = run_epoch(state, order, rates[epoch], epoch_key)
-        losses.append(float(loss))
-        if on_epoch is not None:
-            on_epoch(epoch + 1)
+        epoch_key = _fold_in(key, epoch)
+        state, loss = run_epoch(
+            program.call, graph, state, examples, rates[epoch], epoch_key, settings, mesh
+        )
+        losses.append(loss)
+        if epoch:  # the device has its next epoch before this one's is waited for
+            _tell(on_epoch, epoch, losses[epoch - 1])
+    _tell(on_epoch, epochs, losses[-1])
     jax.block_until_ready(state)
-    done = time.perf_counter()
-    return Fit(state.variables, tuple(losses), ready - start, done - ready)
+    back = {new_name: name for name, new_name in names.items()}
+    return Fit(
+        renamed(state.variables, back),
+        np.array([np.asarray(loss) for loss in losses]),
+        *((compiling, 0.0) if new else (0.0, compiling)),
+        watch.lap(),
+        program.required_bytes,
+    )
+
+
+def precompile(
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    scan: bool | None = None,
+) -> float:
+    """Compile what `fit` will ask for with these arguments; the seconds that it took.
+
+    Of `variables` only shapes and types are used: they may be `jax.ShapeDtypeStruct`.
+    """
+    graph, names = numbered(spec)
+    state = jax.eval_shape(functools.partial(_start, settings=settings), renamed(variables, names))
+    scan = jax.default_backend() != "cpu" if scan is None else scan
+    watch = Stopwatch()
+    _, new = _program(graph, state, examples, key, settings, scan, None)
+    return watch.lap() if new else 0.0
 
 
 def check_batch_size(settings: TrainingSettings, num_examples: int) -> None:
@@ -113,7 +186,42 @@ def check_batch_size(settings: TrainingSettings, num_examples: int) -> None:
         )
 
 
-RunEpoch = Callable[[TrainState, np.ndarray, np.ndarray, jax.Array], tuple[TrainState, Any]]
+def check_devices(settings: TrainingSettings, devices: Sequence[jax.Device] | None) -> None:
+    """Raises `ValueError` unless the devices can share a batch evenly."""
+    if devices is not None and (not devices or settings.batch_size % len(devices)):
+        raise ValueError(
+            f"batch_size must be a multiple of the number of devices, {len(devices)}; got "
+            f"{settings.batch_size}"
+        )
+
+
+def _start(variables: Variables, settings: TrainingSettings) -> TrainState:
+    """The state before the first update, as a copy: the update donates its memory."""
+    state = jax.tree.map(jnp.copy, variables)
+    return TrainState(state, direction(settings).init(variables["params"]))
+
+
+def _members(key: jax.Array) -> tuple[int, ...]:
+    """`(members,)` if there is a key for each of a population, and `()` if there is one key."""
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return tuple(key.shape if typed else key.shape[:-1])
+
+
+def _fold_in(key: jax.Array, number: int) -> jax.Array:
+    return (jax.vmap(jax.random.fold_in, (0, None)) if _members(key) else jax.random.fold_in)(
+        key, number
+    )
+
+
+def _placed(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays on JAX's default device, or whole on every device of a mesh."""
+    return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+
+
+def _tell(on_epoch: Callable[[int], None] | None, epoch: int, loss: Any) -> None:
+    jax.block_until_ready(loss)
+    if on_epoch is not None:
+        on_epoch(epoch)
 
 
 def update(
@@ -146,85 +254,137 @@ def update(
 
     def loss_of(params: Any) -> tuple[jax.Array, Variables]:
         variables = {**state.variables, "params": params}
-        logits, new = apply(spec, variables, images, train=True, key=dropout_key)
+        dtype = compute_dtype(settings.precision)
+        logits, new = apply(spec, variables, images, train=True, key=dropout_key, dtype=dtype)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), new
 
     params = state.variables["params"]
-    (loss, new), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    with matmul_precision(settings.precision):
+        (loss, new), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
     steps, optimizer = direction(settings).update(gradients, state.optimizer, params)
     params = jax.tree.map(lambda p, s: p - (rate * s).astype(p.dtype), params, steps)
     return TrainState({**new, "params": params}, optimizer), loss
 
 
-_update = jax.jit(update, static_argnames="settings", donate_argnames="state")
+def _update_all(
+    spec: Architecture,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """`update`, or that of every member of a population."""
+
+    def one(state: TrainState, images: Any, labels: Any, key: Any) -> tuple[TrainState, Any]:
+        return update(spec, state, images, labels, rate, key, number, settings)
+
+    return (jax.vmap(one) if _members(key) else one)(state, images, labels, key)
 
 
-@functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
+_update = jax.jit(_update_all, static_argnames="settings", donate_argnames="state")
+
+
+def _order(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
+    """The places of the images of each batch, `[batches, batch]` or `[batches, members, batch]`."""
+
+    def one(key: jax.Array) -> jax.Array:
+        order = jax.random.permutation(key, num_examples)[: num_batches * batch_size]
+        return order.reshape(num_batches, batch_size)
+
+    return jax.vmap(one, out_axes=1)(key) if _members(key) else one(key)
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "mesh"), donate_argnames="state")
 def _epoch(
     spec: Architecture,
     state: TrainState,
     images: jax.Array,
     labels: jax.Array,
-    order: jax.Array,
     rates: jax.Array,
     key: jax.Array,
     settings: TrainingSettings,
+    mesh: Mesh | None,
 ) -> tuple[TrainState, jax.Array]:
     """All updates of an epoch, and their mean loss."""
 
     def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
         batch, rate, number = step
-        return update(spec, state, images[batch], labels[batch], rate, key, number, settings)
+        chosen = images[batch], labels[batch]
+        if mesh is not None:
+            chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, _members(key)))
+        return _update_all(spec, state, *chosen, rate, key, number, settings)
 
-    state, losses = jax.lax.scan(body, state, (order, rates, jnp.arange(len(order))))
-    return state, losses.mean()
+    order = _order(key, len(images), len(rates), settings.batch_size)
+    state, losses = jax.lax.scan(body, state, (order, rates, jnp.arange(len(rates))))
+    return state, losses.mean(axis=0)
+
+
+def _shared(mesh: Mesh, members: tuple[int, ...]) -> NamedSharding:
+    """A batch split among the devices of a mesh."""
+    return NamedSharding(mesh, PartitionSpec(*(None for _ in members), "batch"))
+
+
+def _program(
+    spec: Architecture,
+    state: TrainState,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    scan: bool,
+    mesh: Mesh | None,
+) -> tuple[Program, bool]:
+    """The program of an epoch (`scan`) or of an update, and whether it was compiled now."""
+    if scan:
+        rates = np.zeros(len(examples) // settings.batch_size, np.float32)
+        args = state, examples.images, examples.labels, rates, key
+        return compiled(_epoch, spec, *args, settings=settings, mesh=mesh)
+    first = np.zeros((*_members(key), settings.batch_size), np.int32)
+    batch = _batch(examples, first, mesh, _members(key))
+    return compiled(
+        _update, spec, state, *batch, np.float32(0), key, np.int32(0), settings=settings
+    )
+
+
+def _batch(
+    examples: Examples, index: np.ndarray, mesh: Mesh | None, members: tuple[int, ...]
+) -> tuple[Any, Any]:
+    chosen = examples.images[index], examples.labels[index]
+    return chosen if mesh is None else jax.device_put(chosen, _shared(mesh, members))
 
 
 def _looped(
+    program: Callable[..., Any],
     spec: Architecture,
     state: TrainState,
     examples: Examples,
+    rates: np.ndarray,
     key: jax.Array,
     settings: TrainingSettings,
-) -> RunEpoch:
+    mesh: Mesh | None,
+) -> tuple[TrainState, Any]:
     """An epoch as Python's loop over the compiled update."""
-    first = np.arange(settings.batch_size)
-
-    def batch(index: np.ndarray, rate: np.float32, key: jax.Array, number: int) -> tuple[Any, ...]:
-        return examples.images[index], examples.labels[index], rate, key, np.int32(number)
-
-    step = compiled(_update, spec, state, *batch(first, np.float32(0), key, 0), settings=settings)
-
-    def run(
-        state: TrainState, order: np.ndarray, rates: np.ndarray, key: jax.Array
-    ) -> tuple[TrainState, Any]:
-        losses = []
-        for number, index in enumerate(order):
-            state, loss = step(spec, state, *batch(index, rates[number], key, number))
-            losses.append(loss)
-        return state, np.mean(losses)
-
-    return run
+    losses = []
+    order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
+    for number, index in enumerate(order):
+        batch = _batch(examples, index, mesh, _members(key))
+        state, loss = program(spec, state, *batch, rates[number], key, np.int32(number))
+        losses.append(loss)
+    return state, np.mean([np.asarray(loss) for loss in losses], axis=0)
 
 
 def _scanned(
+    program: Callable[..., Any],
     spec: Architecture,
     state: TrainState,
     examples: Examples,
+    rates: np.ndarray,
     key: jax.Array,
     settings: TrainingSettings,
-) -> RunEpoch:
+    mesh: Mesh | None,
+) -> tuple[TrainState, Any]:
     """An epoch as one program, over images that stay on the device."""
-    images, labels = jnp.asarray(examples.images), jnp.asarray(examples.labels)
-    num_batches = len(examples) // settings.batch_size
-    order = np.zeros((num_batches, settings.batch_size), np.int32)
-    rates = np.zeros(num_batches, np.float32)
-    step = compiled(_epoch, spec, state, images, labels, order, rates, key, settings=settings)
-
-    def run(
-        state: TrainState, order: np.ndarray, rates: np.ndarray, key: jax.Array
-    ) -> tuple[TrainState, Any]:
-        return step(spec, state, images, labels, order, rates, key)
-
-    return run
+    return program(spec, state, examples.images, examples.labels, rates, key)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from nash_jax.training.compilation import PRECISIONS, Precision
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
@@ -19,6 +21,8 @@ class TrainingSettings:
       crop_padding: black pixels around an image before it is cropped at random; 0: no crops.
       flip: mirror half of the images left to right.
       cutout: edge of the square that is blackened at random, in pixels; 0: none.
+      precision: 'float32', 'tf32' (float32 with products of 10 binary digits, where the device has
+        them) or 'bfloat16' (layers in bfloat16; parameters, statistics and loss in float32).
     """
 
     lr_start: float = 0.05
@@ -29,6 +33,7 @@ class TrainingSettings:
     crop_padding: int = 4
     flip: bool = True
     cutout: int = 0
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name, rule, holds in (
@@ -42,3 +47,7 @@ class TrainingSettings:
         ):
             if not holds:
                 raise ValueError(f"{name} must be {rule}; got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}"
+            )
