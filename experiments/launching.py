@@ -12,9 +12,10 @@ from importlib import metadata
 from typing import Any
 
 import jax
-from absl import flags
+from absl import flags, logging
 
-from nash_jax.runs import PRESETS, Config
+from nash_jax.runs import PRESETS, Config, check_cache, use_cache
+from nash_jax.training import bfloat16_seconds_per_float32
 
 FLAGS = flags.FLAGS
 
@@ -24,7 +25,13 @@ def define_flags() -> None:
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
     flags.DEFINE_string("workdir", None, "new or empty folder for the run; default: runs/DATASET-N")
     flags.DEFINE_integer(
-        "workers", 0, "children trained side by side, with the same result; 0: 2 on CPU, else 1"
+        "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
+    )
+    flags.DEFINE_list("devices", [], "numbers of the accelerators for the children; default: all")
+    flags.DEFINE_string(
+        "cache_dir",
+        "",
+        "folder that keeps compiled programs; default: ~/.cache/nash_jax; or 'none'",
     )
     define: dict[type, Any] = {
         int: flags.DEFINE_integer,
@@ -60,12 +67,49 @@ def workdir_from_flags() -> pathlib.Path:
     return next(path for path in numbered if not path.exists())
 
 
-def workers_from_flags() -> int:
-    """How many children to train side by side on this machine."""
+def workers_from_flags(config: Config) -> int:
+    """How many children to train side by side on this machine's CPU."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if FLAGS.workers < 0:
         raise ValueError(f"workers must be >= 0; got {FLAGS.workers}")
-    default = min(2, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    return FLAGS.workers or default
+    most = max(1, cores // config.threads_per_child)
+    if FLAGS.workers > most:
+        logging.warning(
+            "workers=%d would need more than the %d cores of this machine, with threads_per_child="
+            "%d; %d are taken", FLAGS.workers, cores, config.threads_per_child, most
+        )  # fmt: skip
+    return min(FLAGS.workers or most, most, config.num_neighbours)
+
+
+def devices_from_flags() -> list[jax.Device]:
+    """The devices to train children on: those with the given numbers, or all."""
+    devices = jax.local_devices()
+    numbers = FLAGS.devices
+    if not all(word.isdecimal() and int(word) < len(devices) for word in numbers):
+        raise ValueError(
+            f"devices must be numbers from 0 to {len(devices) - 1}, of the {devices[0].platform} "
+            f"devices of this machine; got {','.join(numbers)}"
+        )
+    return [devices[int(word)] for word in dict.fromkeys(numbers)] or devices
+
+
+def use_cache_from_flags() -> None:
+    """Keep compiled programs in the folder that was asked for, in the user's own, or nowhere."""
+    if FLAGS.cache_dir == "none":
+        return
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    folder = pathlib.Path(FLAGS.cache_dir) if FLAGS.cache_dir else home / "nash_jax"
+    check_cache(folder)
+    use_cache(folder)
+
+
+def warn_of_slow_precision(config: Config) -> None:
+    """A warning if the precision that was asked for is slower than float32 on this machine."""
+    if config.precision == "bfloat16" and (ratio := bfloat16_seconds_per_float32()) > 1:
+        logging.warning(
+            "bfloat16 is slower than float32 on this machine's %s: a convolution and its gradient "
+            "take %.1f times as long", jax.devices()[0].device_kind, ratio
+        )  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

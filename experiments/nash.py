@@ -25,16 +25,22 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
     console = rich.console.Console(soft_wrap=True)
     try:
-        config, workers = launching.config_from_flags(), launching.workers_from_flags()
+        config = launching.config_from_flags()
+        workers, devices = launching.workers_from_flags(config), launching.devices_from_flags()
+        launching.use_cache_from_flags()
+        launching.warn_of_slow_precision(config)
         opened = open_run(config, launching.workdir_from_flags(), launching.provenance())
     except ValueError as error:
         sys.exit(f"error: {error}")
     try:
         with RichReporter(console) as reporter:
-            result = execute(opened, reporter, workers)
+            result = execute(opened, reporter, workers, devices)
     except KeyboardInterrupt:
         sys.exit("interrupted: the workdir keeps the candidates so far, but cannot be resumed")
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
+    if result.shares:
+        shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
+        console.print(f"the workers' time in the search: {shares}", highlight=False)
     console.print(f"{opened.workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import nash_jax as nj
 from nash_jax import search
-from nash_jax.estimation import Estimate
+from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, Widen
 from nash_jax.search import Candidate, HillClimbingSettings, SearchState
 
@@ -16,7 +16,7 @@ SPEC = nj.chain((8, 8, 1), 10, (4, 4))
 
 
 def candidate(name, accuracy=0.5, loss=1.0, spec=SPEC, edits=(), parent=None):
-    return Candidate(name, parent, edits, spec, {}, Estimate(accuracy, loss, 0.0, 0.0, 0.0))
+    return Candidate(name, parent, edits, spec, {}, Estimate(accuracy, loss, Seconds()))
 
 
 def state(step=0, seed=0):

@@ -111,6 +111,9 @@ class Architecture:
                 f"{self.shapes[unread[0]]}; end with GlobalAvgPool or Flatten and Dense"
             )
 
+    def __reduce__(self) -> Any:
+        return Architecture, (self.input_shape, self.nodes)  # what is inferred is not pickled
+
     @functools.cached_property
     def shapes(self) -> MappingProxyType[str, Shape]:
         """Per-image shape of the input and of every node's output, by name."""

@@ -72,9 +72,7 @@ def train_and_validate(
       memory, the variables as they came, and an estimate that says so.
     """
     try:
-        trained = fit(
-            spec, variables, train, key, epochs, settings, on_epoch, max_bytes=max_bytes
-        )
+        trained = fit(spec, variables, train, key, epochs, settings, on_epoch, max_bytes=max_bytes)
     except TooLargeError as error:
         return variables, Estimate(
             0.0, math.inf, Seconds(), error.required_bytes, f"too large: {error}"

@@ -38,6 +38,10 @@ class Config:
         HillClimbingSettings.widening_factors, "factors to widen by"
     )
     max_flops: int = _setting(0, "largest child, in FLOPs per image; 0: no limit")
+    max_memory: float = _setting(
+        0.0, "most memory for training a child, in GiB; 0: what the device has (CPU: no limit)"
+    )
+    threads_per_child: int = _setting(1, "XLA's threads for each child, on CPU")
     epochs_pretrain: int = _setting(20, "epochs of model_0 before the search")
     epochs_neighbours: int = _setting(17, "epochs of every child (epoch_neigh)")
     epochs_final: int = _setting(
@@ -59,10 +63,15 @@ class Config:
     cutout: int = _setting(
         TrainingSettings.cutout, "edge of the square that is blackened, in pixels; 0: none"
     )
+    precision: str = _setting(
+        TrainingSettings.precision,
+        "what to compute with: float32, tf32 or bfloat16; parameters stay in float32",
+    )
 
     def __post_init__(self) -> None:
         for name, least in (
             *(("seed", 0), ("max_train_examples", 0), ("max_flops", 0)),
+            *(("max_memory", 0), ("threads_per_child", 1)),
             *(("epochs_pretrain", 0), ("epochs_neighbours", 1), ("epochs_final", 0)),
         ):
             if getattr(self, name) < least:

@@ -144,7 +144,7 @@ def draw_climb(ledger: list[dict[str, Any]], path: pathlib.Path) -> None:
       ledger: the lines of a run's ledger.
       path: the file to write.
     """
-    lines = [line for line in ledger if line["kind"] != "final"]
+    lines = [line for line in ledger if line["kind"] != "final" and "failure" not in line]
     found_by = next((line["parent"] for line in ledger if line["kind"] == "final"), None)
     by_name = {line["name"]: line for line in lines}
     path_to_best = [by_name[found_by]] if found_by in by_name else []

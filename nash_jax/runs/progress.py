@@ -60,10 +60,12 @@ def describe_line(line: dict[str, Any]) -> str:
         "pretrained": "pretraining",
         "final": f"{line['parent']}, trained on with the validation images",
     }
+    accuracy = line[f"{split}_accuracy"]
     return (
-        f"{line['name']:<13} {split} {line[f'{split}_accuracy']:7.2%}  "
+        f"{line['name']:<13} {split} {'failed' if accuracy is None else f'{accuracy:.2%}':>7}  "
         f"{line['params']:>10,} parameters  {sum(line['seconds'].values()):6.1f} s  "
         f"{edits or what.get(line['kind'], 'unchanged')}"
+        + (f": {line['failure']}" if "failure" in line else "")
     )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import pathlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from nash_jax import morphisms
 from nash_jax.architecture import Architecture, chain, count_flops, init, ops
 from nash_jax.data import (
     Dataset,
@@ -22,8 +19,9 @@ from nash_jax.data import (
     stratified_split,
     subset,
 )
-from nash_jax.estimation import train_and_validate
+from nash_jax.estimation import Seconds, train_and_validate
 from nash_jax.runs.checkpoint import save_network
+from nash_jax.runs.children import Crew, hire, max_bytes
 from nash_jax.runs.config import Config
 from nash_jax.runs.pictures import draw_climb, draw_network
 from nash_jax.runs.workdir import append_ledger, create_workdir, ledger_line, write_json
@@ -55,11 +53,14 @@ class Result:
       workdir: where everything is.
       best: the network, trained on training and validation set; its estimate is on the test set.
       seconds: the run's duration.
+      shares: of the workers' time in the search, what went where: 'compile', 'train', 'evaluate',
+        and 'wait', when a worker had nothing to do. Empty if there was no search.
     """
 
     workdir: pathlib.Path
     best: Candidate
     seconds: float
+    shares: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,29 +123,52 @@ def open_run(
     return Run(config, workdir, problem, dataset.test)
 
 
-def execute(run: Run, reporter: Reporter, workers: int = 1) -> Result:
+def execute(
+    run: Run,
+    reporter: Reporter,
+    workers: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
+
+    On CPU the children are trained in processes that are spawned: a program that calls this must
+    be importable, with `if __name__ == "__main__":` before what it does.
 
     Args:
       run: what to do.
       reporter: is told how it goes.
-      workers: children that are trained side by side, in threads; does not change the result.
+      workers: children that are trained side by side on CPU; does not change the result.
+      devices: accelerators to train children on, one each; by default all of this machine.
     """
     start = time.perf_counter()
     config, workdir, problem = run.config, run.workdir, run.problem
+    devices = jax.local_devices() if devices is None else devices
     children = config.num_steps * config.num_neighbours
     reporter.start(
         config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final
     )
     climb: list[dict[str, Any]] = []
+    spent, stepping = Seconds(), [0.0, 0.0]
 
     def record(candidate: Candidate, kind: str, step: int) -> None:
+        nonlocal spent
         line = ledger_line(candidate, kind, step)
         append_ledger(workdir, line)
         climb.append(line)
         reporter.candidate(line)
+        stepping[kind == "child"] = time.perf_counter()
+        if kind == "child":
+            spent += candidate.estimate.seconds
 
-    best = search(config, problem, record, reporter, workers)
+    data = problem.train, problem.valid
+    with hire(config, *data, workers, devices, reporter.epoch) as crew:
+        best = search(config, problem, record, reporter, crew)
+    if devices[0].platform == "cpu":
+        worker_seconds = workers * (stepping[1] - stepping[0])
+    else:  # compiling goes on beside
+        worker_seconds = len(devices) * (stepping[1] - stepping[0])
+        spent = dataclasses.replace(spent, compile=0.0)
+    shares = _shares(spent, worker_seconds) if children else {}
     reporter.phase("final training")
     best = train_to_the_end(config, problem, best, run.test, reporter)
     record(best, "final", config.num_steps)
@@ -152,7 +176,7 @@ def execute(run: Run, reporter: Reporter, workers: int = 1) -> Result:
     save_network(workdir / "best", best.spec, best.variables)
     draw_network(best.spec, workdir / "network.png")
     draw_climb(climb, workdir / "climb.png")
-    result = Result(workdir, best, time.perf_counter() - start)
+    result = Result(workdir, best, time.perf_counter() - start, shares)
     write_json(
         workdir / "result.json",
         {
@@ -161,9 +185,17 @@ def execute(run: Run, reporter: Reporter, workers: int = 1) -> Result:
             "params": climb[-1]["params"],
             "flops": climb[-1]["flops"],
             "seconds": round(result.seconds, 3),
+            "shares": {name: round(share, 4) for name, share in shares.items()},
         },
     )
     return result
+
+
+def _shares(spent: Seconds, total: float) -> dict[str, float]:
+    """What part of the workers' time went where; they wait where they do nothing else."""
+    busy = dataclasses.asdict(dataclasses.replace(spent, wait=0.0))
+    shares = {name: seconds / total for name, seconds in busy.items()}
+    return {**shares, "wait": 1 - sum(shares.values())}
 
 
 class _Keys(NamedTuple):
@@ -183,7 +215,7 @@ def search(
     problem: Problem,
     record: Callable[[Candidate, str, int], None],
     reporter: Reporter,
-    workers: int = 1,
+    crew: Crew,
 ) -> Candidate:
     """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
 
@@ -192,72 +224,39 @@ def search(
       problem: training and validation images and model_0.
       record: called as `record(candidate, kind, step)` for each candidate, in order.
       reporter: is told what is done next, and of every epoch.
-      workers: children that are trained side by side.
+      crew: makes the children.
     """
-    keys = _keys(config.seed)
-    train, valid, model_0 = problem.train, problem.valid, problem.model_0
-    interrupted = threading.Event()
-
-    def after_epoch(_: int) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        reporter.epoch()
-
+    keys, model_0 = _keys(config.seed), problem.model_0
     reporter.phase("pretraining")
     variables, estimate = train_and_validate(
         model_0,
         init(model_0, keys.init),
-        *(keys.pretrain, train, valid, config.epochs_pretrain, config.training, after_epoch),
+        *(keys.pretrain, problem.train, problem.valid, config.epochs_pretrain, config.training),
+        on_epoch=lambda _: reporter.epoch(),
+        max_bytes=max_bytes(config),
     )
     best = Candidate("model_0", None, (), model_0, variables, estimate)
+    if estimate.failure:
+        raise ValueError(f"model_0 is {estimate.failure}; raise max_memory or take smaller widths")
     record(best, "pretrained", 0)
-
-    def child(best: Candidate, proposal: Proposal) -> Candidate:
-        grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
-        start = time.perf_counter()
-        variables = best.variables
-        if proposal.edits:
-            batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
-            images = train.images[jax.device_get(batch)]
-            _, variables = morphisms.Sequence(proposal.edits)(
-                best.spec, variables, grow_key, images
-            )
-            jax.block_until_ready(variables)
-        grow_seconds = time.perf_counter() - start
-        variables, estimate = train_and_validate(
-            proposal.spec,
-            variables,
-            *(train_key, train, valid, config.epochs_neighbours, config.training, after_epoch),
-        )
-        # Nearly all of growing is compiling the forward pass that calibrates normalisation.
-        compile_seconds = estimate.compile_seconds + grow_seconds
-        estimate = dataclasses.replace(estimate, compile_seconds=compile_seconds)
-        return Candidate(
-            proposal.name, best.name, proposal.edits, proposal.spec, variables, estimate
-        )
 
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops
 
     state = SearchState(0, best, keys.search)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    for step in range(1, config.num_steps + 1):
+        reporter.phase(f"step {step} of {config.num_steps}")
 
-        def estimate_children(best: Candidate, proposals: Sequence[Proposal]) -> list[Candidate]:
-            futures = [pool.submit(child, best, proposal) for proposal in proposals]
+        def estimate_children(
+            best: Candidate, proposals: Sequence[Proposal], step: int = step
+        ) -> list[Candidate]:
             children = []
-            try:
-                for future in futures:
-                    children.append(future.result())
-                    record(children[-1], "child", state.step + 1)
-            except BaseException:
-                interrupted.set()  # the children in training stop after their epoch
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for child in crew.make(best, proposals):
+                record(child, "child", step)
+                children.append(child)
             return children
 
-        for step in range(1, config.num_steps + 1):
-            reporter.phase(f"step {step} of {config.num_steps}")
-            state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
+        state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
     return state.best
 
 

@@ -10,6 +10,7 @@ result.json   test accuracy and times
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -81,12 +82,12 @@ def ledger_line(candidate: Candidate, kind: str, step: int) -> dict[str, Any]:
         "edits": [edit_to_dict(edit) for edit in candidate.edits],
         "params": count_params(candidate.spec),
         "flops": count_flops(candidate.spec),
-        f"{split}_accuracy": estimate.accuracy,
+        f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
         f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
         "seconds": {
-            "compile": round(estimate.compile_seconds, 3),
-            "train": round(estimate.train_seconds, 3),
-            "evaluate": round(estimate.evaluate_seconds, 3),
+            name: round(value, 3) for name, value in dataclasses.asdict(estimate.seconds).items()
         },
+        "memory_bytes": estimate.required_bytes,
+        **({"failure": estimate.failure} if estimate.failure else {}),
         "spec": to_dict(candidate.spec),
     }

@@ -135,8 +135,14 @@ def select(children: Sequence[Candidate]) -> Candidate:
     """The child of the best validation accuracy: Algorithm 1, line 21.
 
     Small validation sets make ties: among equals, the smaller validation loss decides, then the
-    earlier child.
+    earlier child. Children that failed are passed over.
+
+    Raises:
+      ValueError: if all failed.
     """
+    children = [child for child in children if not child.estimate.failure]
+    if not children:
+        raise ValueError("all children failed; got none to select from")
 
     def performance(child: Candidate) -> tuple[float, float]:
         loss = child.estimate.loss
@@ -161,7 +167,10 @@ def hill_climbing_step(
       fits: as in `propose`.
 
     Returns:
-      The next state, and all children of the step.
+      The next state, and all children of the step. Where all children failed, the current best
+      stays.
     """
     children = tuple(estimate(state.best, propose(state, settings, fits)))
-    return SearchState(state.step + 1, select(children), state.key), children
+    failed = all(child.estimate.failure for child in children)
+    best = state.best if failed else select(children)
+    return SearchState(state.step + 1, best, state.key), children

@@ -1,8 +1,23 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
 from nash_jax.training.augment import augment
-from nash_jax.training.evaluate import Evaluation, ensemble, evaluate, evaluate_population
-from nash_jax.training.loop import Fit, TooLargeError, TrainState, check_batch_size, fit, update
+from nash_jax.training.compilation import bfloat16_seconds_per_float32
+from nash_jax.training.evaluate import (
+    Evaluation,
+    ensemble,
+    evaluate,
+    evaluate_population,
+    precompile_evaluation,
+)
+from nash_jax.training.loop import (
+    Fit,
+    TooLargeError,
+    TrainState,
+    check_batch_size,
+    fit,
+    precompile,
+    update,
+)
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rates
 
@@ -13,6 +28,7 @@ __all__ = [
     "TrainState",
     "TrainingSettings",
     "augment",
+    "bfloat16_seconds_per_float32",
     "check_batch_size",
     "direction",
     "ensemble",
@@ -20,5 +36,7 @@ __all__ = [
     "evaluate_population",
     "fit",
     "learning_rates",
+    "precompile",
+    "precompile_evaluation",
     "update",
 ]
