@@ -80,7 +80,8 @@ def test_the_ledger_has_one_line_per_candidate(finished):
         assert spec == nj.from_json(json.dumps(line["spec"]))
         assert line["params"] == nj.count_params(spec)
         assert line["flops"] == nj.count_flops(spec) <= 400_000
-        assert set(line["seconds"]) == {"compile", "train", "evaluate"}
+        assert set(line["seconds"]) == {"compile", "train", "evaluate", "wait"}
+        assert line["memory_bytes"] > 0
     children = [line for line in ledger if line["step"] == 1]
     best = max(children, key=lambda c: (c["validation_accuracy"], -c["validation_loss"]))
     assert {line["parent"] for line in ledger if line["step"] == 2 and line["kind"] == "child"} == {
