@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from nash_jax.runs import PRESETS, Config, check_cache, use_cache
+from nash_jax.runs import PRESETS, Config, check_cache
 from nash_jax.training import bfloat16_seconds_per_float32
 
 FLAGS = flags.FLAGS
@@ -69,9 +69,9 @@ def workdir_from_flags() -> pathlib.Path:
 
 def workers_from_flags(config: Config) -> int:
     """How many children to train side by side on this machine's CPU."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if FLAGS.workers < 0:
         raise ValueError(f"workers must be >= 0; got {FLAGS.workers}")
+    cores = num_cores()
     most = max(1, cores // config.threads_per_child)
     if FLAGS.workers > most:
         logging.warning(
@@ -79,6 +79,11 @@ def workers_from_flags(config: Config) -> int:
             "%d; %d are taken", FLAGS.workers, cores, config.threads_per_child, most
         )  # fmt: skip
     return min(FLAGS.workers or most, most, config.num_neighbours)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def devices_from_flags() -> list[jax.Device]:
@@ -93,14 +98,14 @@ def devices_from_flags() -> list[jax.Device]:
     return [devices[int(word)] for word in dict.fromkeys(numbers)] or devices
 
 
-def use_cache_from_flags() -> None:
-    """Keep compiled programs in the folder that was asked for, in the user's own, or nowhere."""
+def cache_from_flags() -> pathlib.Path | None:
+    """The folder that keeps compiled programs, checked: the one given, or the user's own."""
     if FLAGS.cache_dir == "none":
-        return
+        return None
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     folder = pathlib.Path(FLAGS.cache_dir) if FLAGS.cache_dir else home / "nash_jax"
     check_cache(folder)
-    use_cache(folder)
+    return folder
 
 
 def warn_of_slow_precision(config: Config) -> None:
@@ -120,6 +125,6 @@ def provenance() -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in packages},
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
-        "num_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
     }

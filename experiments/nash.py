@@ -12,7 +12,7 @@ import rich.console
 from absl import app, flags, logging
 
 from experiments import launching
-from nash_jax.runs import RichReporter, execute, open_run
+from nash_jax.runs import RichReporter, execute, open_run, use_cache
 
 launching.define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
@@ -27,11 +27,13 @@ def main(argv: list[str]) -> None:
     try:
         config = launching.config_from_flags()
         workers, devices = launching.workers_from_flags(config), launching.devices_from_flags()
-        launching.use_cache_from_flags()
-        launching.warn_of_slow_precision(config)
+        cache = launching.cache_from_flags()
         opened = open_run(config, launching.workdir_from_flags(), launching.provenance())
     except ValueError as error:
         sys.exit(f"error: {error}")
+    launching.warn_of_slow_precision(config)
+    if cache is not None:
+        use_cache(cache)
     try:
         with RichReporter(console) as reporter:
             result = execute(opened, reporter, workers, devices)

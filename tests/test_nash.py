@@ -10,6 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import launching, nash
+from nash_jax import training
 from nash_jax.runs import PRESETS, Config
 
 
@@ -19,7 +20,9 @@ def parse(*args):
 
 
 @pytest.fixture(autouse=True)
-def _flags():
+def _flags(monkeypatch, tmp_path_factory):
+    """Flags, and the folder for compiled programs, are each test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     with flagsaver.flagsaver():
         yield
 
@@ -100,11 +103,58 @@ def test_presets_are_valid(preset):
         ("--widening_factors=1,2", "widening_factors must be whole numbers >= 2; got [1, 2]"),
         ("--kernel_sizes=", "kernel_sizes must be whole numbers >= 1; got []"),
         ("--workers=-1", "workers must be >= 0; got -1"),
+        ("--devices=7", "devices must be numbers from 0 to 0, of the cpu devices of this machine"),
+        ("--devices=x", "devices must be numbers from 0 to 0"),
+        ("--precision=half", "precision must be one of float32, tf32, bfloat16; got 'half'"),
+        ("--max_memory=-1", "max_memory must be >= 0; got -1.0"),
+        ("--threads_per_child=0", "threads_per_child must be >= 1; got 0"),
+        ("--cache_dir=/dev/null", "cache_dir /dev/null cannot be used: File exists"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_nothing_is_written(flag, message, tmp_path):
     assert message in error("--preset=digits", f"--workdir={tmp_path / 'run'}", flag)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_others_can_write_is_refused(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(0o777)
+    message = error("--preset=digits", f"--workdir={tmp_path / 'run'}", f"--cache_dir={folder}")
+    assert f"cache_dir {folder} must be writable by you alone" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_the_cache_is_the_user_s_own_unless_it_is_not_wanted(tmp_path):
+    parse(f"--cache_dir={tmp_path / 'deep' / 'cache'}")
+    folder = launching.cache_from_flags()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    parse("--cache_dir=none")
+    assert launching.cache_from_flags() is None
+
+
+def test_more_workers_than_cores_are_warned_of_and_capped(monkeypatch, caplog):
+    monkeypatch.setattr(launching, "num_cores", lambda: 4)
+    parse("--workers=3", "--threads_per_child=2")
+    assert launching.workers_from_flags(launching.config_from_flags()) == 2
+    assert "workers=3 would need more than the 4 cores of this machine" in caplog.text
+    caplog.clear()
+    for flag, workers in (("--workers=0", 4), ("--workers=2", 2)):
+        parse(flag, "--threads_per_child=1")
+        assert launching.workers_from_flags(launching.config_from_flags()) == workers
+    assert caplog.text == ""
+
+
+def test_a_precision_that_is_slower_here_is_warned_of(monkeypatch, caplog):
+    for ratio, text in ((0.5, ""), (3.24, "a convolution and its gradient take 3.2 times as long")):
+        monkeypatch.setattr(launching, "bfloat16_seconds_per_float32", lambda r=ratio: r)
+        launching.warn_of_slow_precision(Config(precision="bfloat16"))
+        assert text in caplog.text
+        assert bool(caplog.text) == bool(text)
+
+
+def test_the_seconds_of_the_types_are_measured():
+    assert 0 < training.bfloat16_seconds_per_float32() < 1000
 
 
 def test_a_workdir_in_use_is_left_alone(tmp_path):

@@ -1,6 +1,7 @@
 """Specs: validation, shapes, hashing, names, and how a network looks as text."""
 
 import dataclasses
+import pickle
 
 import jax
 import pytest
@@ -174,3 +175,9 @@ def test_zoo_is_valid(name):
 def test_readers_know_shared_inputs():
     spec = wide_resnet(10, 1)
     assert max(map(len, spec.readers.values())) == 2
+
+
+def test_a_spec_can_be_pickled():
+    spec = nj.chain((8, 8, 1), 10, (4, 8))
+    assert spec.shapes
+    assert pickle.loads(pickle.dumps(spec)) == spec

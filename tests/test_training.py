@@ -1,6 +1,9 @@
 """Training: schedule, optimiser and augmentation by hand, and the contracts of fit and evaluate."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import chex
 import jax
@@ -266,3 +269,52 @@ def test_too_few_images_are_one_clear_error(spec, digits):
         training.fit(spec, variables, digits, KEY, -1, PLAIN)
     with pytest.raises(ValueError, match="at least one example"):
         training.evaluate(spec, variables, digits.take(np.arange(0)))
+
+
+SHARDED = """
+import jax, numpy as np
+import nash_jax as nj
+from nash_jax import ops, training
+from nash_jax.data import Examples
+from nash_jax.training import TrainingSettings
+
+devices = jax.devices()
+assert len(devices) == 8
+rng = np.random.default_rng(0)
+digits = Examples(rng.integers(0, 256, (96, 8, 8, 1), np.uint8), rng.integers(0, 10, 96, np.int32))
+spec = nj.chain((8, 8, 1), 10, (4, 8), ops.Normalize((78.0,), (96.0,)))
+variables, key = nj.init(spec, jax.random.key(0)), jax.random.key(1)
+settings = TrainingSettings(batch_size=32, crop_padding=1)
+for scan in (False, True):
+    alone = training.fit(spec, variables, digits, key, 2, settings, scan=scan)
+    shared = training.fit(spec, variables, digits, key, 2, settings, scan=scan, devices=devices)
+    np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-4)
+    # The statistics of batch normalisation are those of the whole batch.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        shared.variables, alone.variables,
+    )
+    for x in jax.tree.leaves(shared.variables):
+        assert len(x.sharding.device_set) == 8
+    other = training.fit(spec, variables, digits, key, 1, settings, scan=scan, devices=devices[3:4])
+    assert all(x.devices() == {devices[3]} for x in jax.tree.leaves(other.variables))
+try:
+    training.fit(spec, variables, digits, key, 1, settings, devices=devices[:3])
+except ValueError as error:
+    assert "batch_size must be a multiple of the number of devices, 3; got 32" in str(error)
+print("shared trainings agree")
+"""
+
+
+@pytest.mark.slow
+def test_a_training_shared_by_eight_devices_is_that_on_one():
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "shared trainings agree" in done.stdout
