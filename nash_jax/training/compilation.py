@@ -46,26 +46,24 @@ _lock = threading.Lock()
 _config: Any = jax.config  # its attributes are made at run time
 
 
-def compiled(
-    function: Callable[..., Any], spec: Architecture, *args: Any, **static: Any
-) -> tuple[Program, bool]:
+def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[Program, bool]:
     """The program of a jitted function for arguments like these.
 
     Threads that ask for the same program at the same time wait for one compilation.
 
     Args:
-      function: made by `jax.jit`, called as `function(spec, *args, **static)`.
-      spec: the architecture.
-      args: pytrees of arrays, or of `jax.ShapeDtypeStruct`; shapes, types and devices matter.
+      function: made by `jax.jit`, called as `function(*args, **static)`.
+      args: pytrees of arrays, or of `jax.ShapeDtypeStruct`; shapes, types, devices and what is
+        static in the pytrees matter.
       static: hashable static arguments.
 
     Returns:
-      The program, to be called as `program.call(spec, *args)`, and whether this call compiled it.
+      The program, to be called as `program.call(*args)`, and whether this call compiled it.
     """
     leaves, structure = jax.tree.flatten(args)
     shapes = tuple(_shape(leaf) for leaf in leaves)
     where = (_config.jax_default_device, _config.jax_enable_x64)
-    key = (function, spec, structure, shapes, tuple(sorted(static.items())), where)
+    key = (function, structure, shapes, tuple(sorted(static.items())), where)
     with _lock:
         found = _programs.get(key)
         if found is None:
@@ -79,7 +77,7 @@ def compiled(
     try:
         abstract = jax.tree.unflatten(structure, shapes)
         options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
-        executable = function.lower(spec, *abstract, **static).compile(compiler_options=options)  # type: ignore[attr-defined]
+        executable = function.lower(*abstract, **static).compile(compiler_options=options)  # type: ignore[attr-defined]
         future.set_result(Program(executable, _required_bytes(executable)))
     except BaseException as error:
         with _lock:

@@ -27,7 +27,6 @@ from nash_jax.architecture import Architecture, Variables, apply
 from nash_jax.data import Examples
 from nash_jax.training.augment import augment
 from nash_jax.training.compilation import (
-    Program,
     Stopwatch,
     compiled,
     compute_dtype,
@@ -131,17 +130,13 @@ def fit(
     if mesh is not None:
         state, key = _placed((state, key), mesh)
     watch = Stopwatch()
-    program, new = _program(graph, state, examples, key, settings, scan, mesh)
+    compiled_epoch = (_scanned if scan else _looped)(graph, state, examples, key, settings, mesh)
     compiling = watch.lap()
-    if max_bytes is not None and program.required_bytes > max_bytes:
-        raise TooLargeError(program.required_bytes, max_bytes)
-    run_epoch = _scanned if scan else _looped
+    if max_bytes is not None and compiled_epoch.required_bytes > max_bytes:
+        raise TooLargeError(compiled_epoch.required_bytes, max_bytes)
     losses: list[Any] = []
     for epoch in range(epochs):
-        epoch_key = _fold_in(key, epoch)
-        state, loss = run_epoch(
-            program.call, graph, state, examples, rates[epoch], epoch_key, settings, mesh
-        )
+        state, loss = compiled_epoch.run(state, rates[epoch], _fold_in(key, epoch))
         losses.append(loss)
         if epoch:  # the device has its next epoch before this one's is waited for
             _tell(on_epoch, epoch, losses[epoch - 1])
@@ -151,9 +146,9 @@ def fit(
     return Fit(
         renamed(state.variables, back),
         np.array([np.asarray(loss) for loss in losses]),
-        *((compiling, 0.0) if new else (0.0, compiling)),
+        *((compiling, 0.0) if compiled_epoch.new else (0.0, compiling)),
         watch.lap(),
-        program.required_bytes,
+        compiled_epoch.required_bytes,
     )
 
 
@@ -173,8 +168,8 @@ def precompile(
     state = jax.eval_shape(functools.partial(_start, settings=settings), renamed(variables, names))
     scan = jax.default_backend() != "cpu" if scan is None else scan
     watch = Stopwatch()
-    _, new = _program(graph, state, examples, key, settings, scan, None)
-    return watch.lap() if new else 0.0
+    epoch = (_scanned if scan else _looped)(graph, state, examples, key, settings, None)
+    return watch.lap() if epoch.new else 0.0
 
 
 def check_batch_size(settings: TrainingSettings, num_examples: int) -> None:
@@ -231,10 +226,9 @@ def update(
     labels: jax.Array,
     rate: jax.Array,
     key: jax.Array,
-    number: jax.Array,
     settings: TrainingSettings,
 ) -> tuple[TrainState, jax.Array]:
-    """One step of SGD on one batch, with augmentation.
+    """One step of SGD on one batch.
 
     Args:
       spec: the architecture.
@@ -242,20 +236,17 @@ def update(
       images: `[batch, height, width, channels]`.
       labels: `[batch]`.
       rate: the learning rate.
-      key: the epoch's key.
-      number: of the batch within the epoch; with `key`, decides the augmentation.
+      key: decides what dropout drops.
       settings: how to train.
 
     Returns:
       The new state, and the mean loss on the batch.
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
-    images = augment(images, augment_key, settings)
 
     def loss_of(params: Any) -> tuple[jax.Array, Variables]:
         variables = {**state.variables, "params": params}
         dtype = compute_dtype(settings.precision)
-        logits, new = apply(spec, variables, images, train=True, key=dropout_key, dtype=dtype)
+        logits, new = apply(spec, variables, images, train=True, key=key, dtype=dtype)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), new
 
@@ -274,18 +265,35 @@ def _update_all(
     labels: jax.Array,
     rate: jax.Array,
     key: jax.Array,
-    number: jax.Array,
     settings: TrainingSettings,
 ) -> tuple[TrainState, jax.Array]:
     """`update`, or that of every member of a population."""
 
     def one(state: TrainState, images: Any, labels: Any, key: Any) -> tuple[TrainState, Any]:
-        return update(spec, state, images, labels, rate, key, number, settings)
+        return update(spec, state, images, labels, rate, key, settings)
 
     return (jax.vmap(one) if _members(key) else one)(state, images, labels, key)
 
 
 _update = jax.jit(_update_all, static_argnames="settings", donate_argnames="state")
+
+
+def _augment_all(
+    images: jax.Array, key: jax.Array, number: jax.Array, settings: TrainingSettings
+) -> tuple[jax.Array, jax.Array]:
+    """The images of an epoch's batch `number`, augmented, and the key of its dropout.
+
+    Apart from the update, because it is the same program for all architectures.
+    """
+
+    def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
+        return augment(images, augment_key, settings), dropout_key
+
+    return (jax.vmap(one) if _members(key) else one)(images, key)
+
+
+_augment = jax.jit(_augment_all, static_argnames="settings")
 
 
 def _order(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
@@ -316,7 +324,8 @@ def _epoch(
         chosen = images[batch], labels[batch]
         if mesh is not None:
             chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, _members(key)))
-        return _update_all(spec, state, *chosen, rate, key, number, settings)
+        augmented, dropout_key = _augment_all(chosen[0], key, number, settings)
+        return _update_all(spec, state, augmented, chosen[1], rate, dropout_key, settings)
 
     order = _order(key, len(images), len(rates), settings.batch_size)
     state, losses = jax.lax.scan(body, state, (order, rates, jnp.arange(len(rates))))
@@ -328,63 +337,72 @@ def _shared(mesh: Mesh, members: tuple[int, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(None for _ in members), "batch"))
 
 
-def _program(
-    spec: Architecture,
-    state: TrainState,
-    examples: Examples,
-    key: jax.Array,
-    settings: TrainingSettings,
-    scan: bool,
-    mesh: Mesh | None,
-) -> tuple[Program, bool]:
-    """The program of an epoch (`scan`) or of an update, and whether it was compiled now."""
-    if scan:
-        rates = np.zeros(len(examples) // settings.batch_size, np.float32)
-        args = state, examples.images, examples.labels, rates, key
-        return compiled(_epoch, spec, *args, settings=settings, mesh=mesh)
-    first = np.zeros((*_members(key), settings.batch_size), np.int32)
-    batch = _batch(examples, first, mesh, _members(key))
-    return compiled(
-        _update, spec, state, *batch, np.float32(0), key, np.int32(0), settings=settings
-    )
+class _Epoch(NamedTuple):
+    """A compiled epoch.
 
+    Attributes:
+      run: `(state, rates, key) -> (state, loss)`.
+      required_bytes: of memory on each device.
+      new: whether anything was compiled just now.
+    """
 
-def _batch(
-    examples: Examples, index: np.ndarray, mesh: Mesh | None, members: tuple[int, ...]
-) -> tuple[Any, Any]:
-    chosen = examples.images[index], examples.labels[index]
-    return chosen if mesh is None else jax.device_put(chosen, _shared(mesh, members))
-
-
-def _looped(
-    program: Callable[..., Any],
-    spec: Architecture,
-    state: TrainState,
-    examples: Examples,
-    rates: np.ndarray,
-    key: jax.Array,
-    settings: TrainingSettings,
-    mesh: Mesh | None,
-) -> tuple[TrainState, Any]:
-    """An epoch as Python's loop over the compiled update."""
-    losses = []
-    order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
-    for number, index in enumerate(order):
-        batch = _batch(examples, index, mesh, _members(key))
-        state, loss = program(spec, state, *batch, rates[number], key, np.int32(number))
-        losses.append(loss)
-    return state, np.mean([np.asarray(loss) for loss in losses], axis=0)
+    run: Callable[[TrainState, np.ndarray, jax.Array], tuple[TrainState, Any]]
+    required_bytes: int
+    new: bool
 
 
 def _scanned(
-    program: Callable[..., Any],
     spec: Architecture,
     state: TrainState,
     examples: Examples,
-    rates: np.ndarray,
     key: jax.Array,
     settings: TrainingSettings,
     mesh: Mesh | None,
-) -> tuple[TrainState, Any]:
+) -> _Epoch:
     """An epoch as one program, over images that stay on the device."""
-    return program(spec, state, examples.images, examples.labels, rates, key)
+    images, labels = examples.images, examples.labels
+    rates = np.zeros(len(examples) // settings.batch_size, np.float32)
+    args = state, images, labels, rates, key
+    program, new = compiled(_epoch, spec, *args, settings=settings, mesh=mesh)
+
+    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+        return program.call(spec, state, images, labels, rates, key)
+
+    return _Epoch(run, program.required_bytes, new)
+
+
+def _looped(
+    spec: Architecture,
+    state: TrainState,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    mesh: Mesh | None,
+) -> _Epoch:
+    """An epoch as Python's loop over the compiled augmentation and update."""
+    members = _members(key)
+
+    def batch(index: np.ndarray) -> tuple[Any, Any]:
+        chosen = examples.images[index], examples.labels[index]
+        return chosen if mesh is None else jax.device_put(chosen, _shared(mesh, members))
+
+    images, labels = batch(np.zeros((*members, settings.batch_size), np.int32))
+    number, rate = np.int32(0), np.float32(0)
+    augmenting, first = compiled(_augment, images, key, number, settings=settings)
+    args = state, images, labels, rate, key
+    updating, second = compiled(_update, spec, *args, settings=settings)
+
+    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+        losses = []
+        order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
+        for number, index in enumerate(order):
+            images, labels = batch(index)
+            images, dropout_key = augmenting.call(images, key, np.int32(number))
+            if mesh is not None:
+                images = jax.device_put(images, _shared(mesh, members))
+                dropout_key = _placed(dropout_key, mesh)
+            state, loss = updating.call(spec, state, images, labels, rates[number], dropout_key)
+            losses.append(loss)
+        return state, np.mean([np.asarray(loss) for loss in losses], axis=0)
+
+    return _Epoch(run, updating.required_bytes, first or second)
