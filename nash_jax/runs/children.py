@@ -247,6 +247,9 @@ class _Processes:
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._stop, self._epochs = context.Event(), context.SimpleQueue()
+        self._inbox = context.Queue()  # a process would be waited for that took these as arguments
+        for _ in range(workers):
+            self._inbox.put((config, train, valid))
         self._listener = threading.Thread(target=self._listen, args=(on_epoch,), daemon=True)
         self._listener.start()
         cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
@@ -254,7 +257,7 @@ class _Processes:
             workers,
             context,
             _enter,
-            (config, train, valid, self._epochs, self._stop, cache),
+            (self._inbox, self._epochs, self._stop, cache),
         )
         theirs = os.environ.get("GLIBC_TUNABLES")
         environment = {
@@ -284,6 +287,8 @@ class _Processes:
     def close(self) -> None:
         self._stop.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._inbox.cancel_join_thread()  # of a run that ends before its workers have begun
+        self._inbox.close()
         self._epochs.put(False)
         self._listener.join()
 
@@ -309,13 +314,12 @@ def _on_host(variables: Variables) -> Any:
 _here: dict[str, Any] = {}  # what a worker process knows
 
 
-def _enter(
-    config: Config, train: Examples, valid: Examples, epochs: Any, stop: Any, cache: str | None
-) -> None:
+def _enter(inbox: Any, epochs: Any, stop: Any, cache: str | None) -> None:
     """The beginning of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process says when to stop
     if cache:
         use_cache(cache)
+    config, train, valid = inbox.get()
     _here.update(config=config, train=train, valid=valid, epochs=epochs, stop=stop, free=0.0)
 
 
