@@ -17,9 +17,7 @@ again. Wants the `torch` extra. Prints a table and writes updates.json.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -27,11 +25,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import torch
 from absl import app, flags
 
 import nash_jax as nj
 from benchmarks import torch_network
+from benchmarks.machine import busy_seconds, machine
 from nash_jax import training
 from nash_jax.training.compilation import compiled
 
@@ -103,16 +101,6 @@ def milliseconds(run: Run) -> float:
     return (time.perf_counter() - start) / UPDATES.value * 1e3
 
 
-def busy_seconds() -> tuple[float, float]:
-    """Seconds of all cores that went to anybody, and to this process; a host's theft counts too."""
-    stat = pathlib.Path("/proc/stat")
-    if not stat.exists():
-        return float("nan"), float("nan")
-    user, nice, system, _, _, irq, soft_irq, steal = map(int, stat.read_text().split()[1:9])
-    busy = (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
-    return busy, time.process_time()
-
-
 def measure(widths: tuple[int | tuple[int, ...], ...]) -> dict[str, Any]:
     """The milliseconds of both in every round, on one network."""
     size, batch_size = (8, 8) if TOY.value else (32, BATCH_SIZE.value)
@@ -137,22 +125,6 @@ def measure(widths: tuple[int | tuple[int, ...], ...]) -> dict[str, Any]:
         "ratio": statistics.median(torch_ms) / statistics.median(ours_ms),
         "ratios": [theirs / ours for ours, theirs in rounds],
         "others_busy_cores": max(0.0, others / (time.perf_counter() - start)),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "torch_threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "torch": torch.__version__,
     }
 
 

@@ -1,0 +1,38 @@
+"""What figures about speed depend on: the machine, and what else it does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import jax
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def busy_seconds() -> tuple[float, float]:
+    """Seconds of all cores that went to anybody, and to this process; a host's theft counts too."""
+    stat = pathlib.Path("/proc/stat")
+    if not stat.exists():
+        return float("nan"), float("nan")
+    user, nice, system, _, _, irq, soft_irq, steal = map(int, stat.read_text().split()[1:9])
+    busy = (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy, time.process_time()

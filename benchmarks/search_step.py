@@ -1,0 +1,296 @@
+"""How long one step of a search takes on the CPU: ours, and PyTorch's one child after the other.
+
+  python -m benchmarks.search_step --dataset=npz:cifar10.npz --rounds=3
+
+Eight children of the first step, compiling included: of the search on the digits and, where
+`--dataset` names CIFAR-10, of the `laptop` preset on 10,000 of its images. model_0 is pretrained by
+us, once and untimed. Both sides are given the same proposals and settings, and take turns. Ratios
+are of medians over the rounds, and of each round.
+
+Ours: worker processes, one per core, as the launcher has them, fresh in every round. A search
+starts them while it pretrains, so that the clock runs from when they are ready; the seconds with
+their start are given apart. In 'ours' nothing is compiled and there is no cache on disk; in 'second
+run' the cache is there, filled by an untimed round. Growing is in these times.
+
+PyTorch: eager mode, all cores. Growing is not in its times, nor what the first training in a
+process pays once: an untimed child comes before the first round.
+
+The shares are of the workers' time in the step (workers times seconds), means over the rounds;
+growing counts as compiling, and 'neither' is all the rest, above all waiting for the last child.
+
+Last comes a whole search, `experiments.nash --preset=digits` without a cache. The seconds that its
+ledger has for compiling, training and evaluating count in full where the main process does it alone
+(pretraining, final training), and divided by the number of workers where they do it: a worker that
+has nothing to do in a step counts as its part of the time. What is then left of the run's seconds
+is 'neither': waiting in the steps, proposing, saving, drawing. Starting Python and reading the data
+come before the run; its seconds are given apart.
+
+It needs a machine that does nothing else: see `benchmarks.updates`, also for the column of cores
+that others kept busy. Wants the `torch` extra. Prints tables and writes search_step.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+from absl import app, flags
+
+import nash_jax as nj
+from experiments.launching import num_cores
+from nash_jax.architecture import Variables
+from nash_jax.data import load_dataset
+from nash_jax.estimation import train_and_validate
+from nash_jax.runs import PRESETS, Config, hire, prepare, read_ledger
+from nash_jax.runs.run import Problem
+from nash_jax.search import Candidate, Proposal, SearchState, propose
+
+# Workers import this module too, and PyTorch would cost them seconds, memory and threads. So what
+# imports it, `benchmarks.torch_network` and `benchmarks.machine`, is imported by functions.
+
+ROUNDS = flags.DEFINE_integer("rounds", 3, "how often the two take turns")
+DATASET = flags.DEFINE_string("dataset", "", "CIFAR-10 as npz:FILE; without, only the digits")
+TOY = flags.DEFINE_bool("toy", False, "one round of two tiny children: only to see that it runs")
+OUT = flags.DEFINE_string("out", "search_step.json", "file to write the figures to")
+
+TOY_CONFIG = {"max_train_examples": 200, "epochs_pretrain": 1, "epochs_neighbours": 1}
+BUSY = ("compile", "train", "evaluate")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What both sides are given: a search after pretraining, and its first proposals."""
+
+    config: Config
+    problem: Problem
+    best: Candidate
+    proposals: tuple[Proposal, ...]
+    grown: tuple[Variables, ...]
+
+
+def first_step(config: Config) -> Step:
+    """Pretrain, propose, and grow the children for PyTorch."""
+    problem = prepare(config, load_dataset(config.dataset))
+    keys = jax.random.split(jax.random.key(config.seed), 4)  # a run's own
+    spec, train = problem.model_0, problem.train
+    variables, estimate = train_and_validate(
+        spec,
+        nj.init(spec, keys[0]),
+        *(keys[1], train, problem.valid, config.epochs_pretrain, config.training),
+    )
+    best = Candidate("model_0", None, (), spec, variables, estimate)
+
+    def fits(spec: nj.Architecture) -> bool:
+        return not config.max_flops or nj.count_flops(spec) <= config.max_flops
+
+    proposals = propose(SearchState(0, best, keys[2]), config.hill_climbing, fits)
+    images = train.images[: config.batch_size]
+    grown = tuple(
+        nj.morphisms.Sequence(p.edits)(spec, variables, p.key, images)[1] if p.edits else variables
+        for p in proposals
+    )
+    return Step(config, problem, best, proposals, grown)
+
+
+def num_workers(config: Config) -> int:
+    """As many as the launcher takes."""
+    return min(max(1, num_cores() // config.threads_per_child), config.num_neighbours)
+
+
+def wait_for_workers(pool: Any, workers: int) -> None:
+    """Until each worker process has answered."""
+    answers: set[int] = set()
+    while len(answers) < workers:
+        answers |= {future.result() for future in [pool.submit(answer) for _ in range(workers)]}
+
+
+def answer() -> int:
+    """In a worker: start XLA, and leave the next question to the others."""
+    jax.devices()
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def our_step(step: Step, cache: str | None) -> dict[str, Any]:
+    """The step by fresh worker processes, with a cache of compiled programs or without."""
+    config, problem, workers = step.config, step.problem, num_workers(step.config)
+    data, devices = (problem.train, problem.valid), jax.local_devices()
+    jax.config.update("jax_compilation_cache_dir", cache)  # where `hire` looks for it
+    start = time.perf_counter()
+    with hire(config, *data, workers, devices, on_epoch=lambda: None) as crew:
+        jax.config.update("jax_compilation_cache_dir", None)  # it is the workers' alone
+        pool = crew._pool  # type: ignore[attr-defined]
+        wait_for_workers(pool, workers)
+        ready = time.perf_counter()
+        children = list(crew.make(step.best, step.proposals))
+        end = time.perf_counter()
+        pool.shutdown()  # the processes' end is not PyTorch's matter
+    estimates = [child.estimate for child in children]
+    spent = {what: sum(getattr(e.seconds, what) for e in estimates) for what in BUSY}
+    shares = {what: seconds / (workers * (end - ready)) for what, seconds in spent.items()}
+    return {
+        "seconds": end - ready,
+        "seconds_with_start": end - start,
+        "shares": {**shares, "neither": 1 - sum(shares.values())},
+        "accuracies": [e.accuracy for e in estimates],
+    }
+
+
+def torch_step(step: Step, children: int | None = None) -> dict[str, Any]:
+    """The step in PyTorch, one child after the other; or its first children alone."""
+    from benchmarks import torch_network
+
+    config, problem = step.config, step.problem
+    start, accuracies = time.perf_counter(), []
+    for proposal, variables in list(zip(step.proposals, step.grown))[:children]:
+        network = torch_network.TorchNetwork(proposal.spec)
+        torch_network.load(network, variables)
+        torch_network.train(network, problem.train, config.epochs_neighbours, config.training)
+        accuracies.append(torch_network.evaluate(network, problem.valid).accuracy)
+    return {"seconds": time.perf_counter() - start, "accuracies": accuracies}
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """All rounds of one search."""
+    from benchmarks.machine import busy_seconds
+
+    def lap() -> tuple[float, float]:
+        """The time, and the seconds of all cores that went to others; workers are ours."""
+        everybody, own = busy_seconds()
+        times = os.times()
+        return time.perf_counter(), everybody - own - times.children_user - times.children_system
+
+    step = first_step(config)
+    rows: dict[str, list[dict[str, Any]]] = {"ours": [], "torch": [], "second_run": []}
+    with tempfile.TemporaryDirectory() as cache:
+        our_step(step, cache)
+        torch_step(step, children=1)
+        start, others_before = lap()
+        for _ in range(1 if TOY.value else ROUNDS.value):
+            rows["ours"].append(our_step(step, None))
+            rows["torch"].append(torch_step(step))
+            rows["second_run"].append(our_step(step, cache))
+        end, others_after = lap()
+    seconds = {side: [row["seconds"] for row in rows[side]] for side in rows}
+    median = {side: statistics.median(values) for side, values in seconds.items()}
+    started = statistics.median(row["seconds_with_start"] for row in rows["ours"])
+    return {
+        "config": dataclasses.asdict(config),
+        "workers": num_workers(config),
+        "params": [nj.count_params(proposal.spec) for proposal in step.proposals],
+        "median_seconds": {**median, "ours_with_start": started},
+        "ratio": median["torch"] / median["ours"],
+        "ratios": [theirs / ours for theirs, ours in zip(seconds["torch"], seconds["ours"])],
+        "ratio_of_second_run": median["torch"] / median["second_run"],
+        "others_busy_cores": max(0.0, (others_after - others_before) / (end - start)),
+        "rounds": rows,
+    }
+
+
+def whole_search(workers: int) -> dict[str, float]:
+    """Where the seconds of a run of the launcher went."""
+    settings = TOY_CONFIG | {"epochs_final": 1, "num_steps": 1, "num_neighbours": 2}
+    extra = [f"--{name}={value}" for name, value in settings.items()] if TOY.value else []
+    command = [sys.executable, "-m", "experiments.nash", "--preset=digits", "--cache_dir=none"]
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = pathlib.Path(folder, "run")
+        start = time.perf_counter()
+        run = [*command, f"--workdir={workdir}", f"--workers={workers}", *extra]
+        subprocess.run(run, check=True, capture_output=True)
+        process_seconds = time.perf_counter() - start
+        result = json.loads((workdir / "result.json").read_text())
+        ledger = read_ledger(workdir)
+    spent = {kind: 0.0 for kind in ("pretrained", "child", "final")}
+    for line in ledger:
+        spent[line["kind"]] += sum(line["seconds"][what] for what in BUSY)
+    children = spent["child"] / workers
+    stepping = children / (1 - result["shares"]["wait"])
+    neither = result["seconds"] - spent["pretrained"] - children - spent["final"]
+    return {
+        "process_seconds": process_seconds,
+        "seconds": result["seconds"],
+        "pretraining": spent["pretrained"],
+        "children": children,
+        "final_training": spent["final"],
+        "waiting_in_steps": stepping - children,
+        "neither": neither,
+        "share": neither / result["seconds"],
+    }
+
+
+def print_table(titles: tuple[str, ...], rows: list[list[str]]) -> None:
+    lines = [list(titles), ["---"] * len(titles), *rows]
+    print("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n", flush=True)
+
+
+def print_steps(steps: dict[str, dict[str, Any]]) -> None:
+    """What was measured, search by search; then the shares."""
+    titles = ("search", "ours, s", "with the workers' start, s", "PyTorch, s", "PyTorch / ours")
+    more = ("lowest to highest", "second run, s", "PyTorch / second run", "cores busy with others")
+    rows, shares = [], []
+    for name, row in steps.items():
+        median = row["median_seconds"]
+        seconds = [f"{median[side]:.1f}" for side in ("ours", "ours_with_start", "torch")]
+        spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
+        second = [f"{median['second_run']:.1f}", f"{row['ratio_of_second_run']:.2f}"]
+        others = f"{row['others_busy_cores']:.2f}"
+        rows.append([name, *seconds, f"{row['ratio']:.2f}", spread, *second, others])
+        for side, title in (("ours", name), ("second_run", f"{name}, second run")):
+            parts = [measured["shares"] for measured in row["rounds"][side]]
+            means = [statistics.mean(part[what] for part in parts) for what in (*BUSY, "neither")]
+            shares.append([title, *(f"{mean:.1%}" for mean in means)])
+    print_table((*titles, *more), rows)
+    print_table(("of the workers' time in the step", *BUSY, "neither"), shares)
+
+
+def main(_: list[str]) -> None:
+    if jax.default_backend() != "cpu":
+        raise app.UsageError("this is a benchmark of CPUs; set JAX_PLATFORMS=cpu")
+    for name in ("NPROC", "JAX_COMPILATION_CACHE_DIR"):
+        if name in os.environ:
+            raise app.UsageError(f"unset {name}: cores and caches are what is measured here")
+    from benchmarks.machine import machine
+
+    toy: dict[str, Any] = TOY_CONFIG | {"num_neighbours": 2} if TOY.value else {}
+    configs = {"digits": Config(**PRESETS["digits"] | {"num_neighbours": 8} | toy)}
+    if DATASET.value:
+        laptop = PRESETS["laptop"] | {"dataset": DATASET.value, "num_neighbours": 8}
+        configs["CIFAR-10"] = Config(**laptop | toy)
+    about, workers = machine(), num_workers(configs["digits"])
+    print(
+        f"{about['cpu']}, {about['cores']} cores (PyTorch: {about['torch_threads']} threads, "
+        f"ours: {workers} workers), Python {about['python']}, jax {about['jax']}, "
+        f"torch {about['torch']}, {about['date']}\n"
+    )
+    results: dict[str, Any] = {**about, "toy": TOY.value, "steps": {}}
+
+    def save() -> None:
+        pathlib.Path(OUT.value).write_text(json.dumps(results, indent=1) + "\n")
+
+    for name, config in configs.items():
+        results["steps"][name] = measure(config)
+        save()
+    print_steps(results["steps"])
+    if not DATASET.value:
+        print("CIFAR-10 is left out: --dataset=npz:FILE was not given.\n")
+    results["whole_search"] = whole = whole_search(workers)
+    save()
+    titles = ("pretraining", "children", "final_training", "waiting_in_steps", "neither")
+    print_table(
+        ("whole search, s", *(title.replace("_", " ") for title in titles), "share"),
+        [[f"{whole[what]:.1f}" for what in ("seconds", *titles)] + [f"{whole['share']:.1%}"]],
+    )
+    print(f"The process, from its start to its end: {whole['process_seconds']:.1f} s.")
+
+
+if __name__ == "__main__":
+    app.run(main)
