@@ -13,7 +13,9 @@ their start are given apart. In 'ours' nothing is compiled and there is no cache
 run' the cache is there, filled by an untimed round. Growing is in these times.
 
 PyTorch: eager mode, all cores. Growing is not in its times, nor what the first training in a
-process pays once: an untimed child comes before the first round.
+process pays once: an untimed child comes before the first round. The ratio is to the seconds with
+all cores. With one thread, which others cannot hold up, it is timed too: where that is the faster
+by far, it is the fairer side, or others were busy and the ratio means nothing.
 
 The shares are of the workers' time in the step (workers times seconds), means over the rounds;
 growing counts as compiling, and 'neither' is all the rest, above all waiting for the last child.
@@ -145,11 +147,14 @@ def our_step(step: Step, cache: str | None) -> dict[str, Any]:
     }
 
 
-def torch_step(step: Step, children: int | None = None) -> dict[str, Any]:
+def torch_step(step: Step, threads: int, children: int | None = None) -> dict[str, Any]:
     """The step in PyTorch, one child after the other; or its first children alone."""
+    import torch
+
     from benchmarks import torch_network
 
     config, problem = step.config, step.problem
+    torch.set_num_threads(threads)
     start, accuracies = time.perf_counter(), []
     for proposal, variables in list(zip(step.proposals, step.grown))[:children]:
         network = torch_network.TorchNetwork(proposal.spec)
@@ -161,6 +166,8 @@ def torch_step(step: Step, children: int | None = None) -> dict[str, Any]:
 
 def measure(config: Config) -> dict[str, Any]:
     """All rounds of one search."""
+    import torch
+
     from benchmarks.machine import busy_seconds
 
     def lap() -> tuple[float, float]:
@@ -169,17 +176,20 @@ def measure(config: Config) -> dict[str, Any]:
         times = os.times()
         return time.perf_counter(), everybody - own - times.children_user - times.children_system
 
-    step = first_step(config)
-    rows: dict[str, list[dict[str, Any]]] = {"ours": [], "torch": [], "second_run": []}
+    step, threads = first_step(config), torch.get_num_threads()
+    sides = ("ours", "torch", "torch_one_thread", "second_run")
+    rows: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as cache:
         our_step(step, cache)
-        torch_step(step, children=1)
+        torch_step(step, threads, children=1)
         start, others_before = lap()
         for _ in range(1 if TOY.value else ROUNDS.value):
             rows["ours"].append(our_step(step, None))
-            rows["torch"].append(torch_step(step))
+            rows["torch"].append(torch_step(step, threads))
             rows["second_run"].append(our_step(step, cache))
+            rows["torch_one_thread"].append(torch_step(step, 1))
         end, others_after = lap()
+    torch.set_num_threads(threads)
     seconds = {side: [row["seconds"] for row in rows[side]] for side in rows}
     median = {side: statistics.median(values) for side, values in seconds.items()}
     started = statistics.median(row["seconds_with_start"] for row in rows["ours"])
@@ -191,6 +201,7 @@ def measure(config: Config) -> dict[str, Any]:
         "ratio": median["torch"] / median["ours"],
         "ratios": [theirs / ours for theirs, ours in zip(seconds["torch"], seconds["ours"])],
         "ratio_of_second_run": median["torch"] / median["second_run"],
+        "ratio_with_one_thread": median["torch_one_thread"] / median["ours"],
         "others_busy_cores": max(0.0, (others_after - others_before) / (end - start)),
         "rounds": rows,
     }
@@ -235,20 +246,24 @@ def print_table(titles: tuple[str, ...], rows: list[list[str]]) -> None:
 def print_steps(steps: dict[str, dict[str, Any]]) -> None:
     """What was measured, search by search; then the shares."""
     titles = ("search", "ours, s", "with the workers' start, s", "PyTorch, s", "PyTorch / ours")
-    more = ("lowest to highest", "second run, s", "PyTorch / second run", "cores busy with others")
+    more = ("lowest to highest", "second run, s", "PyTorch / second run")
+    last = ("PyTorch with one thread, s", "that / ours", "cores busy with others")
     rows, shares = [], []
     for name, row in steps.items():
         median = row["median_seconds"]
         seconds = [f"{median[side]:.1f}" for side in ("ours", "ours_with_start", "torch")]
         spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
         second = [f"{median['second_run']:.1f}", f"{row['ratio_of_second_run']:.2f}"]
+        one = [f"{median['torch_one_thread']:.1f}", f"{row['ratio_with_one_thread']:.2f}"]
         others = f"{row['others_busy_cores']:.2f}"
-        rows.append([name, *seconds, f"{row['ratio']:.2f}", spread, *second, others])
+        rows.append([name, *seconds, f"{row['ratio']:.2f}", spread, *second, *one, others])
         for side, title in (("ours", name), ("second_run", f"{name}, second run")):
             parts = [measured["shares"] for measured in row["rounds"][side]]
             means = [statistics.mean(part[what] for part in parts) for what in (*BUSY, "neither")]
             shares.append([title, *(f"{mean:.1%}" for mean in means)])
-    print_table((*titles, *more), rows)
+    print_table((*titles, *more, *last), rows)
+    if any(row["others_busy_cores"] > 0.1 for row in steps.values()):
+        print("Others were busy: the ratios to PyTorch on all cores mean nothing.\n")
     print_table(("of the workers' time in the step", *BUSY, "neither"), shares)
 
 
