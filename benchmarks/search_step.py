@@ -20,12 +20,12 @@ by far, it is the fairer side, or others were busy and the ratio means nothing.
 The shares are of the workers' time in the step (workers times seconds), means over the rounds;
 growing counts as compiling, and 'neither' is all the rest, above all waiting for the last child.
 
-Last comes a whole search, `experiments.nash --preset=digits` without a cache. The seconds that its
-ledger has for compiling, training and evaluating count in full where the main process does it alone
-(pretraining, final training), and divided by the number of workers where they do it: a worker that
-has nothing to do in a step counts as its part of the time. What is then left of the run's seconds
-is 'neither': waiting in the steps, proposing, saving, drawing. Starting Python and reading the data
-come before the run; its seconds are given apart.
+Last comes a whole search, `experiments.nash --preset=digits` without a cache. The ledger has the
+seconds of compiling, training and evaluating. 'Nobody busy' is what is left of the run's seconds
+after pretraining, the steps and final training: starting workers, saving, drawing; proposing, some
+hundredths of a second, is in the steps. 'Workers idle' is the part of the steps in which workers
+had nothing to do, above all while the last child is trained, divided by their number. Starting
+Python and reading the data come before the run; its seconds are given apart.
 
 It needs a machine that does nothing else: see `benchmarks.updates`, also for the column of cores
 that others kept busy. Wants the `torch` extra. Prints tables and writes search_step.json.
@@ -48,6 +48,7 @@ import jax
 from absl import app, flags
 
 import nash_jax as nj
+from benchmarks.machine import busy_seconds, machine
 from experiments.launching import num_cores
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
@@ -56,8 +57,8 @@ from nash_jax.runs import PRESETS, Config, hire, prepare, read_ledger
 from nash_jax.runs.run import Problem
 from nash_jax.search import Candidate, Proposal, SearchState, propose
 
-# Workers import this module too, and PyTorch would cost them seconds, memory and threads. So what
-# imports it, `benchmarks.torch_network` and `benchmarks.machine`, is imported by functions.
+# Workers import this module too, and PyTorch would cost them seconds, memory and threads: functions
+# import it, and `benchmarks.torch_network`.
 
 ROUNDS = flags.DEFINE_integer("rounds", 3, "how often the two take turns")
 DATASET = flags.DEFINE_string("dataset", "", "CIFAR-10 as npz:FILE; without, only the digits")
@@ -168,8 +169,6 @@ def measure(config: Config) -> dict[str, Any]:
     """All rounds of one search."""
     import torch
 
-    from benchmarks.machine import busy_seconds
-
     def lap() -> tuple[float, float]:
         """The time, and the seconds of all cores that went to others; workers are ours."""
         everybody, own = busy_seconds()
@@ -224,17 +223,16 @@ def whole_search(workers: int) -> dict[str, float]:
     for line in ledger:
         spent[line["kind"]] += sum(line["seconds"][what] for what in BUSY)
     children = spent["child"] / workers
-    stepping = children / (1 - result["shares"]["wait"])
-    neither = result["seconds"] - spent["pretrained"] - children - spent["final"]
+    steps = children / (1 - result["shares"]["wait"])
+    nobody = result["seconds"] - spent["pretrained"] - steps - spent["final"]
     return {
         "process_seconds": process_seconds,
         "seconds": result["seconds"],
         "pretraining": spent["pretrained"],
-        "children": children,
+        "steps": steps,
         "final_training": spent["final"],
-        "waiting_in_steps": stepping - children,
-        "neither": neither,
-        "share": neither / result["seconds"],
+        "nobody_busy": nobody,
+        "workers_idle": steps - children,
     }
 
 
@@ -273,8 +271,6 @@ def main(_: list[str]) -> None:
     for name in ("NPROC", "JAX_COMPILATION_CACHE_DIR"):
         if name in os.environ:
             raise app.UsageError(f"unset {name}: cores and caches are what is measured here")
-    from benchmarks.machine import machine
-
     toy: dict[str, Any] = TOY_CONFIG | {"num_neighbours": 2} if TOY.value else {}
     configs = {"digits": Config(**PRESETS["digits"] | {"num_neighbours": 8} | toy)}
     if DATASET.value:
@@ -299,10 +295,14 @@ def main(_: list[str]) -> None:
         print("CIFAR-10 is left out: --dataset=npz:FILE was not given.\n")
     results["whole_search"] = whole = whole_search(workers)
     save()
-    titles = ("pretraining", "children", "final_training", "waiting_in_steps", "neither")
+    titles = ("pretraining", "steps", "final_training", "nobody_busy", "workers_idle")
+    seconds = whole["seconds"]
     print_table(
-        ("whole search, s", *(title.replace("_", " ") for title in titles), "share"),
-        [[f"{whole[what]:.1f}" for what in ("seconds", *titles)] + [f"{whole['share']:.1%}"]],
+        ("whole search", *(title.replace("_", " ") for title in titles)),
+        [
+            [f"{seconds:.1f} s", *(f"{whole[title]:.1f} s" for title in titles)],
+            ["share", *(f"{whole[title] / seconds:.1%}" for title in titles)],
+        ],
     )
     print(f"The process, from its start to its end: {whole['process_seconds']:.1f} s.")
 

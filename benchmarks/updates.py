@@ -60,7 +60,7 @@ def our_updates(
     jitted = jax.jit(training.update, static_argnames="settings", donate_argnames="state")
     optimizer = training.direction(settings).init(variables["params"])
     state = training.TrainState(jax.tree.map(jax.numpy.copy, variables), optimizer)
-    batch = (images, labels, np.float32(RATE), jax.random.key(0), np.int32(0))
+    batch = (images, labels, np.float32(RATE), jax.random.key(0))
     start = time.perf_counter()
     program, _ = compiled(jitted, spec, state, *batch, settings=settings)
     seconds = time.perf_counter() - start

@@ -101,7 +101,7 @@ def test_three_updates_are_ours(name):
     for number, rate in enumerate(training.learning_rates(SETTINGS, updates)):
         images = random_images(spec, seed=number)
         key = jax.random.key(0)
-        state, loss = step(spec, state, images, labels, rate, key, number, settings=SETTINGS)
+        state, loss = step(spec, state, images, labels, rate, key, settings=SETTINGS)
         theirs = torch_network.update(network, sgd, images, labels, float(rate))
         assert theirs.item() == pytest.approx(float(loss), rel=1e-4)
     expected = torch_network.TorchNetwork(spec)
