@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import chex
 import numpy as np
@@ -11,6 +15,7 @@ import nash_jax as nj
 from nash_jax import data, runs
 from nash_jax.runs.progress import describe_line
 
+ROOT = pathlib.Path(__file__).parents[1]
 TINY = runs.Config(
     widths=(4, 6),
     num_steps=2,
@@ -124,6 +129,78 @@ def test_the_same_config_gives_the_same_bits_whatever_the_number_of_workers(fini
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines = runs.read_ledger(tmp_path / "again")
     assert without_seconds(lines) == without_seconds(runs.read_ledger(workdir))
+
+
+def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finished, tmp_path):
+    ledger = runs.read_ledger(finished[0])
+    needs = {line["name"]: line["memory_bytes"] for line in ledger if line["step"] <= 1}
+    limit = (needs["model_0"] + max(needs.values())) // 2
+    assert needs["model_0"] < limit < max(needs.values())
+    config = dataclasses.replace(TINY, num_steps=1, max_memory=limit / 2**30)
+    result = run(config, tmp_path / "limited", Silent())
+    children = [line for line in runs.read_ledger(tmp_path / "limited") if line["kind"] == "child"]
+    assert [line["memory_bytes"] for line in children] == [needs[c["name"]] for c in children]
+    for line in children:
+        too_large = line["memory_bytes"] > limit
+        assert too_large == ("failure" in line) == (line["validation_accuracy"] is None)
+        if too_large:
+            assert "GiB of memory to train" in line["failure"]
+            assert f"{line['failure']}" in describe_line(line)
+            assert line["name"] != result.best.parent
+    assert result.best.parent.startswith("step1")
+    with pytest.raises(ValueError, match="model_0 is too large: .*raise max_memory"):
+        run(dataclasses.replace(TINY, max_memory=1e-6), tmp_path / "none", Silent())
+
+
+DEVICES = """
+import dataclasses, pathlib, sys
+import chex, jax, numpy as np
+from nash_jax import data, runs
+from nash_jax.runs.children import _Alone, _Devices
+from nash_jax.search import SearchState, propose
+from tests.test_runs import TINY, Silent
+
+devices = jax.local_devices()
+assert len(devices) == 4
+problem = runs.prepare(TINY, data.load_dataset("digits"))
+best = runs.search(dataclasses.replace(TINY, num_steps=0), problem, lambda *_: None, Silent(), None)
+proposals = propose(SearchState(0, best, jax.random.key(1)), TINY.hill_climbing)
+alone = _Alone(TINY, problem.train, problem.valid, lambda _: None)
+spread = _Devices(TINY, problem.train, problem.valid, devices[1:3], lambda _: None)
+used = set()
+for ours, theirs in zip(alone.make(best, proposals), spread.make(best, proposals), strict=True):
+    assert (ours.name, ours.spec) == (theirs.name, theirs.spec)
+    assert theirs.estimate.seconds.compile > 0
+    chex.assert_trees_all_equal(jax.device_get(ours.variables), jax.device_get(theirs.variables))
+    used |= set.union(*(x.devices() for x in jax.tree.leaves(theirs.variables)))
+assert used == set(devices[1:3])
+spread.close()
+# Pretraining and final training are shared by all devices.
+config = dataclasses.replace(TINY, num_steps=0)
+results = []
+for some in (devices[:1], devices):
+    opened = runs.open_run(config, pathlib.Path(sys.argv[1], str(len(some))))
+    results.append(runs.execute(opened, Silent(), devices=some))
+for result, num in zip(results, (1, 4)):
+    for array in jax.tree.leaves(result.best.variables):
+        assert len(array.sharding.device_set) == num
+losses = [result.best.estimate.loss for result in results]
+np.testing.assert_allclose(*losses, rtol=1e-2)
+print("devices agree")
+"""
+
+
+@pytest.mark.slow
+def test_children_are_spread_over_devices_and_single_trainings_are_shared_by_them(tmp_path):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    command = [sys.executable, "-c", DEVICES, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "devices agree" in done.stdout
 
 
 def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):

@@ -86,6 +86,27 @@ def test_selection_breaks_ties_by_loss_then_by_order_and_never_takes_a_diverged_
     assert search.select([candidate("a", 0.5, math.nan), candidate("b", 0.5, 99.0)]).name == "b"
 
 
+def test_children_that_failed_are_passed_over():
+    def failed(name, **changes):
+        child = candidate(name, 1.0, 0.0)
+        estimate = dataclasses.replace(child.estimate, failure="too large", **changes)
+        return dataclasses.replace(child, estimate=estimate)
+
+    worse = candidate("b", 0.1, 9.0)
+    assert search.select([failed("a"), worse, failed("c")]) is worse
+    with pytest.raises(ValueError, match="all children failed"):
+        search.select([failed("a")])
+    before = state()
+    after, children = search.hill_climbing_step(
+        before,
+        HillClimbingSettings(num_neighbours=2),
+        lambda best, proposals: [failed(proposal.name) for proposal in proposals],
+    )
+    assert after.best is before.best
+    assert after.step == 1
+    assert [child.name for child in children] == ["step1-child1", "step1-child2"]
+
+
 def test_limits_hold_for_every_child():
     limit = 2 * nj.count_flops(SPEC)
     proposals = search.propose(

@@ -46,6 +46,14 @@ def test_compiled_and_on_the_host_are_the_same_in_all_types(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_function_may_close_over_what_it_grows(kind):
+    spec, variables, edit = one_case(kind)
+    assert_close(jax.jit(lambda: edit(spec, variables, KEY)[1])(), edit(spec, variables, KEY)[1])
+    fresh = jax.jit(lambda: nj.init(spec, KEY))()
+    assert_close(fresh, nj.init(spec, KEY))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_population_grows_in_one_call_and_gradients_flow_through(kind):
     spec, variables, edit = one_case(kind)
     _, alone = edit(spec, variables, KEY)

@@ -7,7 +7,7 @@ from nash_jax.architecture.network import activations, apply, check_images
 from nash_jax.architecture.serialization import from_json, to_json
 from nash_jax.architecture.shapes import Shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
-from nash_jax.architecture.weights import Variables, check_key, check_variables, init
+from nash_jax.architecture.weights import Variables, check_key, check_variables, init, traced
 
 __all__ = [
     "Architecture",
@@ -27,4 +27,5 @@ __all__ = [
     "init",
     "ops",
     "to_json",
+    "traced",
 ]

@@ -40,7 +40,7 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
     (3, 3, 1, 16)
     """
     check_key(key)
-    xp = jnp if isinstance(key, jax.core.Tracer) else np  # NumPy has nothing to compile
+    xp = jnp if traced(key) else np  # NumPy has nothing to compile
     variables: Variables = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
         put_node(variables, node.name, *init_node(node, spec.input_shapes(node), key, dtype, xp))
@@ -133,6 +133,11 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
                     f"shape {wanted.get(where, 'none (the spec has no such array)')}; "
                     f"got {found.get(where, 'no such array')}"
                 )
+
+
+def traced(tree: Any) -> bool:
+    """Whether JAX is tracing, these arrays or what is computed from them: NumPy cannot be used."""
+    return any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(tree), jnp.zeros(())))
 
 
 def check_key(key: Any) -> None:

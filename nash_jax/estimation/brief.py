@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -64,15 +64,20 @@ def train_and_validate(
     settings: TrainingSettings,
     on_epoch: Callable[[int], None] | None = None,
     max_bytes: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> tuple[Variables, Estimate]:
-    """Train on `train` for some epochs and measure on `valid`.
+    """Train on `train` for some epochs and measure on `valid`; the arguments are those of `fit`.
 
     Returns:
       The trained variables, and the estimate. If the training would take more than `max_bytes` of
       memory, the variables as they came, and an estimate that says so.
     """
     try:
-        trained = fit(spec, variables, train, key, epochs, settings, on_epoch, max_bytes=max_bytes)
+        trained = fit(
+            *(spec, variables, train, key, epochs, settings, on_epoch),
+            devices=devices,
+            max_bytes=max_bytes,
+        )
     except TooLargeError as error:
         return variables, Estimate(
             0.0, math.inf, Seconds(), error.required_bytes, f"too large: {error}"

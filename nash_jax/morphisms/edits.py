@@ -26,6 +26,7 @@ from nash_jax.architecture import (
     check_key,
     check_variables,
     ops,
+    traced,
 )
 from nash_jax.architecture.serialization import tagged, untagged
 from nash_jax.morphisms.change import Change, carry
@@ -98,7 +99,7 @@ class Edit(abc.ABC):
         check_key(key)
         change = self._change_or_advice(spec)
         leaves = jax.tree.leaves((variables, key))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if traced(leaves):
             new = self.weights(change, variables, key, jnp)
             return change.after, _calibrated(change, new, key, calibration)
         self.check(spec, variables)

@@ -139,10 +139,13 @@ def execute(
       reporter: is told how it goes.
       workers: children that are trained side by side on CPU; does not change the result.
       devices: accelerators to train children on, one each; by default all of this machine.
+        Where they divide the batch size, model_0 and the final network are trained on all of them
+        together, which agrees with a training on one within rounding.
     """
     start = time.perf_counter()
     config, workdir, problem = run.config, run.workdir, run.problem
     devices = jax.local_devices() if devices is None else devices
+    together = devices if len(devices) > 1 and config.batch_size % len(devices) == 0 else None
     children = config.num_steps * config.num_neighbours
     reporter.start(
         config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final
@@ -162,7 +165,7 @@ def execute(
 
     data = problem.train, problem.valid
     with hire(config, *data, workers, devices, reporter.epoch) as crew:
-        best = search(config, problem, record, reporter, crew)
+        best = search(config, problem, record, reporter, crew, together)
     if devices[0].platform == "cpu":
         worker_seconds = workers * (stepping[1] - stepping[0])
     else:  # compiling goes on beside
@@ -170,7 +173,7 @@ def execute(
         spent = dataclasses.replace(spent, compile=0.0)
     shares = _shares(spent, worker_seconds) if children else {}
     reporter.phase("final training")
-    best = train_to_the_end(config, problem, best, run.test, reporter)
+    best = train_to_the_end(config, problem, best, run.test, reporter, together)
     record(best, "final", config.num_steps)
     (workdir / "best").mkdir()
     save_network(workdir / "best", best.spec, best.variables)
@@ -216,6 +219,7 @@ def search(
     record: Callable[[Candidate, str, int], None],
     reporter: Reporter,
     crew: Crew,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Candidate:
     """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
 
@@ -225,6 +229,7 @@ def search(
       record: called as `record(candidate, kind, step)` for each candidate, in order.
       reporter: is told what is done next, and of every epoch.
       crew: makes the children.
+      devices: share the pretraining, if given.
     """
     keys, model_0 = _keys(config.seed), problem.model_0
     reporter.phase("pretraining")
@@ -234,6 +239,7 @@ def search(
         *(keys.pretrain, problem.train, problem.valid, config.epochs_pretrain, config.training),
         on_epoch=lambda _: reporter.epoch(),
         max_bytes=max_bytes(config),
+        devices=devices,
     )
     best = Candidate("model_0", None, (), model_0, variables, estimate)
     if estimate.failure:
@@ -261,11 +267,17 @@ def search(
 
 
 def train_to_the_end(
-    config: Config, problem: Problem, best: Candidate, test: Examples, reporter: Reporter
+    config: Config,
+    problem: Problem,
+    best: Candidate,
+    test: Examples,
+    reporter: Reporter,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Candidate:
     """Algorithm 1, line 24, and the one look at the test set.
 
-    The best network is trained on the training and the validation set, then tested.
+    The best network is trained on the training and the validation set, by all devices if they are
+    given, then tested.
     """
     variables, estimate = train_and_validate(
         best.spec,
@@ -278,5 +290,6 @@ def train_to_the_end(
             config.training,
         ),
         on_epoch=lambda _: reporter.epoch(),
+        devices=devices,
     )
     return Candidate("final", best.name, (), best.spec, variables, estimate)
