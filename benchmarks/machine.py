@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import platform
 import time
+from importlib import metadata
 from typing import Any
 
 import jax
 
+from experiments.launching import num_cores
+
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on, PyTorch included."""
-    import torch
-
+    """What the figures depend on."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    has_torch = importlib.util.find_spec("torch") is not None
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "torch_threads": torch.get_num_threads(),
+        "cores": num_cores(),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "torch": torch.__version__,
+        "torch": metadata.version("torch") if has_torch else "none",
     }
 
 

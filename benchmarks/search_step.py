@@ -278,8 +278,8 @@ def main(_: list[str]) -> None:
         configs["CIFAR-10"] = Config(**laptop | toy)
     about, workers = machine(), num_workers(configs["digits"])
     print(
-        f"{about['cpu']}, {about['cores']} cores (PyTorch: {about['torch_threads']} threads, "
-        f"ours: {workers} workers), Python {about['python']}, jax {about['jax']}, "
+        f"{about['cpu']}, {about['cores']} cores, as many threads for PyTorch and "
+        f"{workers} workers for us, Python {about['python']}, jax {about['jax']}, "
         f"torch {about['torch']}, {about['date']}\n"
     )
     results: dict[str, Any] = {**about, "toy": TOY.value, "steps": {}}

@@ -133,7 +133,7 @@ def main(_: list[str]) -> None:
         raise app.UsageError("this is a benchmark of CPUs; set JAX_PLATFORMS=cpu")
     about = machine()
     print(
-        f"{about['cpu']}, {about['cores']} cores (PyTorch: {about['torch_threads']} threads), "
+        f"{about['cpu']}, {about['cores']} cores, as many threads for both, "
         f"Python {about['python']}, jax {about['jax']}, torch {about['torch']}, {about['date']}; "
         f"medians of {ROUNDS.value} rounds"
     )
