@@ -49,7 +49,7 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import busy_seconds, machine
-from experiments.launching import num_cores
+from experiments.launching import compile_faster, num_cores
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
 from nash_jax.estimation import train_and_validate
@@ -266,6 +266,7 @@ def print_steps(steps: dict[str, dict[str, Any]]) -> None:
 
 
 def main(_: list[str]) -> None:
+    compile_faster()
     if jax.default_backend() != "cpu":
         raise app.UsageError("this is a benchmark of CPUs; set JAX_PLATFORMS=cpu")
     for name in ("NPROC", "JAX_COMPILATION_CACHE_DIR"):

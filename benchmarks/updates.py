@@ -30,6 +30,7 @@ from absl import app, flags
 import nash_jax as nj
 from benchmarks import torch_network
 from benchmarks.machine import busy_seconds, machine
+from experiments.launching import compile_faster
 from nash_jax import training
 from nash_jax.training.compilation import compiled
 
@@ -129,6 +130,7 @@ def measure(widths: tuple[int | tuple[int, ...], ...]) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
+    compile_faster()
     if jax.default_backend() != "cpu":
         raise app.UsageError("this is a benchmark of CPUs; set JAX_PLATFORMS=cpu")
     about = machine()

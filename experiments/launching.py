@@ -15,7 +15,7 @@ import jax
 from absl import flags, logging
 
 from nash_jax.runs import PRESETS, Config, check_cache
-from nash_jax.training import bfloat16_seconds_per_float32
+from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
 FLAGS = flags.FLAGS
 
@@ -65,6 +65,11 @@ def workdir_from_flags() -> pathlib.Path:
     kind = FLAGS.dataset.split(":")[0]
     numbered = (pathlib.Path("runs", f"{kind}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
+
+
+def compile_faster() -> None:
+    """On CPU, have this process compile in two thirds of the time; call it before JAX is used."""
+    os.environ["XLA_FLAGS"] = faster_flags(os.environ.get("XLA_FLAGS", ""))
 
 
 def workers_from_flags(config: Config) -> int:
@@ -127,4 +132,5 @@ def provenance() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
     }

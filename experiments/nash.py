@@ -23,6 +23,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"flags begin with --; got {argv[1]!r}")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
+    launching.compile_faster()
     console = rich.console.Console(soft_wrap=True)
     try:
         config = launching.config_from_flags()

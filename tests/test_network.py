@@ -1,6 +1,7 @@
 """Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, ops
+from nash_jax.architecture.network import _convolve
 
 
 def random_variables(spec, seed=0, dtype=jnp.float32):
@@ -179,3 +181,37 @@ def test_max_pooling_passes_on_what_is_not_a_number():
         image = np.arange(4.0)
         image[place] = np.nan
         assert np.isnan(nj.apply(spec, variables, image.reshape(1, 2, 2, 1))).all()
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 1))])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("stride", [(1, 1), (1, 2)])
+@pytest.mark.parametrize("size", [(3, 3), (5, 2)])
+@pytest.mark.parametrize("image", [(1, 1), (2, 3), (4, 2)])
+def test_a_kernel_larger_than_the_image_convolves_all_the_same(
+    x64, image, size, stride, dilation, padding
+):
+    """There a dense matrix takes the convolution's place."""
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(3, *image, 4)), rng.normal(size=(*size, 4, 5))
+    options = {
+        "window_strides": stride,
+        "padding": padding,
+        "rhs_dilation": dilation,
+        "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
+    }
+    expected = jax.lax.conv_general_dilated(images, kernel, **options)
+    if 0 in expected.shape:
+        pytest.skip("the kernel does not fit into the padded image")
+    layer = nn.Conv(
+        5,
+        size,
+        stride,
+        padding=padding,
+        kernel_dilation=dilation,
+        use_bias=False,
+        conv_general_dilated=_convolve,
+        param_dtype=jnp.float64,
+    )
+    found = layer.apply({"params": {"kernel": kernel}}, images)
+    np.testing.assert_allclose(found, expected, atol=1e-12)

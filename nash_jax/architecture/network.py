@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.spec import INPUT, Architecture
@@ -55,6 +56,7 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
                 use_bias=op.use_bias,
                 padding=op.padding,
                 dtype=x.dtype,
+                conv_general_dilated=_convolve,
                 name=name,
             )(x)
         case ops.Dense():
@@ -99,6 +101,37 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return jnp.concatenate([x, *others], axis=-1)
         case ops.Mix():
             return Mix(name=name)(x, *others)
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated`; a matrix product where the kernel is larger than the image.
+
+    Nearly every output then sees nearly every input, and a dense matrix takes fewer operations. XLA
+    on CPU would let image and kernel change places, and has only slow loops for what that makes.
+    """
+    batch, height, width, channels = x.shape
+    size = math.prod(kernel.shape[:2])
+    if options["feature_group_count"] > 1 or height * width >= size:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    dilations = options["rhs_dilation"]
+    if isinstance(padding, str):
+        dilated = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilations)]
+        padding = jax.lax.padtype_to_pads((height, width), dilated, strides, padding)
+    reads = []  # per axis: whether input i is read by output o through place k of the kernel
+    for inputs, k, d, stride, (low, high) in zip(
+        (height, width), kernel.shape, dilations, strides, padding
+    ):
+        outputs = (inputs + low + high - (k - 1) * d - 1) // stride + 1
+        read = stride * np.arange(outputs)[:, None] + d * np.arange(k) - low
+        reads.append(read == np.arange(inputs)[:, None, None])
+    selected = np.einsum("iak,jbl->ijabkl", *reads).reshape(height * width, -1, size)
+    matrix = jnp.einsum(
+        "iok,kcf->icof", selected.astype(x.dtype), kernel.reshape(size, channels, -1)
+    )
+    out = x.reshape(batch, -1) @ matrix.reshape(height * width * channels, -1)
+    return out.reshape(batch, reads[0].shape[1], reads[1].shape[1], -1)
 
 
 class BatchNorm(nn.Module):

@@ -30,7 +30,7 @@ from nash_jax.estimation import Seconds, train_and_validate
 from nash_jax.runs.cache import use_cache
 from nash_jax.runs.config import Config
 from nash_jax.search import Candidate, Proposal
-from nash_jax.training import precompile, precompile_evaluation
+from nash_jax.training import faster_flags, precompile, precompile_evaluation
 
 #: Settings of the C library that keep memory between updates, where it is glibc: without them every
 #: update gives its pages back and takes new ones, which costs it 5 to 15 percent.
@@ -100,8 +100,8 @@ def hire(
       config: the settings.
       train: training images.
       valid: validation images.
-      workers: processes, on CPU; none where one is asked for and this process has the right number
-        of threads.
+      workers: processes, on CPU; none where one is asked for and this process has their
+        environment.
       devices: accelerators, each with a thread; on CPU of no meaning.
       on_epoch: is told of every epoch, from any thread.
     """
@@ -114,7 +114,7 @@ def hire(
 
     if devices[0].platform != "cpu":
         crew: Any = _Devices(config, train, valid, devices, after_epoch)
-    elif workers == 1 and os.environ.get("NPROC") == str(config.threads_per_child):
+    elif workers == 1 and decides_bits(config).items() <= os.environ.items():
         crew = _Alone(config, train, valid, after_epoch)
     else:
         crew = _Processes(config, train, valid, workers, on_epoch)
@@ -125,6 +125,12 @@ def hire(
         raise
     finally:
         crew.close()
+
+
+def decides_bits(config: Config) -> dict[str, str]:
+    """The variables of a process's environment that decide the last bits of a child, on CPU."""
+    flags = faster_flags(os.environ.get("XLA_FLAGS", ""))
+    return {"NPROC": str(config.threads_per_child), "XLA_FLAGS": flags}
 
 
 def _largest_first(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -259,10 +265,9 @@ class _Processes:
             _enter,
             (self._inbox, self._epochs, self._stop, cache),
         )
-        theirs = os.environ.get("GLIBC_TUNABLES")
         environment = {
-            "NPROC": str(config.threads_per_child),
-            "GLIBC_TUNABLES": _KEEP_MEMORY if theirs is None else theirs,
+            **decides_bits(config),
+            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
             "JAX_PLATFORMS": "cpu",
         }
         with _environment(environment):  # a process is started for each task that finds none free

@@ -1,7 +1,7 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
 from nash_jax.training.augment import augment
-from nash_jax.training.compilation import bfloat16_seconds_per_float32
+from nash_jax.training.compilation import bfloat16_seconds_per_float32, faster_flags
 from nash_jax.training.evaluate import (
     Evaluation,
     ensemble,
@@ -34,6 +34,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "evaluate_population",
+    "faster_flags",
     "fit",
     "learning_rates",
     "precompile",
