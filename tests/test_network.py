@@ -183,7 +183,7 @@ def test_max_pooling_passes_on_what_is_not_a_number():
         assert np.isnan(nj.apply(spec, variables, image.reshape(1, 2, 2, 1))).all()
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 1))])
+@pytest.mark.parametrize("padding", ["SAME", ((4, 5), (3, 2))])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
 @pytest.mark.parametrize("stride", [(1, 1), (1, 2)])
 @pytest.mark.parametrize("size", [(3, 3), (5, 2)])
@@ -201,8 +201,6 @@ def test_a_kernel_larger_than_the_image_convolves_all_the_same(
         "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
     }
     expected = jax.lax.conv_general_dilated(images, kernel, **options)
-    if 0 in expected.shape:
-        pytest.skip("the kernel does not fit into the padded image")
     layer = nn.Conv(
         5,
         size,

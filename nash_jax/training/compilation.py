@@ -24,7 +24,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 
 #: On CPU, Eigen's convolutions: those of YNN, XLA's default, use one thread for most shapes.
-_CPU_OPTIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
+CPU_OPTIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
         return found.result(), False
     try:
         abstract = jax.tree.unflatten(structure, shapes)
-        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
         executable = function.lower(*abstract, **static).compile(compiler_options=options)  # type: ignore[attr-defined]
         future.set_result(Program(executable, _required_bytes(executable)))
     except BaseException as error:
