@@ -61,6 +61,7 @@ from nash_jax.search import Candidate, Proposal, SearchState, propose
 # import it, and `benchmarks.torch_network`.
 
 ROUNDS = flags.DEFINE_integer("rounds", 3, "how often the two take turns")
+BRIEF = flags.DEFINE_bool("brief", False, "no second run, and no PyTorch with one thread")
 DATASET = flags.DEFINE_string("dataset", "", "CIFAR-10 as npz:FILE; without, only the digits")
 TOY = flags.DEFINE_bool("toy", False, "one round of two tiny children: only to see that it runs")
 OUT = flags.DEFINE_string("out", "search_step.json", "file to write the figures to")
@@ -176,17 +177,21 @@ def measure(config: Config) -> dict[str, Any]:
         return time.perf_counter(), everybody - own - times.children_user - times.children_system
 
     step, threads = first_step(config), torch.get_num_threads()
-    sides = ("ours", "torch", "torch_one_thread", "second_run")
+    sides = (
+        ("ours", "torch") if BRIEF.value else ("ours", "torch", "second_run", "torch_one_thread")
+    )
     rows: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as cache:
-        our_step(step, cache)
+        if not BRIEF.value:
+            our_step(step, cache)
         torch_step(step, threads, children=1)
         start, others_before = lap()
         for _ in range(1 if TOY.value else ROUNDS.value):
             rows["ours"].append(our_step(step, None))
             rows["torch"].append(torch_step(step, threads))
-            rows["second_run"].append(our_step(step, cache))
-            rows["torch_one_thread"].append(torch_step(step, 1))
+            if not BRIEF.value:
+                rows["second_run"].append(our_step(step, cache))
+                rows["torch_one_thread"].append(torch_step(step, 1))
         end, others_after = lap()
     torch.set_num_threads(threads)
     seconds = {side: [row["seconds"] for row in rows[side]] for side in rows}
@@ -199,8 +204,6 @@ def measure(config: Config) -> dict[str, Any]:
         "median_seconds": {**median, "ours_with_start": started},
         "ratio": median["torch"] / median["ours"],
         "ratios": [theirs / ours for theirs, ours in zip(seconds["torch"], seconds["ours"])],
-        "ratio_of_second_run": median["torch"] / median["second_run"],
-        "ratio_with_one_thread": median["torch_one_thread"] / median["ours"],
         "others_busy_cores": max(0.0, (others_after - others_before) / (end - start)),
         "rounds": rows,
     }
@@ -251,12 +254,17 @@ def print_steps(steps: dict[str, dict[str, Any]]) -> None:
         median = row["median_seconds"]
         seconds = [f"{median[side]:.1f}" for side in ("ours", "ours_with_start", "torch")]
         spread = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
-        second = [f"{median['second_run']:.1f}", f"{row['ratio_of_second_run']:.2f}"]
-        one = [f"{median['torch_one_thread']:.1f}", f"{row['ratio_with_one_thread']:.2f}"]
+        second, one = ["", ""], ["", ""]
+        if "second_run" in median:
+            again, single = median["second_run"], median["torch_one_thread"]
+            second = [f"{again:.1f}", f"{median['torch'] / again:.2f}"]
+            one = [f"{single:.1f}", f"{single / median['ours']:.2f}"]
         others = f"{row['others_busy_cores']:.2f}"
         rows.append([name, *seconds, f"{row['ratio']:.2f}", spread, *second, *one, others])
         for side, title in (("ours", name), ("second_run", f"{name}, second run")):
-            parts = [measured["shares"] for measured in row["rounds"][side]]
+            parts = [measured["shares"] for measured in row["rounds"].get(side, [])]
+            if not parts:
+                continue
             means = [statistics.mean(part[what] for part in parts) for what in (*BUSY, "neither")]
             shares.append([title, *(f"{mean:.1%}" for mean in means)])
     print_table((*titles, *more, *last), rows)

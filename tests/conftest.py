@@ -11,10 +11,6 @@ import hypothesis
 import jax
 import pytest
 
-from nash_jax.training import faster_flags
-
-os.environ["XLA_FLAGS"] = faster_flags(os.environ.get("XLA_FLAGS", ""))
-
 hypothesis.settings.register_profile(
     "nash",
     deadline=None,

@@ -156,7 +156,7 @@ DEVICES = """
 import dataclasses, pathlib, sys
 import chex, jax, numpy as np
 from nash_jax import data, runs
-from nash_jax.runs.children import _Alone, _Devices
+from nash_jax.runs.children import _Devices, make_child
 from nash_jax.search import SearchState, propose
 from tests.test_runs import TINY, Silent
 
@@ -165,10 +165,11 @@ assert len(devices) == 4
 problem = runs.prepare(TINY, data.load_dataset("digits"))
 best = runs.search(dataclasses.replace(TINY, num_steps=0), problem, lambda *_: None, Silent(), None)
 proposals = propose(SearchState(0, best, jax.random.key(1)), TINY.hill_climbing)
-alone = _Alone(TINY, problem.train, problem.valid, lambda _: None)
+args = problem.train, problem.valid, best
+alone = [make_child(TINY, *args, proposal, lambda _: None) for proposal in proposals]
 spread = _Devices(TINY, problem.train, problem.valid, devices[1:3], lambda _: None)
 used = set()
-for ours, theirs in zip(alone.make(best, proposals), spread.make(best, proposals), strict=True):
+for ours, theirs in zip(alone, spread.make(best, proposals), strict=True):
     assert (ours.name, ours.spec) == (theirs.name, theirs.spec)
     assert theirs.estimate.seconds.compile > 0
     chex.assert_trees_all_equal(jax.device_get(ours.variables), jax.device_get(theirs.variables))

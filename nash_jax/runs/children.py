@@ -100,8 +100,7 @@ def hire(
       config: the settings.
       train: training images.
       valid: validation images.
-      workers: processes, on CPU; none where one is asked for and this process has their
-        environment.
+      workers: processes, on CPU.
       devices: accelerators, each with a thread; on CPU of no meaning.
       on_epoch: is told of every epoch, from any thread.
     """
@@ -114,8 +113,6 @@ def hire(
 
     if devices[0].platform != "cpu":
         crew: Any = _Devices(config, train, valid, devices, after_epoch)
-    elif workers == 1 and decides_bits(config).items() <= os.environ.items():
-        crew = _Alone(config, train, valid, after_epoch)
     else:
         crew = _Processes(config, train, valid, workers, on_epoch)
     try:
@@ -125,12 +122,6 @@ def hire(
         raise
     finally:
         crew.close()
-
-
-def decides_bits(config: Config) -> dict[str, str]:
-    """The variables of a process's environment that decide the last bits of a child, on CPU."""
-    flags = faster_flags(os.environ.get("XLA_FLAGS", ""))
-    return {"NPROC": str(config.threads_per_child), "XLA_FLAGS": flags}
 
 
 def _largest_first(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -144,24 +135,6 @@ def max_bytes(config: Config, device: jax.Device | None = None) -> int | None:
         return int(config.max_memory * 2**30)
     stats = device.memory_stats() if device is not None else None
     return stats.get("bytes_limit") if stats else None
-
-
-class _Alone:
-    """One child after the other, in this process."""
-
-    def __init__(
-        self, config: Config, train: Examples, valid: Examples, on_epoch: Callable[[int], None]
-    ) -> None:
-        self._make = lambda best, proposal: make_child(
-            config, train, valid, best, proposal, on_epoch, max_bytes(config)
-        )
-
-    def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
-        for proposal in proposals:
-            yield self._make(best, proposal)
-
-    def close(self) -> None:
-        pass
 
 
 class _Devices:
@@ -266,7 +239,9 @@ class _Processes:
             (self._inbox, self._epochs, self._stop, cache),
         )
         environment = {
-            **decides_bits(config),
+            # These two decide the last bits of a child.
+            "NPROC": str(config.threads_per_child),
+            "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
             "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
             "JAX_PLATFORMS": "cpu",
         }
