@@ -1,59 +1,75 @@
-"""What a GPU makes of it: training against PyTorch, the chip's peak, populations, a whole search.
+"""What a GPU makes of it: training against PyTorch, the chip's peak, populations, whole searches.
 
   python -m benchmarks.gpu --dataset=npz:cifar10.npz
 
-Prints one table, each line beside its goal, and writes gpu.json after every row. The rows:
+Prints one table, each line beside its goal, and writes gpu.json after every line. The rows:
 
-- throughput: images per second of training in bfloat16 (augmentation, forward, backward, step of
-  SGD), whole epochs over images that stay on the device, with batches of 128 and 512: ours by
-  `training.fit`, PyTorch's by `torch.compile` under autocast in channels_last. Both are trained
-  once untimed, which compiles; then they take turns. Medians over the rounds. The networks are the
-  paper's model_0, and what 5 and 15 random edits (the paper's, from seed 8) made of it:
-  `benchmarks/specs`. PyTorch (the `torch` extra) runs in the same process; without it, our images
-  per second are given alone.
-- peak: the arithmetic of training the larger of these, as a part of what large matrix products in
-  bfloat16 reach on this chip. A training step counts as three forward passes.
-- vmap: eight trainings of model_0 as one population, against one after the other.
-- search: Table 1, row 1, whole (pretraining, 5 steps of 8 children, final training) by
-  `experiments.nash` in a process of its own, and how much of it the device was idle, as
-  `nvidia-smi` samples it once a second. The paper sets no limit to the size of a child; flags in
-  --extra do.
+- throughput: images per second of training in bfloat16 (augmentation, forward, backward, SGD) with
+  batches of 128 and 512, in whole epochs over images that stay on the device. Ours is
+  `training.fit`, where an epoch is one program. PyTorch (the `torch` extra) has autocast,
+  channels_last and `torch.compile` for the network, with static shapes; augmentation and SGD are
+  eager, and nothing waits for the device within a training. Each trains once untimed, which
+  compiles; then they take turns. Medians over the rounds; the seconds of compiling, as far as the
+  first training was longer than the others, are in the JSON. The networks: the paper's model_0, and
+  what the first 5 and all 25 edits of one random series made of it, as many as the paper's first
+  step and its five steps make: `benchmarks/specs`, written by
+  `sample_edits(model_0, jax.random.key(572), 5)` and `25` with the paper's choices. Of the seeds
+  from 0 it is the first that gives 1 to 2 million parameters by 5 edits and 5 to 6 by 25.
+- peak: the arithmetic of training the largest of these at the largest batch, as a part of what
+  large matrix products of random numbers in bfloat16 reach on this chip, a median too. An update
+  counts as three forward passes, of convolutions and dense layers alone.
+- idle: how long the GPU computes nothing in a search of Table 1's kind, with fewer steps and epochs
+  (--idle_steps, --idle_epochs), so that compiling weighs more than in the whole one. The search
+  runs twice: once as it is, for its seconds, and once under the profiler, for the time in which
+  kernels ran. One run cannot give both: the profiler slows every launch down.
+- vmap: eight trainings of model_0 as one population, against one at a time.
+- table1: Table 1, row 1 (pretraining, 5 steps of 8 children, final training) by `experiments.nash`
+  in a process of its own, which compiles all anew: minutes, test error, and the share of time
+  without a kernel as `nvidia-smi` samples it once a second. --extra takes further flags for it,
+  such as --max_flops=N, which the paper has not. The other rows keep some of the GPU's memory:
+  where there is little, run this one alone.
 
---toy runs all of it on the CPU with the digits and tiny sizes, only to see that it works.
+--toy runs everything on the CPU with the digits and tiny sizes, only to see that it works.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
+import itertools
 import json
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-# JAX would take most of the GPU's memory at its start, and leave PyTorch without.
+# JAX would take most of the GPU's memory at its start, and leave none to PyTorch and the search.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import app, flags, logging
 
 import nash_jax as nj
+from benchmarks import device_idle
 from benchmarks.machine import machine
-from nash_jax import training
+from benchmarks.training_pace import (
+    Networks,
+    Pace,
+    Sizes,
+    matrix_peak,
+    networks,
+    our_training,
+    take_turns,
+    torch_lacks,
+    torch_training,
+)
 from nash_jax.data import Examples, load_dataset
-from nash_jax.runs import Config, prepare
-from nash_jax.training.compilation import Precision, Stopwatch
-
-SPECS = pathlib.Path(__file__).parent / "specs"
+from nash_jax.runs import PRESETS, Config, prepare
+from nash_jax.training.compilation import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,284 +77,205 @@ class Line:
     """One line of the table.
 
     Attributes:
-      what: was measured.
-      value: the figure, or none.
-      goal: what it should reach, or none.
-      at_least: whether the goal is reached from below; otherwise the figure should be at most it.
-      note: how it came about, or why there is none.
+      what: is measured.
+      value: the figure; None: there is none.
+      goal: what it should reach, if anything.
+      at_least: whether the goal is a lower bound.
+      form: how figure and goal are written.
+      note: how the figure came about, or why there is none.
+      details: for the JSON.
     """
 
     what: str
     value: float | None = None
     goal: float | None = None
     at_least: bool = True
+    form: str = "{:.2f}"
     note: str = ""
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def verdict(self) -> str:
+    def reached(self) -> str:
         if self.value is None:
-            return "not measured"
+            return f"not measured: {self.note}"
         if self.goal is None:
             return ""
-        good = self.value >= self.goal if self.at_least else self.value <= self.goal
-        return "reached" if good else "not reached"
+        return "yes" if (self.value >= self.goal) == self.at_least else "no"
 
     def __str__(self) -> str:
-        value = (
-            "" if self.value is None else f"{self.value:{',.0f' if self.value >= 100 else '.3g'}}"
-        )
-        bound = ">=" if self.at_least else "<="
-        goal = "" if self.goal is None else f"{bound} {self.goal:g}"
-        return f"| {self.what} | {value} | {goal} | {self.verdict} | {self.note} |"
+        measured = goal = ""
+        if self.value is not None:
+            measured = self.form.format(self.value) + (f" ({self.note})" if self.note else "")
+        if self.goal is not None:
+            goal = f"{'>=' if self.at_least else '<='} {self.form.format(self.goal)}"
+        return f"| {self.what} | {measured} | {goal} | {self.reached} |"
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How much is measured; the defaults are a GPU's."""
-
-    batch_sizes: tuple[int, ...] = (128, 512)
-    epochs: int = 2
-    rounds: int = 3
-    members: int = 8
-    matrix: int = 8192
-    precision: Precision = "bfloat16"
-    torch_mode: str | None = "default"  # of torch.compile; None: eager
-
-
-TOY = Sizes((32,), 1, 1, 2, 128, "float32", None)
-
-
-def networks(examples: Examples) -> dict[str, nj.Architecture]:
-    """model_0 for these images and, where they are 32x32 in colour, the two larger ones."""
-    shape, classes = examples.images.shape[1:], int(examples.labels.max()) + 1
-    found = {"model_0": nj.chain(shape, classes, (64, 128, 256))}
-    if shape == (32, 32, 3) and classes == 10:
-        for name in ("edits5", "edits15"):
-            found[name] = nj.from_json((SPECS / f"{name}.json").read_text())
-    return found
-
-
-def our_training(
-    spec: nj.Architecture, examples: Examples, batch_size: int, sizes: Sizes, members: int = 0
-) -> Callable[[], float]:
-    """A training, or one of a population; called, it gives the images per second."""
-    settings = training.TrainingSettings(batch_size=batch_size, precision=sizes.precision)
-    key = jax.random.key(0)
-    variables = nj.init(spec, key)
-    if members:
-        key = jax.random.split(key, members)
-        variables = jax.tree.map(lambda *arrays: jnp.stack(arrays), *([variables] * members))
-    examples = Examples(jax.device_put(examples.images), jax.device_put(examples.labels))
-    images = len(examples) // batch_size * batch_size * sizes.epochs * max(members, 1)
-
-    def run() -> float:
-        fitted = training.fit(spec, variables, examples, key, sizes.epochs, settings)
-        return images / fitted.train_seconds
-
-    return run
-
-
-def torch_training(
-    spec: nj.Architecture, examples: Examples, batch_size: int, sizes: Sizes, device: str
-) -> Callable[[], float]:
-    """As `our_training`, in PyTorch."""
-    import torch
-
-    from benchmarks import torch_network
-
-    settings = training.TrainingSettings(batch_size=batch_size)
-    network: Any = torch_network.TorchNetwork(spec)
-    torch_network.load(network, nj.init(spec, jax.random.key(0)))
-    network.to(device)
-    if sizes.torch_mode is not None:
-        network = torch.compile(network, mode=sizes.torch_mode)
-    autocast = torch.bfloat16 if sizes.precision == "bfloat16" else None
-    images = len(examples) // batch_size * batch_size * sizes.epochs
-
-    def run() -> float:
-        seconds = torch_network.train(
-            *(network, examples, sizes.epochs, settings), device=device, autocast=autocast
-        )
-        return images / seconds
-
-    return run
-
-
-def medians(runs: list[Callable[[], float]], rounds: int) -> list[float]:
-    """The median of each over rounds in which they take turns, after one that does not count."""
-    for run in runs:
-        run()
-    laps = [[run() for run in runs] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*laps)]
-
-
-def throughput(examples: Examples, sizes: Sizes, device: str) -> Iterator[Line]:
-    """Images per second of child training, ours and PyTorch's."""
-    for batch_size in sizes.batch_sizes:
-        for name, spec in networks(examples).items():
-            what = f"{name}, batch {batch_size}: "
-            runs = [our_training(spec, examples, batch_size, sizes)]
-            if importlib.util.find_spec("torch"):
-                runs.append(torch_training(spec, examples, batch_size, sizes, device))
-            ours, *theirs = medians(runs, sizes.rounds)
-            yield Line(what + "images/s", ours)
-            goal = 1.5 if batch_size <= 128 else 1.1
-            if theirs:
-                yield Line(what + "images/s of PyTorch", theirs[0])
-                yield Line(what + "ours / PyTorch", ours / theirs[0], goal)
-            else:
-                yield Line(what + "ours / PyTorch", None, goal, note="the torch extra is missing")
-
-
-def matrix_peak(size: int, dtype: Any, products: int = 10) -> float:
-    """Floating-point operations per second in square matrix products, the best of five chains."""
-
-    @jax.jit
-    def chain(a: jax.Array, b: jax.Array) -> jax.Array:
-        for _ in range(products):
-            a = (a @ b).astype(dtype)
-        return a
-
-    a = jnp.ones((size, size), dtype)
-    b = jnp.full((size, size), 1 / size, dtype)
-    jax.block_until_ready(chain(a, b))
-    laps = []
-    for _ in range(5):
-        watch = Stopwatch()
-        jax.block_until_ready(chain(a, b))
-        laps.append(watch.lap())
-    return products * 2 * size**3 / min(laps)
-
-
-def peak(examples: Examples, sizes: Sizes) -> Iterator[Line]:
-    """The part of the chip's matrix peak that training the largest network reaches."""
-    dtype = jnp.bfloat16 if sizes.precision == "bfloat16" else jnp.float32
-    most = matrix_peak(sizes.matrix, dtype)
-    yield Line("matrix products, TFLOP/s", most / 1e12, note=f"{sizes.precision}, {sizes.matrix}")
-    name, spec = list(networks(examples).items())[-1]
-    batch_size = sizes.batch_sizes[-1]
-    (images,) = medians([our_training(spec, examples, batch_size, sizes)], sizes.rounds)
-    part = images * 3 * nj.count_flops(spec) / most
-    yield Line(f"{name}, batch {batch_size}: part of the peak", part, 0.3)
-
-
-def population(examples: Examples, sizes: Sizes) -> Iterator[Line]:
-    """Throughput of a population over that of one training."""
-    spec, batch_size = networks(examples)["model_0"], sizes.batch_sizes[0]
-    runs = [
-        our_training(spec, examples, batch_size, sizes, members) for members in (0, sizes.members)
-    ]
-    alone, together = medians(runs, sizes.rounds)
-    yield Line(f"vmap of {sizes.members} of model_0 / one at a time", together / alone, 3)
-
-
-@contextlib.contextmanager
-def utilisation() -> Iterator[Callable[[], list[float]]]:
-    """Samples of the share of a second in which the GPU was at work; none without nvidia-smi."""
-    query = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-l1")
-    if shutil.which(query[0]) is None:
-        yield lambda: []
-        return
-    with tempfile.TemporaryFile("w+") as lines, subprocess.Popen(query, stdout=lines) as sampler:
-
-        def samples() -> list[float]:
-            lines.seek(0)
-            return parse_utilisation(lines.read())
-
-        try:
-            yield samples
-        finally:
-            sampler.terminate()
-
-
-def parse_utilisation(text: str) -> list[float]:
-    """The shares in nvidia-smi's lines of per cent; a last line that is not whole is left out.
-
-    >>> parse_utilisation("50\\n100\\n9")
-    [0.5, 1.0]
-    """
-    whole = text[: text.rfind("\n") + 1].split()
-    return [int(word) / 100 for word in whole if word.isdecimal()]
-
-
-def search(dataset: str, extra: list[str]) -> Iterator[Line]:
-    """Table 1, row 1: time, error, and how much of it the device was idle."""
-    with tempfile.TemporaryDirectory() as folder, utilisation() as samples:
-        workdir = pathlib.Path(folder, "run")
-        settings = [f"--dataset={dataset}", f"--workdir={workdir}", *extra]
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "experiments.nash", *settings], capture_output=True, text=True
-        )
-        minutes = (time.perf_counter() - start) / 60
-        shares = samples()
-        if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            yield Line("Table 1, row 1", note=f"experiments.nash ended with: {last}")
-            return
-        result = json.loads((workdir / "result.json").read_text())
-    note = f"test error {1 - result['test_accuracy']:.2%}, {result['params']:,} parameters"
-    yield Line("Table 1, row 1, whole: minutes", minutes, 10, at_least=False, note=note)
-    note = f"{len(shares)} samples" if shares else "nvidia-smi is missing"
-    idle = 1 - statistics.mean(shares) if shares else None
-    yield Line("of it, device idle", idle, 0.15, at_least=False, note=note)
-
-
-ROWS: dict[str, Callable[..., Iterator[Line]]] = {
-    "throughput": throughput,
-    "peak": peak,
-    "vmap": population,
-    "search": search,
+TOY = Sizes((32,), 1, 1, 2, 128, "float32")
+EPOCHS = ("epochs_pretrain", "epochs_neighbours", "epochs_final")
+TOY_SEARCH = {
+    **{"num_steps": 1, "num_neighbours": 2, "max_train_examples": 200},
+    **dict.fromkeys(EPOCHS, 1),
 }
 
 
-def main(_: list[str]) -> None:
-    toy, device = FLAGS.toy, "cpu" if FLAGS.toy else "cuda"
-    if not toy and jax.default_backend() != "gpu":
-        sys.exit(
-            f"error: this is a benchmark of GPUs; JAX's backend is {jax.default_backend()!r}; "
-            "install the cuda extra, or give --toy"
-        )
-    unknown = set(FLAGS.rows) - set(ROWS)
-    if unknown:
-        sys.exit(f"error: rows must be among {','.join(ROWS)}; got {','.join(sorted(unknown))}")
-    dataset, sizes = FLAGS.dataset, Sizes(rounds=FLAGS.rounds, torch_mode=FLAGS.torch_mode)
-    extra = ["--precision=bfloat16", *FLAGS.extra]
-    if toy:
-        dataset, sizes = "digits", TOY
-        short = ("num_steps=1", "num_neighbours=2", "max_train_examples=200")
-        epochs = (f"epochs_{what}=1" for what in ("pretrain", "neighbours", "final"))
-        extra = ["--preset=digits", *(f"--{setting}" for setting in (*short, *epochs))]
+def throughput(
+    specs: Networks, examples: Examples, sizes: Sizes, device: str, mode: str | None
+) -> Iterator[Line]:
+    """Images per second of training, ours and PyTorch's."""
+    for batch_size, (name, spec) in itertools.product(sizes.batch_sizes, specs.items()):
+        what, goal = f"{name}, batch {batch_size}", 1.5 if batch_size <= 128 else 1.1
+        lack, runs = torch_lacks(device), [our_training(spec, examples, batch_size, sizes)]
+        paces: list[Pace] = []
+        if not lack:
+            runs.append(torch_training(spec, examples, batch_size, sizes, device, mode))
+            try:
+                paces = take_turns(runs, sizes.rounds)
+            except RuntimeError as error:  # PyTorch's compiler may find no C compiler, for example
+                lack = first_line(error)
+        ours, *theirs = paces or take_turns(runs[:1], sizes.rounds)
+        yield Line(f"{what}: images/s", ours.median, form="{:,.0f}", details=vars(ours))
+        for pace in theirs:
+            details = vars(pace) | {"mode": mode}
+            what_theirs = f"{what}: images/s of PyTorch"
+            yield Line(what_theirs, pace.median, form="{:,.0f}", details=details)
+        ratio = ours.median / theirs[0].median if theirs else None
+        yield Line(f"{what}: ours / PyTorch", ratio, goal, note=lack)
+
+
+def peak(specs: Networks, examples: Examples, sizes: Sizes) -> Iterator[Line]:
+    """The part of the chip's matrix peak that training the largest network reaches."""
+    dtype = jnp.bfloat16 if sizes.precision == "bfloat16" else jnp.float32
+    most = matrix_peak(sizes.matrix, dtype)
+    note = f"{sizes.precision}, {sizes.matrix}x{sizes.matrix}"
+    yield Line("matrix products, TFLOP/s", most / 1e12, form="{:.4g}", note=note)
+    (name, spec), batch_size = list(specs.items())[-1], sizes.batch_sizes[-1]
+    (pace,) = take_turns([our_training(spec, examples, batch_size, sizes)], sizes.rounds)
+    part = pace.median * 3 * nj.count_flops(spec) / most
+    what = f"{name}, batch {batch_size}: part of the peak"
+    yield Line(what, part, 0.3, form="{:.1%}", details=vars(pace))
+
+
+def population(specs: Networks, examples: Examples, sizes: Sizes) -> Iterator[Line]:
+    """Throughput of a population over that of one training."""
+    spec, batch_size = specs["model_0"], sizes.batch_sizes[0]
+    sides = [our_training(spec, examples, batch_size, sizes, n) for n in (0, sizes.members)]
+    alone, together = take_turns(sides, sizes.rounds)
+    what = f"vmap of {sizes.members} of model_0, batch {batch_size} / one at a time"
+    details = {"alone": vars(alone), "together": vars(together)}
+    yield Line(what, together.median / alone.median, 3, details=details)
+
+
+def idle(config: Config) -> Iterator[Line]:
+    """The share of a short search in which the GPU computes nothing."""
+    found = device_idle.busy_and_whole(config)
+    share = 1 - statistics.mean(found["busy_seconds"]) / found["seconds"]
+    what = (
+        f"search of {config.num_steps} x {config.num_neighbours} children, reduced to "
+        f"{config.epochs_neighbours} epochs of each: device idle"
+    )
+    note, details = f"of {found['seconds']:.0f} s", {"config": dataclasses.asdict(config), **found}
+    yield Line(what, share, 0.15, False, "{:.1%}", note, details)
+
+
+def table1(dataset: str, settings: Sequence[str]) -> Iterator[Line]:
+    """Table 1, row 1, by the launcher."""
+    with tempfile.TemporaryDirectory() as folder, device_idle.utilisation() as samples:
+        workdir = pathlib.Path(folder, "run")
+        places = (f"--dataset={dataset}", f"--workdir={workdir}", f"--cache_dir={folder}/cache")
+        command = [sys.executable, "-m", "experiments.nash", *places, *settings]
+        watch = Stopwatch()
+        done = subprocess.run(command, capture_output=True, text=True)
+        seconds, shares = watch.lap(), samples()
+        if done.returncode:
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise RuntimeError(f"experiments.nash ended with: {last}")
+        result = json.loads((workdir / "result.json").read_text())
+    what, details = "Table 1, row 1", result | {"process_seconds": seconds, "command": command[1:]}
+    yield Line(f"{what}: minutes", seconds / 60, 10, False, "{:.1f}", details=details)
+    note = f"{result['params']:,} parameters"
+    yield Line(f"{what}: test error", 1 - result["test_accuracy"], form="{:.2%}", note=note)
+    note = f"{len(shares)} samples" if shares else "nvidia-smi gave no samples"
+    unused = 1 - statistics.mean(shares) if shares else None
+    yield Line(f"{what}: device idle", unused, 0.15, False, "{:.1%}", note)
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line that breaks no table."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].replace("|", "/")[:200]
+
+
+def or_why_not(row: str, lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines of a row; where it fails, for want of memory say, a line about that is the last."""
     try:
-        examples = prepare(Config(dataset=dataset), load_dataset(dataset)).train
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    about = machine() | {"device": jax.devices()[0].device_kind}
-    print(", ".join(f"{name} {about[name]}" for name in ("device", "jax", "torch", "date")))
-    if toy:
-        print("Toy sizes on a CPU: these figures mean nothing.")
-    print("| what | measured | goal | | |\n|---|---|---|---|---|")
-    arguments = {"throughput": (examples, sizes, device), "search": (dataset, extra)}
-    lines: list[dict[str, Any]] = []
-    for row in FLAGS.rows:
-        for line in ROWS[row](*arguments.get(row, (examples, sizes))):
-            print(line, flush=True)
-            lines.append(dataclasses.asdict(line) | {"row": row, "verdict": line.verdict})
-            results = {**about, "toy": toy, "sizes": dataclasses.asdict(sizes), "lines": lines}
-            pathlib.Path(FLAGS.out).write_text(json.dumps(results, indent=1) + "\n")
+        yield from lines
+    except (RuntimeError, ValueError) as error:
+        yield Line(row, note=first_line(error))
 
 
+ROWS = ("throughput", "peak", "idle", "vmap", "table1")
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("dataset", "npz:cifar10.npz", "CIFAR-10, as a file")
+    flags.DEFINE_string("dataset", "npz:cifar10.npz", "CIFAR-10, as npz:FILE")
     flags.DEFINE_list("rows", list(ROWS), "which rows to measure")
-    flags.DEFINE_integer("rounds", 3, "how often the sides take turns")
-    flags.DEFINE_string("torch_mode", "default", "mode of torch.compile")
-    flags.DEFINE_multi_string("extra", [], "further flags for the search, such as --max_flops=N")
+    flags.DEFINE_integer("rounds", Sizes.rounds, "how often the sides take turns", lower_bound=1)
+    flags.DEFINE_string("torch_mode", "default", "mode of torch.compile; 'eager': none")
+    flags.DEFINE_integer("idle_steps", 1, "steps of the search in row idle", lower_bound=1)
+    flags.DEFINE_integer("idle_epochs", 5, "epochs of every training there", lower_bound=1)
+    flags.DEFINE_multi_string("extra", [], "further flags for the search of row table1")
     flags.DEFINE_bool("toy", False, "tiny sizes on the CPU: only to see that it works")
     flags.DEFINE_string("out", "gpu.json", "file to write the figures to")
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
+    jax.config.update("jax_compilation_cache_dir", None)  # compiling is measured too
+    toy, backend = FLAGS.toy, jax.default_backend()
+    if unknown := sorted(set(FLAGS.rows) - set(ROWS)):
+        sys.exit(f"error: rows must be among {','.join(ROWS)}; got {','.join(unknown)}")
+    if backend != ("cpu" if toy else "gpu"):
+        remedy = "set JAX_PLATFORMS=cpu" if toy else "install the cuda extra, or give --toy"
+        kind = "toy sizes are for CPUs" if toy else "this is a benchmark of GPUs"
+        sys.exit(f"error: {kind}; JAX's backend is {backend!r}; {remedy}")
+    epochs = dict.fromkeys(EPOCHS, FLAGS.idle_epochs)
+    settings = {"dataset": FLAGS.dataset, "precision": "bfloat16", "num_steps": FLAGS.idle_steps}
+    searched = ["--preset=paper", "--precision=bfloat16", *FLAGS.extra]
+    sizes, mode = Sizes(rounds=FLAGS.rounds), FLAGS.torch_mode
+    if toy:
+        epochs, settings, sizes, mode = TOY_SEARCH, PRESETS["digits"], TOY, "eager"
+        searched = ["--preset=digits", *(f"--{name}={TOY_SEARCH[name]}" for name in TOY_SEARCH)]
+    try:
+        config = Config(**settings | epochs)
+        problem = prepare(config, load_dataset(config.dataset))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    specs, examples = networks(problem.model_0), problem.train
+    if not toy and len(specs) == 1:
+        found = f"{problem.model_0.input_shape} and {problem.model_0.num_classes} classes"
+        sys.exit(f"error: images must be of (32, 32, 3) and 10 classes; got {found}; give CIFAR-10")
+    device = "cpu" if toy else "cuda"
+    rows = {
+        "throughput": throughput(specs, examples, sizes, device, None if mode == "eager" else mode),
+        "peak": peak(specs, examples, sizes),
+        "idle": idle(config),
+        "vmap": population(specs, examples, sizes),
+        "table1": table1(config.dataset, searched),
+    }
+    about = {"device": jax.devices()[0].device_kind, **machine()}
+    print(", ".join(f"{name} {about[name]}" for name in ("device", "jax", "torch", "date")))
+    if toy:
+        print("Toy sizes on a CPU: these figures mean nothing.")
+    print("| what | measured | goal | reached? |\n|---|---|---|---|", flush=True)
+    lines: list[dict[str, Any]] = []
+    results = {**about, "toy": toy, "sizes": dataclasses.asdict(sizes), "lines": lines}
+    for row in FLAGS.rows:
+        for line in or_why_not(row, rows[row]):
+            print(line, flush=True)
+            lines.append({"row": row, **dataclasses.asdict(line), "reached": line.reached})
+            pathlib.Path(FLAGS.out).write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
