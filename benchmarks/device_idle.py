@@ -76,7 +76,7 @@ def busy_and_whole(config: Config) -> dict[str, Any]:
         gpus = kernel_intervals(jax.profiler.ProfileData.from_file(str(path)))
     kernels = [len(intervals) for intervals in gpus]
     if not any(kernels):
-        raise ValueError(f"no {'kernels on the' if gpus else 'GPU'} plane in the profile")
+        raise ValueError(f"no {'kernels' if gpus else 'GPU plane'} in the profile")
     if sum(kernels) > 0.9 * MAX_EVENTS:
         raise ValueError(
             f"kernels must be at most {0.9 * MAX_EVENTS:,.0f}, or the profile may lack some; got "

@@ -100,7 +100,8 @@ class Line:
             return f"not measured: {self.note}"
         if self.goal is None:
             return ""
-        return "yes" if (self.value >= self.goal) == self.at_least else "no"
+        good = self.value >= self.goal if self.at_least else self.value <= self.goal
+        return "yes" if good else "no"
 
     def __str__(self) -> str:
         measured = goal = ""

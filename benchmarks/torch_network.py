@@ -1,7 +1,8 @@
 """Any architecture in PyTorch, trained as nash_jax trains it: the other side of the benchmarks.
 
 Eager mode and the `channels_last` memory format, which is what a PyTorch user starts with: a search
-tries many networks, each only once. The same values as `nj.apply`, and the same SGD.
+tries many networks, each only once. `TorchNetwork(spec).compile()` compiles a network that is
+trained for longer. The same values as `nj.apply`, and the same SGD.
 """
 
 from __future__ import annotations

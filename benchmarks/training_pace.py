@@ -28,7 +28,7 @@ class Sizes:
     """How much is measured; the defaults are a GPU's."""
 
     batch_sizes: tuple[int, ...] = (128, 512)
-    epochs: int = 2
+    epochs: int = 3
     rounds: int = 5
     members: int = 8
     matrix: int = 8192
@@ -82,7 +82,7 @@ def torch_training(
     network = torch_network.TorchNetwork(spec)
     torch_network.load(network, nj.init(spec, jax.random.key(0)))
     if mode is not None:
-        torch.compiler.reset()  # it would not forget the last network's shapes, and count them
+        torch.compiler.reset()  # another batch size would be taken for a dynamic one
         network.compile(mode=mode, dynamic=False)
     autocast = torch.bfloat16 if sizes.precision == "bfloat16" else None
     images = len(examples) // batch_size * batch_size * sizes.epochs
@@ -137,11 +137,12 @@ def matrix_peak(size: int, dtype: Any, products: int = 10) -> float:
     """Floating-point operations per second in square matrix products: the median of 11 chains."""
     # Random numbers: a chip that multiplies ones draws less power, and may run faster than it can.
     left, right = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
+    right = (right / size**0.5).astype(dtype)  # the products stay as large as they are
 
     @jax.jit
     def chain(left: jax.Array, right: jax.Array) -> jax.Array:
         for _ in range(products):
-            left = left @ (right / size**0.5).astype(dtype)
+            left = left @ right
         return left
 
     jax.block_until_ready(chain(left, right))
