@@ -169,13 +169,18 @@ def population(specs: Networks, examples: Examples, sizes: Sizes) -> Iterator[Li
 
 def idle(config: Config) -> Iterator[Line]:
     """The share of a short search in which the GPU computes nothing."""
-    found = device_idle.busy_and_whole(config)
-    share = 1 - statistics.mean(found["busy_seconds"]) / found["seconds"]
     what = (
         f"search of {config.num_steps} x {config.num_neighbours} children, reduced to "
         f"{config.epochs_neighbours} epochs of each: device idle"
     )
-    note, details = f"of {found['seconds']:.0f} s", {"config": dataclasses.asdict(config), **found}
+    share, details = None, {"config": dataclasses.asdict(config)}
+    try:
+        found = device_idle.busy_and_whole(config)
+    except ValueError as error:
+        note = first_line(error)
+    else:
+        share = 1 - statistics.mean(found["busy_seconds"]) / found["seconds"]
+        note, details = f"of {found['seconds']:.0f} s", details | found
     yield Line(what, share, 0.15, False, "{:.1%}", note, details)
 
 

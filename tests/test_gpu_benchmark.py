@@ -15,6 +15,7 @@ import nash_jax as nj
 from benchmarks import device_idle, gpu, training_pace
 from nash_jax import ops
 from nash_jax.data import Examples
+from nash_jax.runs import Config
 
 RNG = np.random.default_rng(0)
 EXAMPLES = Examples(
@@ -170,6 +171,21 @@ def test_pytorch_compiles_the_networks_whole():
         eager = network(images)
         network.compile(backend="eager", fullgraph=True, dynamic=False)
         torch.testing.assert_close(network(images), eager)
+
+
+def test_idle_is_what_the_kernels_leave_of_the_search(monkeypatch):
+    found = {"seconds": 10.0, "busy_seconds": [8.0, 7.0]}
+    monkeypatch.setattr(device_idle, "busy_and_whole", lambda _: found)
+    (line,) = gpu.idle(Config())
+    assert str(line).endswith("5 x 8 children, reduced to 17 epochs of each: device idle "
+                              "| 25.0% (of 10 s) | <= 15.0% | no |")  # fmt: skip
+
+    def no_plane(_):
+        raise ValueError("no GPU plane in the profile")
+
+    monkeypatch.setattr(device_idle, "busy_and_whole", no_plane)
+    (line,) = gpu.idle(Config())
+    assert str(line).endswith("|  | <= 15.0% | not measured: no GPU plane in the profile |")
 
 
 def test_a_search_that_cannot_run_is_said():
