@@ -38,6 +38,7 @@ class TorchNetwork(nn.Module):
         self.parts = nn.ModuleList(_module(spec, node) for node in spec.nodes)
         last_reader = {name: node.name for node in spec.nodes for name in node.inputs}
         self._done = [[n for n, r in last_reader.items() if r == node.name] for node in spec.nodes]
+        self._output = spec.output  # a property that `torch.compile` cannot look into
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class TorchNetwork(nn.Module):
             values[node.name] = part(*[values[name] for name in node.inputs])
             for name in done:  # as in nn.Sequential, memory that nobody reads again is free
                 del values[name]
-        return values[self.spec.output]
+        return values[self._output]
 
 
 def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
