@@ -15,6 +15,7 @@ from test_network import random_variables
 import nash_jax as nj
 from nash_jax import Node, data, ops, training
 from nash_jax.training import TrainingSettings
+from nash_jax.training.loop import _start
 
 PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
 KEY = jax.random.key(0)
@@ -223,6 +224,17 @@ def test_what_does_not_fit_into_memory_is_said_before_training(spec, digits):
         training.TooLargeError, match="GiB of memory to train, 0.00 GiB are allowed"
     ):
         training.fit(spec, variables, digits, KEY, 1, PLAIN, max_bytes=least)
+
+
+def test_a_training_starts_as_optax_does_from_a_copy(spec):
+    variables = nj.init(spec, KEY)
+    state = _start(variables, PLAIN)
+    chex.assert_trees_all_equal(state.variables, variables)
+    chex.assert_trees_all_equal(
+        state.optimizer, training.direction(PLAIN).init(variables["params"])
+    )
+    jax.tree.map(lambda x: x.delete(), state)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
 
 
 def test_zero_epochs_give_the_variables_back(spec, digits):

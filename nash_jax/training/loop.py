@@ -165,7 +165,7 @@ def precompile(
     Of `variables` only shapes and types are used: they may be `jax.ShapeDtypeStruct`.
     """
     graph, names = numbered(spec)
-    state = jax.eval_shape(functools.partial(_start, settings=settings), renamed(variables, names))
+    state = _abstract(renamed(variables, names), settings)
     scan = jax.default_backend() != "cpu" if scan is None else scan
     watch = Stopwatch()
     epoch = (_scanned if scan else _looped)(graph, state, examples, key, settings, None)
@@ -191,9 +191,22 @@ def check_devices(settings: TrainingSettings, devices: Sequence[jax.Device] | No
 
 
 def _start(variables: Variables, settings: TrainingSettings) -> TrainState:
-    """The state before the first update, as a copy: the update donates its memory."""
-    state = jax.tree.map(jnp.copy, variables)
-    return TrainState(state, direction(settings).init(variables["params"]))
+    """The state before the first update, as a copy: the update donates its memory.
+
+    By way of NumPy, because JAX would compile a copy and a zero of each shape. The optimiser begins
+    with zeros.
+    """
+    state = _abstract(variables, settings)
+    zeros = jax.tree.map(lambda x: jnp.asarray(np.zeros(x.shape, x.dtype)), state.optimizer)
+    return TrainState(jax.tree.map(lambda x: jnp.asarray(np.array(x)), variables), zeros)
+
+
+def _abstract(variables: Variables, settings: TrainingSettings) -> TrainState:
+    """Shapes and types of the state before the first update."""
+    return jax.eval_shape(
+        lambda variables: TrainState(variables, direction(settings).init(variables["params"])),
+        variables,
+    )
 
 
 def _members(key: jax.Array) -> tuple[int, ...]:
