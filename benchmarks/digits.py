@@ -30,8 +30,12 @@ def run_nash(*extra: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         workdir = pathlib.Path(folder, "run")
         start = time.perf_counter()
-        command = [sys.executable, "-m", "experiments.nash", "--preset=digits", *EXTRA.value]
-        subprocess.run([*command, f"--workdir={workdir}", *extra], check=True, capture_output=True)
+        command = [sys.executable, "-m", "experiments.nash", "--preset=digits", "--cache_dir=none"]
+        subprocess.run(
+            [*command, *EXTRA.value, f"--workdir={workdir}", *extra],
+            check=True,
+            capture_output=True,
+        )
         seconds = time.perf_counter() - start
         return json.loads((workdir / "result.json").read_text()) | {"process_seconds": seconds}
 
