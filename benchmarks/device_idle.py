@@ -51,8 +51,8 @@ def run_search(config: Config) -> Result:
     """A search in this process; its workdir is not kept."""
     with tempfile.TemporaryDirectory() as folder:
         quiet = rich.console.Console(quiet=True)
-        with RichReporter(quiet) as reporter:
-            return execute(open_run(config, pathlib.Path(folder, "run")), reporter)
+        with RichReporter(quiet) as reporter, open_run(config, pathlib.Path(folder)) as opened:
+            return execute(opened, reporter)
 
 
 def busy_and_whole(config: Config) -> dict[str, Any]:

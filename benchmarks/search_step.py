@@ -53,7 +53,7 @@ from experiments.launching import compile_faster, num_cores
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
 from nash_jax.estimation import train_and_validate
-from nash_jax.runs import PRESETS, Config, hire, prepare, read_ledger
+from nash_jax.runs import PRESETS, Config, QuietReporter, hire, prepare, read_ledger
 from nash_jax.runs.run import Problem
 from nash_jax.search import Candidate, Proposal, SearchState, propose
 
@@ -110,35 +110,20 @@ def num_workers(config: Config) -> int:
     return min(max(1, num_cores() // config.threads_per_child), config.num_neighbours)
 
 
-def wait_for_workers(pool: Any, workers: int) -> None:
-    """Until each worker process has answered."""
-    answers: set[int] = set()
-    while len(answers) < workers:
-        answers |= {future.result() for future in [pool.submit(answer) for _ in range(workers)]}
-
-
-def answer() -> int:
-    """In a worker: start XLA, and leave the next question to the others."""
-    jax.devices()
-    time.sleep(0.05)
-    return os.getpid()
-
-
 def our_step(step: Step, cache: str | None) -> dict[str, Any]:
     """The step by fresh worker processes, with a cache of compiled programs or without."""
     config, problem, workers = step.config, step.problem, num_workers(step.config)
     data, devices = (problem.train, problem.valid), jax.local_devices()
     jax.config.update("jax_compilation_cache_dir", cache)  # where `hire` looks for it
     start = time.perf_counter()
-    with hire(config, *data, workers, devices, on_epoch=lambda: None) as crew:
+    with hire(config, *data, workers, devices, QuietReporter()) as crew:
         jax.config.update("jax_compilation_cache_dir", None)  # it is the workers' alone
-        pool = crew._pool  # type: ignore[attr-defined]
-        wait_for_workers(pool, workers)
+        crew.wait()
         ready = time.perf_counter()
         children = list(crew.make(step.best, step.proposals))
         end = time.perf_counter()
-        pool.shutdown()  # the processes' end is not PyTorch's matter
-    estimates = [child.estimate for child in children]
+    by_name = {child.name: child.estimate for child in children}
+    estimates = [by_name[proposal.name] for proposal in step.proposals]
     spent = {what: sum(getattr(e.seconds, what) for e in estimates) for what in BUSY}
     shares = {what: seconds / (workers * (end - ready)) for what, seconds in spent.items()}
     return {

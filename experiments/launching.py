@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import pathlib
 import platform
+import shlex
+import signal
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -23,7 +27,18 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """One flag per field of `Config`, and those that do not decide the result."""
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
-    flags.DEFINE_string("workdir", None, "new or empty folder for the run; default: runs/DATASET-N")
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "folder for the run: new, empty, or that of an earlier run, which then goes on; default: "
+        "the first of runs/DATASET-1, -2, ... that is new",
+    )
+    flags.DEFINE_enum(
+        "keep", "best", ["best", "all"], "weights to keep: the best of every step, or all"
+    )
+    flags.DEFINE_float(
+        "checkpoint_seconds", 60.0, "between two writings of a training that is not finished", 0.0
+    )
     flags.DEFINE_integer(
         "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
     )
@@ -65,6 +80,43 @@ def workdir_from_flags() -> pathlib.Path:
     kind = FLAGS.dataset.split(":")[0]
     numbered = (pathlib.Path("runs", f"{kind}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
+
+
+def resume_command(workdir: pathlib.Path) -> str:
+    """How to go on with a run: this command, with the folder."""
+    given = [word for word in sys.orig_argv[1:] if not word.startswith(("--workdir", "-workdir"))]
+    return "resume with: " + shlex.join(["python", *given, f"--workdir={workdir}"])
+
+
+@contextlib.contextmanager
+def stopping_on_signals(workdir: pathlib.Path) -> Iterator[None]:
+    """On the first SIGINT or SIGTERM, exit and say how to resume; on a second, exit at once."""
+
+    def stop(number: int, _: Any) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda number, _: os._exit(128 + number))
+        raise _SignalledError(number)
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _SignalledError as error:
+        print(
+            f"stopped by {signal.Signals(error.number).name}; {resume_command(workdir)}",
+            file=sys.stderr,
+        )
+        sys.exit(128 + error.number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class _SignalledError(BaseException):
+    """Raised where the main thread is when a signal comes; nothing but the launcher catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def compile_faster() -> None:

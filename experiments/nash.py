@@ -12,7 +12,7 @@ import rich.console
 from absl import app, flags, logging
 
 from experiments import launching
-from nash_jax.runs import RichReporter, execute, open_run, use_cache
+from nash_jax.runs import RichReporter, StoppedError, WriteError, execute, open_run, use_cache
 
 launching.define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
@@ -25,26 +25,33 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
     launching.compile_faster()
     console = rich.console.Console(soft_wrap=True)
+    workdir = launching.workdir_from_flags()
     try:
         config = launching.config_from_flags()
         workers, devices = launching.workers_from_flags(config), launching.devices_from_flags()
         cache = launching.cache_from_flags()
-        opened = open_run(config, launching.workdir_from_flags(), launching.provenance())
+        with (
+            RichReporter(console) as reporter,
+            launching.stopping_on_signals(workdir),
+            open_run(
+                *(config, workdir, launching.provenance(), reporter.note),
+                checkpoint_seconds=flags.FLAGS.checkpoint_seconds,
+                keep_all=flags.FLAGS.keep == "all",
+            ) as opened,
+        ):
+            launching.warn_of_slow_precision(config)
+            if cache is not None:
+                use_cache(cache)
+            result = execute(opened, reporter, workers, devices)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    launching.warn_of_slow_precision(config)
-    if cache is not None:
-        use_cache(cache)
-    try:
-        with RichReporter(console) as reporter:
-            result = execute(opened, reporter, workers, devices)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the workdir keeps the candidates so far, but cannot be resumed")
+    except (StoppedError, WriteError) as error:
+        sys.exit(f"error: {error}\n{launching.resume_command(workdir)}")
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
     if result.shares:
         shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
         console.print(f"the workers' time in the search: {shares}", highlight=False)
-    console.print(f"{opened.workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
+    console.print(f"{workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ TINY = runs.Config(
 )
 
 
-def run(config, workdir, reporter, workers=1, provenance=None):
-    return runs.execute(runs.open_run(config, workdir, provenance), reporter, workers)
+def run(config, workdir, reporter, workers=1, provenance=None, **options):
+    with runs.open_run(config, workdir, provenance, reporter.note, **options) as opened:
+        return runs.execute(opened, reporter, workers)
 
 
 class Silent:
@@ -40,23 +41,30 @@ class Silent:
 
     def __init__(self):
         self.total = self.epochs = 0
-        self.lines, self.phases = [], []
+        self.lines, self.phases, self.notes, self.known = [], [], [], []
 
-    def start(self, total_epochs):
-        self.total = total_epochs
+    def start(self, total_epochs, known):
+        self.total, self.known = total_epochs, known
 
     def phase(self, what):
         self.phases.append(what)
 
-    def epoch(self):
+    def epoch(self, name, epoch, loss):
         self.epochs += 1
 
     def candidate(self, line):
         self.lines.append(line)
 
+    def note(self, text):
+        self.notes.append(text)
 
-def without_seconds(lines):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+def history(lines, but=()):
+    """What lines of the ledger say that does not depend on the clock or the number of workers."""
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "elapsed", "workers", *but)}
+        for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,7 @@ def finished(tmp_path_factory):
 def test_the_ledger_has_one_line_per_candidate(finished):
     workdir, _, reporter = finished
     ledger = runs.read_ledger(workdir)
-    assert ledger == reporter.lines
+    assert sorted(ledger, key=str) == sorted(reporter.lines, key=str)
     assert [line["name"] for line in ledger] == [
         "model_0",
         *(f"step{step}-child{child}" for step in (1, 2) for child in (1, 2, 3)),
@@ -128,7 +136,7 @@ def test_the_same_config_gives_the_same_bits_whatever_the_number_of_workers(fini
     other = run(TINY, tmp_path / "again", Silent(), workers=1)
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines = runs.read_ledger(tmp_path / "again")
-    assert without_seconds(lines) == without_seconds(runs.read_ledger(workdir))
+    assert history(lines) == history(runs.read_ledger(workdir))
 
 
 def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finished, tmp_path):
@@ -148,40 +156,47 @@ def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finis
             assert f"{line['failure']}" in describe_line(line)
             assert line["name"] != result.best.parent
     assert result.best.parent.startswith("step1")
-    with pytest.raises(ValueError, match="model_0 is too large: .*raise max_memory"):
+    with pytest.raises(runs.StoppedError, match="model_0 is too large: .*raise max_memory"):
         run(dataclasses.replace(TINY, max_memory=1e-6), tmp_path / "none", Silent())
 
 
 DEVICES = """
 import dataclasses, pathlib, sys
 import chex, jax, numpy as np
-from nash_jax import data, runs
+import nash_jax as nj
+from nash_jax import data, estimation, runs
 from nash_jax.runs.children import _Devices, make_child
-from nash_jax.search import SearchState, propose
+from nash_jax.search import Candidate, SearchState, propose
 from tests.test_runs import TINY, Silent
 
 devices = jax.local_devices()
 assert len(devices) == 4
 problem = runs.prepare(TINY, data.load_dataset("digits"))
-best = runs.search(dataclasses.replace(TINY, num_steps=0), problem, lambda *_: None, Silent(), None)
+variables, estimate = estimation.train_and_validate(
+    problem.model_0, nj.init(problem.model_0, jax.random.key(0)), jax.random.key(1), problem.train,
+    problem.valid, 1, TINY.training,
+)
+best = Candidate("model_0", None, (), problem.model_0, variables, estimate)
 proposals = propose(SearchState(0, best, jax.random.key(1)), TINY.hill_climbing)
 args = problem.train, problem.valid, best
-alone = [make_child(TINY, *args, proposal, lambda _: None) for proposal in proposals]
-spread = _Devices(TINY, problem.train, problem.valid, devices[1:3], lambda _: None)
+alone = [make_child(TINY, *args, proposal, Silent()) for proposal in proposals]
+spread = _Devices(TINY, problem.train, problem.valid, devices[1:3], Silent())
 used = set()
-for ours, theirs in zip(alone, spread.make(best, proposals), strict=True):
+made = {child.name: child for child in spread.make(best, proposals)}
+for ours in alone:
+    theirs = made.pop(ours.name)
     assert (ours.name, ours.spec) == (theirs.name, theirs.spec)
     assert theirs.estimate.seconds.compile > 0
     chex.assert_trees_all_equal(jax.device_get(ours.variables), jax.device_get(theirs.variables))
     used |= set.union(*(x.devices() for x in jax.tree.leaves(theirs.variables)))
-assert used == set(devices[1:3])
+assert used == set(devices[1:3]) and not made
 spread.close()
 # Pretraining and final training are shared by all devices.
 config = dataclasses.replace(TINY, num_steps=0)
 results = []
 for some in (devices[:1], devices):
-    opened = runs.open_run(config, pathlib.Path(sys.argv[1], str(len(some))))
-    results.append(runs.execute(opened, Silent(), devices=some))
+    with runs.open_run(config, pathlib.Path(sys.argv[1], str(len(some)))) as opened:
+        results.append(runs.execute(opened, Silent(), devices=some))
 for result, num in zip(results, (1, 4)):
     for array in jax.tree.leaves(result.best.variables):
         assert len(array.sharding.device_set) == num
@@ -219,7 +234,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
     other = run(config, tmp_path / "poisoned", Silent())
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
-    assert without_seconds(lines[:-1]) == without_seconds(original[:-1])
+    assert history(lines[:-1], ("config",)) == history(original[:-1], ("config",))
     assert lines[-1]["test_accuracy"] != original[-1]["test_accuracy"]
 
 
@@ -237,30 +252,26 @@ def test_normalisation_is_that_of_the_training_images():
     np.testing.assert_allclose((normalize.mean[0], normalize.std[0]), (mean, std), rtol=1e-6)
 
 
-def test_a_workdir_that_is_not_empty_is_refused_and_left_alone(finished, tmp_path):
-    workdir, _, _ = finished
-    before = sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*"))
-    with pytest.raises(ValueError, match="workdir must be new or empty; .* choose another"):
-        run(TINY, workdir, Silent())
-    assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="workdir must be new, empty or that of a run; .* choose"):
+        run(TINY, tmp_path, Silent())
     with pytest.raises(ValueError, match="workdir must be a folder"):
         run(TINY, tmp_path / "file", Silent())
     with pytest.raises(ValueError, match=r"workdir .* cannot be used: Not a directory"):
         run(TINY, tmp_path / "file" / "below", Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_load_of_something_else_is_one_clear_error(tmp_path):
-    with pytest.raises(ValueError, match="there is no network in .*: spec.json is missing"):
+    with pytest.raises(ValueError, match="there is no network 'final' in .*; it has no networks"):
         nj.load(tmp_path)
-    (tmp_path / "best").mkdir()
-    (tmp_path / "best" / "spec.json").write_text("{")
-    (tmp_path / "best" / "weights").mkdir()
-    with pytest.raises(ValueError, match="."):
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "final.safetensors").write_text("{")
+    with pytest.raises(runs.DamagedError, match="final.safetensors is damaged"):
         nj.load(tmp_path)
-    (tmp_path / "best" / "spec.json").write_text(nj.to_json(nj.chain((8, 8, 1), 10, (4,))))
-    with pytest.raises(ValueError, match="the weights in .* cannot be read"):
-        nj.load(tmp_path)
+    with pytest.raises(ValueError, match="there is no network '../x' in .*; it has final"):
+        nj.load(tmp_path, "../x")
 
 
 @pytest.mark.parametrize(

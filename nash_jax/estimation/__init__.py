@@ -1,5 +1,5 @@
 """How good a candidate is."""
 
-from nash_jax.estimation.brief import Estimate, Seconds, train_and_validate
+from nash_jax.estimation.brief import FAILURES, Estimate, Seconds, failed, train_and_validate
 
-__all__ = ["Estimate", "Seconds", "train_and_validate"]
+__all__ = ["FAILURES", "Estimate", "Seconds", "failed", "train_and_validate"]

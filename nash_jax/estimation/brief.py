@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import numpy as np
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
-from nash_jax.training import TooLargeError, TrainingSettings, evaluate, fit
+from nash_jax.training import DivergedError, TooLargeError, TrainingSettings, evaluate, fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Estimate:
       loss: on these images, in nats; infinite if it failed.
       seconds: where the time went.
       required_bytes: memory that its training takes on a device, as the compiler predicts it.
+      train_losses: mean training loss of each epoch, in nats.
       failure: why it could not be trained; empty if it was.
     """
 
@@ -51,7 +54,29 @@ class Estimate:
     loss: float
     seconds: Seconds
     required_bytes: int = 0
+    train_losses: tuple[float, ...] = ()
     failure: str = ""
+
+
+#: What can go wrong with one network's training, and says nothing about another's.
+FAILURES = (TooLargeError, DivergedError, jax.errors.JaxRuntimeError, MemoryError)
+
+
+def failed(error: BaseException, seconds: float) -> Estimate:
+    """The estimate of a network whose training ended with one of `FAILURES`.
+
+    Args:
+      error: what it ended with.
+      seconds: until then.
+    """
+    if isinstance(error, TooLargeError | DivergedError):
+        failure = str(error)
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        failure = "out of memory: " + " ".join(str(error).split())[:200]
+    else:
+        failure = "not compiled or run by XLA: " + " ".join(str(error).split())[:200]
+    required = error.required_bytes if isinstance(error, TooLargeError) else 0
+    return Estimate(0.0, math.inf, Seconds(compile=seconds), required, failure=failure)
 
 
 def train_and_validate(
@@ -62,32 +87,43 @@ def train_and_validate(
     valid: Examples,
     epochs: int,
     settings: TrainingSettings,
-    on_epoch: Callable[[int], None] | None = None,
-    max_bytes: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    **options: Any,
 ) -> tuple[Variables, Estimate]:
-    """Train on `train` for some epochs and measure on `valid`; the arguments are those of `fit`.
+    """Train on `train` for some epochs and measure on `valid`.
+
+    Args:
+      spec, variables, key, epochs, settings: as in `fit`.
+      train: images to train on.
+      valid: images to measure on.
+      on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
+      **options: further arguments of `fit`.
 
     Returns:
-      The trained variables, and the estimate. If the training would take more than `max_bytes` of
-      memory, the variables as they came, and an estimate that says so.
+      The trained variables, and the estimate.
+
+    Raises:
+      DivergedError: as soon as a loss is not finite.
+      TooLargeError: as `fit` does.
     """
-    try:
-        trained = fit(
-            *(spec, variables, train, key, epochs, settings, on_epoch),
-            devices=devices,
-            max_bytes=max_bytes,
-        )
-    except TooLargeError as error:
-        return variables, Estimate(
-            0.0, math.inf, Seconds(), error.required_bytes, f"too large: {error}"
-        )
+
+    def check(epoch: int, loss: np.ndarray) -> None:
+        if not np.isfinite(loss):
+            raise DivergedError(f"diverged: the training loss was {loss} in epoch {epoch}")
+        if on_epoch is not None:
+            on_epoch(epoch, float(loss))
+
+    trained = fit(spec, variables, train, key, epochs, settings, check, **options)
     result = evaluate(spec, trained.variables, valid, precision=settings.precision)
+    if not math.isfinite(result.loss):
+        raise DivergedError(f"diverged: the loss was {result.loss} after training")
     seconds = Seconds(
         compile=trained.compile_seconds + result.compile_seconds,
         train=trained.train_seconds,
         evaluate=result.evaluate_seconds,
         wait=trained.wait_seconds + result.wait_seconds,
     )
-    estimate = Estimate(result.accuracy, result.loss, seconds, trained.required_bytes)
-    return trained.variables, estimate
+    losses = tuple(float(loss) for loss in trained.losses)
+    return trained.variables, Estimate(
+        result.accuracy, result.loss, seconds, trained.required_bytes, losses
+    )

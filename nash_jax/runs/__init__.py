@@ -2,20 +2,26 @@
 
 from nash_jax.runs.cache import check_cache, use_cache
 from nash_jax.runs.checkpoint import load, load_network, save_network
-from nash_jax.runs.children import Crew, hire
+from nash_jax.runs.children import Crew, Listener, hire
 from nash_jax.runs.config import PRESETS, Config
-from nash_jax.runs.progress import RichReporter
-from nash_jax.runs.run import Reporter, Result, Run, execute, open_run, prepare, search
-from nash_jax.runs.workdir import read_ledger
+from nash_jax.runs.files import DamagedError, WriteError
+from nash_jax.runs.ledger import read_ledger
+from nash_jax.runs.progress import QuietReporter, RichReporter
+from nash_jax.runs.run import Reporter, Result, Run, StoppedError, execute, open_run, prepare
 
 __all__ = [
     "Config",
     "Crew",
+    "DamagedError",
+    "Listener",
     "PRESETS",
+    "QuietReporter",
     "Reporter",
     "Result",
     "RichReporter",
     "Run",
+    "StoppedError",
+    "WriteError",
     "check_cache",
     "execute",
     "hire",
@@ -25,6 +31,5 @@ __all__ = [
     "prepare",
     "read_ledger",
     "save_network",
-    "search",
     "use_cache",
 ]

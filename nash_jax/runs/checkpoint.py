@@ -1,56 +1,199 @@
-"""Saving and loading a network: the spec as JSON, the weights by orbax, known nowhere else."""
+"""Networks and trainings as files: safetensors, with a checksum over names, shapes and bytes.
+
+One file holds a network, its spec in the header; another kind of file holds where a training
+stands. Both are written atomically and checked when they are read.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
 import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import flax.traverse_util
 import jax
-import orbax.checkpoint as ocp
+import numpy as np
+import safetensors
+import safetensors.numpy
 
 from nash_jax.architecture import Architecture, Variables, from_json, init, to_json
+from nash_jax.runs.files import CHECKSUM, DamagedError, read_inside, write_atomically
+from nash_jax.training import Snapshot, TrainingSettings, state_shapes
 
-SPEC_FILE = "spec.json"
-WEIGHTS_FOLDER = "weights"
-
-
-def save_network(folder: pathlib.Path, spec: Architecture, variables: Variables) -> None:
-    """Write `spec.json` and `weights/` into an existing folder that has neither."""
-    (folder / SPEC_FILE).write_text(to_json(spec, indent=1))
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / WEIGHTS_FOLDER).resolve(), variables)
+NETWORK_ENDING = ".safetensors"
+_HEADER = "nash_jax"
 
 
-def load_network(folder: pathlib.Path) -> tuple[Architecture, Variables]:
-    """Read what `save_network` wrote, as float32, onto this machine's first device.
+def save_network(path: pathlib.Path, spec: Architecture, variables: Variables) -> None:
+    """Write a network as one file, or over an earlier one.
 
     Raises:
-      ValueError: if the folder has no network, or one that cannot be read.
+      WriteError: if it cannot be written.
     """
-    for name in (SPEC_FILE, WEIGHTS_FOLDER):
-        if not (folder / name).exists():
-            raise ValueError(f"there is no network in {folder}: {name} is missing")
-    spec = from_json((folder / SPEC_FILE).read_text())
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(lambda: init(spec, jax.random.key(0))),
-    )
+    _save(path, _flat(variables), {"spec": to_json(spec)})
+
+
+def load_network(path: pathlib.Path) -> tuple[Architecture, Variables]:
+    """Read what `save_network` wrote, onto JAX's default device.
+
+    Raises:
+      DamagedError: if it is something else.
+      ValueError: if there is no such file, or it cannot be read.
+    """
+    arrays, header = _load(path)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return spec, checkpointer.restore((folder / WEIGHTS_FOLDER).resolve(), abstract)
-    except Exception as error:  # orbax and tensorstore raise all kinds for damaged files
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"the weights in {folder} cannot be read: {why}") from error
+        spec = from_json(header.get("spec", ""))
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from None
+    expected = _flat(jax.eval_shape(lambda: init(spec, jax.random.key(0))))
+    if {name: x.shape for name, x in arrays.items()} != {n: x.shape for n, x in expected.items()}:
+        raise DamagedError(f"{path} is damaged: its weights are not those of its architecture")
+    nested = flax.traverse_util.unflatten_dict(arrays, sep="/")
+    return spec, {"params": {}, "batch_stats": {}, **jax.tree.map(jax.numpy.asarray, nested)}
 
 
-def load(workdir: str | os.PathLike[str]) -> tuple[Architecture, Variables]:
-    """The best network of a finished run, ready for `nj.apply` on raw pixels 0 to 255.
+def save_snapshot(path: pathlib.Path, snapshot: Snapshot) -> None:
+    """Write where a training stands.
+
+    Raises:
+      WriteError: if it cannot be written.
+    """
+    leaves = {f"state{n}": x for n, x in enumerate(jax.tree.leaves(snapshot.state))}
+    _save(path, {"losses": snapshot.losses, **leaves}, {})
+
+
+def load_snapshot(
+    path: pathlib.Path, spec: Architecture, settings: TrainingSettings
+) -> Snapshot | None:
+    """Where the training of a network stood, if that was written.
+
+    Raises:
+      DamagedError: if the file is not that of such a training.
+    """
+    if not path.exists():
+        return None
+    arrays, _ = _load(path)
+    expected, structure = jax.tree.flatten(state_shapes(spec, settings))
+    leaves = [arrays.get(f"state{number}") for number in range(len(expected))]
+    fits = all(x is not None and x.shape == e.shape for x, e in zip(leaves, expected))
+    if not fits or "losses" not in arrays or len(arrays) != len(expected) + 1:
+        raise DamagedError(f"{path} is damaged: it is not of a training of this network")
+    return Snapshot(jax.tree.unflatten(structure, leaves), arrays["losses"])
+
+
+class Training(NamedTuple):
+    """One training's file.
+
+    Attributes:
+      unfinished: where it stood when it was stopped, if it was.
+      checkpoint: for `fit`: writes where it stands, where that is wanted.
+    """
+
+    unfinished: Snapshot | None
+    checkpoint: Callable[[Callable[[], Snapshot]], None] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Where trainings write how far they have come.
+
+    Attributes:
+      folder: with a file for each training; nothing is written if there is none.
+      seconds: between two writings, at least; they come between epochs.
+    """
+
+    folder: pathlib.Path | None = None
+    seconds: float = 60.0
+
+    def path(self, name: str) -> pathlib.Path:
+        assert self.folder is not None
+        return self.folder / (name + NETWORK_ENDING)
+
+    def of(
+        self,
+        name: str,
+        spec: Architecture,
+        settings: TrainingSettings,
+        note: Callable[[str], None],
+    ) -> Training:
+        """The file of a candidate's training; `note` is told if it is damaged, and begins anew."""
+        if self.folder is None:
+            return Training(None, None)
+        path, unfinished, last = self.path(name), None, time.monotonic()
+        try:
+            unfinished = load_snapshot(path, spec, settings)
+        except DamagedError as error:
+            note(f"{error}; {name} is trained from its beginning")
+
+        def checkpoint(take: Callable[[], Snapshot]) -> None:
+            nonlocal last
+            if time.monotonic() - last >= self.seconds:
+                save_snapshot(path, take())
+                last = time.monotonic()
+
+        return Training(unfinished, checkpoint)
+
+
+#: Trainings that are not written.
+NO_CHECKPOINTS = Checkpoints()
+
+
+def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architecture, Variables]:
+    """A network of a run, ready for `nj.apply` on raw pixels 0 to 255.
 
     Args:
       workdir: the run's folder.
+      name: of the candidate; `final` is the best, trained to the end. Of the others the best of
+        every step are there, or all if the run was told to keep them.
 
     Raises:
-      ValueError: if the folder is not that of a finished run.
+      ValueError: if there is no such network.
     """
-    return load_network(pathlib.Path(workdir) / "best")
+    folder = pathlib.Path(workdir) / "networks"
+    there = sorted(
+        path.name.removesuffix(NETWORK_ENDING) for path in folder.glob("*" + NETWORK_ENDING)
+    )
+    if name not in there:
+        have = ", ".join(there) or "no networks"
+        raise ValueError(f"there is no network {name!r} in {workdir}; it has {have}")
+    return load_network(folder / (name + NETWORK_ENDING))
+
+
+def _flat(variables: Variables) -> dict[str, Any]:
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+    return flat
+
+
+def _save(path: pathlib.Path, arrays: Mapping[str, Any], header: dict[str, str]) -> None:
+    # Copies, because safetensors writes memory as it lies.
+    arrays = {name: np.array(x, order="C") for name, x in arrays.items()}
+    header = {**header, CHECKSUM: _checksum(arrays, header)}
+    # One entry: safetensors writes several in any order, and equal networks are equal files.
+    write_atomically(path, safetensors.numpy.save(arrays, {_HEADER: json.dumps(header)}))
+
+
+def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    data = read_inside(path.parent, path.name)
+    try:
+        arrays = safetensors.numpy.load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_HEADER])
+        found = header.pop(CHECKSUM)
+    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, TypeError):
+        raise DamagedError(f"{path} is damaged: it is no safetensors file of ours") from None
+    if found != _checksum(arrays, header):
+        raise DamagedError(f"{path} is damaged: it does not match its checksum")
+    return arrays, header
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(sorted(header.items())).encode())
+    for name, x in sorted(arrays.items()):
+        digest.update(json.dumps([name, str(x.dtype), x.shape]).encode())
+        digest.update(x.tobytes())
+    return digest.hexdigest()

@@ -2,7 +2,8 @@
 
 A child is the same whoever makes it: all that is random comes from its proposal's key, and on CPU,
 where the number of XLA's threads decides the last bits, every child has as many of them as the
-config says. XLA takes that number from the environment when it starts, hence the processes.
+config says. XLA takes that number from the environment when it starts, hence the processes. What
+goes wrong with one child, or with the process that makes it, is that child's failure.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import heapq
+import math
 import multiprocessing
+import multiprocessing.connection
 import os
+import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +31,9 @@ import numpy as np
 from nash_jax import morphisms
 from nash_jax.architecture import Architecture, Variables, count_flops, init
 from nash_jax.data import Examples
-from nash_jax.estimation import Seconds, train_and_validate
+from nash_jax.estimation import FAILURES, Estimate, Seconds, failed, train_and_validate
 from nash_jax.runs.cache import use_cache
+from nash_jax.runs.checkpoint import NO_CHECKPOINTS, Checkpoints
 from nash_jax.runs.config import Config
 from nash_jax.search import Candidate, Proposal
 from nash_jax.training import faster_flags, precompile, precompile_evaluation
@@ -39,14 +45,25 @@ _KEEP_MEMORY = (
 )
 
 
+class Listener(Protocol):
+    """Who is told of what happens while children are made, from any thread."""
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        """An epoch of a candidate's training is done, with this mean loss."""
+
+    def note(self, text: str) -> None:
+        """Something happened that people should know of."""
+
+
 def make_child(
     config: Config,
     train: Examples,
     valid: Examples,
     best: Candidate,
     proposal: Proposal,
-    on_epoch: Callable[[int], None],
+    listener: Listener,
     max_bytes: int | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Candidate:
     """Grow a proposal out of the current best, train it briefly and validate it.
 
@@ -56,33 +73,48 @@ def make_child(
       valid: validation images.
       best: the current best.
       proposal: what to make of it.
-      on_epoch: is told of every epoch.
+      listener: is told of every epoch.
       max_bytes: of memory; a child that wants more is a failure, and not trained.
+      checkpoints: where an unfinished training of it may be, and is written.
+
+    Returns:
+      The child; if it could not be trained, without weights and with an estimate that says why.
     """
-    grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
     start = time.perf_counter()
-    variables = best.variables
-    if proposal.edits:
-        batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
-        images = train.images[jax.device_get(batch)]
-        _, variables = morphisms.Sequence(proposal.edits)(best.spec, variables, grow_key, images)
-        jax.block_until_ready(variables)
-    # Nearly all of growing is compiling the forward pass that calibrates normalisation.
-    growing = Seconds(compile=time.perf_counter() - start)
-    variables, estimate = train_and_validate(
-        proposal.spec,
-        variables,
-        *(train_key, train, valid, config.epochs_neighbours, config.training, on_epoch, max_bytes),
-    )
-    estimate = dataclasses.replace(estimate, seconds=estimate.seconds + growing)
-    return Candidate(proposal.name, best.name, proposal.edits, proposal.spec, variables, estimate)
+    name, spec, variables = proposal.name, proposal.spec, best.variables
+    training = checkpoints.of(name, spec, config.training, listener.note)
+    try:
+        grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
+        if proposal.edits and not training.unfinished:
+            batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
+            images = train.images[jax.device_get(batch)]
+            _, variables = morphisms.Sequence(proposal.edits)(
+                best.spec, variables, grow_key, images
+            )
+            jax.block_until_ready(variables)
+        # Nearly all of growing is compiling the forward pass that calibrates normalisation.
+        growing = Seconds(compile=time.perf_counter() - start)
+        variables, estimate = train_and_validate(
+            *(spec, variables, train_key, train, valid, config.epochs_neighbours, config.training),
+            lambda epoch, loss: listener.epoch(name, epoch, loss),
+            max_bytes=max_bytes,
+            resume=training.unfinished,
+            checkpoint=training.checkpoint,
+        )
+        estimate = dataclasses.replace(estimate, seconds=estimate.seconds + growing)
+    except FAILURES as error:
+        variables, estimate = {}, failed(error, time.perf_counter() - start)
+    return Candidate(name, best.name, proposal.edits, spec, variables, estimate)
 
 
 class Crew(Protocol):
     """Makes children."""
 
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
-        """The children, in the order of the proposals, as they are finished."""
+        """The children, in the order in which they are finished."""
+
+    def wait(self) -> None:
+        """Return when all who make children could begin."""
 
 
 @contextlib.contextmanager
@@ -92,7 +124,8 @@ def hire(
     valid: Examples,
     workers: int,
     devices: Sequence[jax.Device],
-    on_epoch: Callable[[], None],
+    listener: Listener,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Iterator[Crew]:
     """Who makes the children of a run.
 
@@ -102,24 +135,16 @@ def hire(
       valid: validation images.
       workers: processes, on CPU.
       devices: accelerators, each with a thread; on CPU of no meaning.
-      on_epoch: is told of every epoch, from any thread.
+      listener: is told of every epoch, from any thread.
+      checkpoints: where unfinished trainings are written.
     """
-    interrupted = threading.Event()
-
-    def after_epoch(_: int) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        on_epoch()
-
+    crew: Any
     if devices[0].platform != "cpu":
-        crew: Any = _Devices(config, train, valid, devices, after_epoch)
+        crew = _Devices(config, train, valid, devices, listener, checkpoints)
     else:
-        crew = _Processes(config, train, valid, workers, on_epoch)
+        crew = _Processes(config, train, valid, workers, listener, checkpoints)
     try:
         yield crew
-    except BaseException:
-        interrupted.set()  # what is in training stops after its epoch
-        raise
     finally:
         crew.close()
 
@@ -146,9 +171,12 @@ class _Devices:
         train: Examples,
         valid: Examples,
         devices: Sequence[jax.Device],
-        on_epoch: Callable[[int], None],
+        listener: Listener,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> None:
-        self._config, self._devices, self._on_epoch = config, devices, on_epoch
+        self._config, self._devices = config, devices
+        self._listener, self._checkpoints = listener, checkpoints
+        self._closing = False
         self._data = {
             device: [
                 Examples(*jax.device_put((data.images, data.labels), device))
@@ -163,17 +191,17 @@ class _Devices:
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
         submitted = time.time()
         load = [(0, number) for number in range(len(self._devices))]
-        futures = {}
+        futures = []
         for proposal in _largest_first(proposals):
             flops, number = heapq.heappop(load)  # the device with the least to do
             heapq.heappush(load, (flops + count_flops(proposal.spec), number))
             device = self._devices[number]
             ahead = self._compilers.submit(self._compile, proposal.spec, device)
-            futures[proposal.name] = self._workers[number].submit(
-                self._make, best, proposal, device, ahead, submitted
+            futures.append(
+                self._workers[number].submit(self._make, best, proposal, device, ahead, submitted)
             )
-        for proposal in proposals:
-            yield futures[proposal.name].result()
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
 
     def _compile(self, spec: Architecture, device: jax.Device) -> float:
         """Compile the training and the evaluation of a child; the seconds that it took."""
@@ -199,11 +227,28 @@ class _Devices:
             here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             train, valid = self._data[device]
             limit = max_bytes(self._config, device)
-            child = make_child(self._config, train, valid, here, proposal, self._on_epoch, limit)
+            child = make_child(
+                *(self._config, train, valid, here, proposal, self, limit, self._checkpoints)
+            )
         self._free_since[device] = time.time()
-        return _with(child, Seconds(wait=waited, compile=ahead.result()))
+        compiling = (
+            0.0 if ahead.exception() else ahead.result()
+        )  # then the child says why it failed
+        return _with(child, Seconds(wait=waited, compile=compiling))
+
+    def wait(self) -> None:
+        """Devices are always there."""
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        if self._closing:  # what is in training stops after its epoch
+            raise KeyboardInterrupt
+        self._listener.epoch(name, epoch, loss)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
 
     def close(self) -> None:
+        self._closing = True
         for pool in (*self._workers, self._compilers):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -213,8 +258,23 @@ def _with(child: Candidate, seconds: Seconds) -> Candidate:
     return dataclasses.replace(child, estimate=estimate)
 
 
+class _Task(NamedTuple):
+    """What a worker process is sent; the key as numbers."""
+
+    best: Candidate
+    name: str
+    edits: tuple[morphisms.Edit, ...]
+    spec: Architecture
+    key: np.ndarray
+    submitted: float
+
+
 class _Processes:
-    """Spawned processes, each with as many of XLA's threads as the config says."""
+    """Spawned processes, each with as many of XLA's threads as the config says.
+
+    Each has a pipe and a thread of its own here, and shares nothing with the others: a process that
+    dies takes nobody with it, and another takes its place.
+    """
 
     def __init__(
         self,
@@ -222,55 +282,130 @@ class _Processes:
         train: Examples,
         valid: Examples,
         workers: int,
-        on_epoch: Callable[[], None],
+        listener: Listener,
+        checkpoints: Checkpoints,
     ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._stop, self._epochs = context.Event(), context.SimpleQueue()
-        self._inbox = context.Queue()  # a process would be waited for that took these as arguments
-        for _ in range(workers):
-            self._inbox.put((config, train, valid))
-        self._listener = threading.Thread(target=self._listen, args=(on_epoch,), daemon=True)
-        self._listener.start()
         cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        self._pool = concurrent.futures.ProcessPoolExecutor(
-            workers,
-            context,
-            _enter,
-            (self._inbox, self._epochs, self._stop, cache),
-        )
-        environment = {
+        self._equipment = config, train, valid, checkpoints, cache
+        self._environment = {
             # These two decide the last bits of a child.
             "NPROC": str(config.threads_per_child),
             "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
             "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
             "JAX_PLATFORMS": "cpu",
         }
-        with _environment(environment):  # a process is started for each task that finds none free
-            for _ in range(workers):
-                self._pool.submit(_ready)
-
-    def _listen(self, on_epoch: Callable[[], None]) -> None:
-        while self._epochs.get():
-            on_epoch()
+        self._listener, self._closing, self._hiring = listener, False, threading.Lock()
+        self._ready = threading.Semaphore(0)
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Candidate | BaseException] = queue.SimpleQueue()
+        self._processes = [self._start() for _ in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._employ, args=(number,), daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
         best = dataclasses.replace(best, variables=_on_host(best.variables))
         submitted = time.time()
-        futures = {}
-        for proposal in _largest_first(proposals):
-            key = np.asarray(jax.random.key_data(proposal.key))
-            task = (best, proposal.name, proposal.edits, proposal.spec, key, submitted)
-            futures[proposal.name] = self._pool.submit(_work, *task)
-        for proposal in proposals:
-            yield futures[proposal.name].result()
+        for p in _largest_first(proposals):
+            key = np.asarray(jax.random.key_data(p.key))
+            self._tasks.put(_Task(best, p.name, p.edits, p.spec, key, submitted))
+        for _ in proposals:
+            result = self._results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+
+    def wait(self) -> None:
+        """Return when every process could begin with a child."""
+        for _ in self._threads:
+            self._ready.acquire()
 
     def close(self) -> None:
-        self._stop.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._inbox.cancel_join_thread()  # of a run that ends before its workers have begun
-        self._inbox.close()
-        self._epochs.put(False)
-        self._listener.join()
+        with self._hiring:
+            self._closing = True
+            for process, _ in self._processes:
+                process.kill()  # what it writes is whole or not there
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        for process, connection in self._processes:
+            process.join()
+            connection.close()
+
+    def _start(self) -> tuple[Any, multiprocessing.connection.Connection]:
+        """A new process, and our end of its pipe."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with _environment(self._environment):
+            process.start()
+        theirs.close()
+        return process, ours
+
+    def _employ(self, number: int) -> None:
+        """Have a process make one child after the other: the work of one thread."""
+        try:
+            self._equip(number)  # in this thread, because it waits for the process to begin
+            self._ready.release()
+            while (task := self._tasks.get()) is not None:
+                child, how = self._ask(number, task), ""
+                for again in (True, False):
+                    if child is None and (how := self._replace(number)) and again:
+                        self._listener.note(f"the worker of {task.name} {how}; another tries again")
+                        child = self._ask(number, task)
+                if child is None:
+                    estimate = Estimate(0.0, math.inf, Seconds(), failure=f"its worker {how}")
+                    name, parent = task.name, task.best.name
+                    child = Candidate(name, parent, task.edits, task.spec, {}, estimate)
+                self._results.put(child)
+        except BaseException as error:  # the main thread raises it
+            self._results.put(error)
+
+    def _equip(self, number: int) -> None:
+        """Send a process all that it needs; if it is dead, that will be seen later."""
+        with contextlib.suppress(EOFError, OSError):
+            self._processes[number][1].send(self._equipment)
+            self._processes[number][1].recv()
+
+    def _ask(self, number: int, task: _Task) -> Candidate | None:
+        """What a process makes of a task; nothing if it dies."""
+        connection = self._processes[number][1]
+        try:
+            connection.send(task)
+            while True:
+                kind, *content = connection.recv()
+                match kind:
+                    case "epoch":
+                        self._listener.epoch(*content)
+                    case "note":
+                        self._listener.note(*content)
+                    case "child":
+                        child: Candidate = content[0]
+                        return child
+                    case _:
+                        raise content[0]
+        except (EOFError, ConnectionError):
+            return None
+
+    def _replace(self, number: int) -> str:
+        """Put another process in the place of a dead one, and say how that died.
+
+        Nothing is said, and nobody hired, where the crew is dismissed.
+        """
+        process, connection = self._processes[number]
+        process.join()
+        with self._hiring:
+            if self._closing:
+                return ""
+            connection.close()
+            self._processes[number] = self._start()
+        self._equip(number)
+        code = process.exitcode
+        return f"died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
 
 
 @contextlib.contextmanager
@@ -291,43 +426,52 @@ def _on_host(variables: Variables) -> Any:
     return jax.tree.map(np.asarray, variables)
 
 
-_here: dict[str, Any] = {}  # what a worker process knows
-
-
-def _enter(inbox: Any, epochs: Any, stop: Any, cache: str | None) -> None:
-    """The beginning of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process says when to stop
+def _work(connection: multiprocessing.connection.Connection) -> None:
+    """The life of a worker process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the main process says when to stop
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    config, train, valid, checkpoints, cache = connection.recv()
     if cache:
         use_cache(cache)
-    config, train, valid = inbox.get()
-    _here.update(config=config, train=train, valid=valid, epochs=epochs, stop=stop, free=0.0)
-
-
-def _ready() -> None:
     jax.devices()  # start XLA
+    connection.send("ready")
+    messenger, free = _Messenger(connection), 0.0
+    while True:
+        task: _Task = connection.recv()
+        waited = time.time() - max(task.submitted, free)
+        key = jax.random.wrap_key_data(jnp.asarray(task.key))
+        proposal = Proposal(task.name, task.edits, task.spec, key)
+        try:
+            limit = max_bytes(config)
+            child = make_child(
+                *(config, train, valid, task.best, proposal, messenger, limit, checkpoints)
+            )
+        except Exception as error:  # the main process raises it
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(("error", error))
+            continue
+        child = dataclasses.replace(child, variables=_on_host(child.variables))
+        free = time.time()
+        connection.send(("child", _with(child, Seconds(wait=waited))))
 
 
-def _work(
-    best: Candidate,
-    name: str,
-    edits: tuple[morphisms.Edit, ...],
-    spec: Architecture,
-    key: np.ndarray,
-    submitted: float,
-) -> Candidate:
-    """One child, in a worker process."""
-    waited = time.time() - max(submitted, _here["free"])
-    config: Config = _here["config"]
+def _die_with_parent() -> None:
+    """End this process when its parent has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
-    def on_epoch(_: int) -> None:
-        if _here["stop"].is_set():
-            raise KeyboardInterrupt
-        _here["epochs"].put(True)
 
-    proposal = Proposal(name, edits, spec, jax.random.wrap_key_data(jnp.asarray(key)))
-    child = make_child(
-        config, _here["train"], _here["valid"], best, proposal, on_epoch, max_bytes(config)
-    )
-    child = dataclasses.replace(child, variables=_on_host(child.variables))
-    _here["free"] = time.time()
-    return _with(child, Seconds(wait=waited))
+class _Messenger:
+    """Tells the main process what happens in this one."""
+
+    def __init__(self, connection: multiprocessing.connection.Connection) -> None:
+        self._connection = connection
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        self._connection.send(("epoch", name, epoch, loss))
+
+    def note(self, text: str) -> None:
+        self._connection.send(("note", text))

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import rich.console
 import rich.progress
 
 from nash_jax.morphisms import Deepen, Edit, SkipAdd, SkipConcat, Widen, edit_from_dict
+from nash_jax.runs.ledger import Line
+
+
+class QuietReporter:
+    """Tells nobody anything."""
+
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        pass
+
+    def phase(self, what: str) -> None:
+        pass
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        pass
+
+    def candidate(self, line: Line) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
 
 class RichReporter:
@@ -26,6 +46,7 @@ class RichReporter:
             console=console,
         )
         self._task = self._progress.add_task("NASH", total=None)
+        self._epochs: dict[str, int] = {}
 
     def __enter__(self) -> RichReporter:
         return self
@@ -38,21 +59,29 @@ class RichReporter:
     ) -> None:
         self._progress.stop()
 
-    def start(self, total_epochs: int) -> None:
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        self._epochs = {line["name"]: len(line["train_losses"]) for line in known}
         self._progress.update(self._task, total=total_epochs)
         self._progress.start()
+        if known:
+            self._progress.advance(self._task, sum(self._epochs.values()))
+            self.note(f"the run goes on: {len(known)} networks are there")
 
     def phase(self, what: str) -> None:
         self._progress.update(self._task, description=what)
 
-    def epoch(self) -> None:
-        self._progress.advance(self._task)
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        self._progress.advance(self._task, max(0, epoch - self._epochs.get(name, 0)))
+        self._epochs[name] = max(epoch, self._epochs.get(name, 0))
 
-    def candidate(self, line: dict[str, Any]) -> None:
+    def candidate(self, line: Line) -> None:
         self._progress.console.print(describe_line(line), highlight=False, markup=False)
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"note: {text}", highlight=False, markup=False)
 
-def describe_line(line: dict[str, Any]) -> str:
+
+def describe_line(line: Line) -> str:
     """One candidate of the ledger in one line."""
     split = "test" if line["kind"] == "final" else "validation"
     edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])

@@ -1,16 +1,22 @@
-"""One run of NASH from a config to a workdir: the order of events, and all input and output."""
+"""One run of NASH from a config to its result: the order of events.
+
+A run is replayed, not restored: a candidate that the record has is taken from it instead of being
+trained, and the rest follows from the seed as it did the first time. So a run that was stopped
+anywhere goes on to the same result.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from nash_jax.architecture import Architecture, chain, count_flops, init, ops
+from nash_jax.architecture import Architecture, Variables, chain, count_flops, init, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -19,46 +25,56 @@ from nash_jax.data import (
     stratified_split,
     subset,
 )
-from nash_jax.estimation import Seconds, train_and_validate
-from nash_jax.runs.checkpoint import save_network
-from nash_jax.runs.children import Crew, hire, max_bytes
+from nash_jax.estimation import FAILURES, failed, train_and_validate
+from nash_jax.morphisms import edit_to_dict
+from nash_jax.runs.children import Crew, Listener, hire, max_bytes
 from nash_jax.runs.config import Config
+from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
+from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
 from nash_jax.runs.pictures import draw_climb, draw_network
-from nash_jax.runs.workdir import append_ledger, create_workdir, ledger_line, write_json
-from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step
+from nash_jax.runs.workdir import (
+    RESULT_FILE,
+    Memory,
+    Record,
+    Workdir,
+    config_checksum,
+    open_workdir,
+)
+from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step, select
 from nash_jax.training import check_batch_size
 
 
-class Reporter(Protocol):
+class StoppedError(Exception):
+    """A run cannot go on; the message says why. What is there is kept."""
+
+
+class Reporter(Listener, Protocol):
     """Who is told how the run goes. Calls may come from several threads."""
 
-    def start(self, total_epochs: int) -> None:
-        """The run begins; `total_epochs` of training lie ahead."""
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        """The run begins: `total_epochs` of training in all, and what the record has already."""
 
     def phase(self, what: str) -> None:
         """What follows: 'pretraining', 'step 1 of 5', 'final training'."""
 
-    def epoch(self) -> None:
-        """One epoch of some training is done."""
-
-    def candidate(self, line: dict[str, Any]) -> None:
+    def candidate(self, line: Line) -> None:
         """A candidate is finished; `line` is its line in the ledger."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Result:
     """What a run ends with.
 
     Attributes:
-      workdir: where everything is.
       best: the network, trained on training and validation set; its estimate is on the test set.
-      seconds: the run's duration.
+      ledger: a line for every candidate, in the order of the search.
+      seconds: the run's duration, without the time between a stop and a resume.
       shares: of the workers' time in the search, what went where: 'compile', 'train', 'evaluate',
         and 'wait', when a worker had nothing to do. Empty if there was no search.
     """
 
-    workdir: pathlib.Path
     best: Candidate
+    ledger: tuple[Line, ...]
     seconds: float
     shares: dict[str, float]
 
@@ -95,32 +111,62 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A run that has been checked and can begin."""
+    """A run that has been checked and can begin, or go on.
+
+    Attributes:
+      config: decides the result.
+      problem: what the search sees.
+      test: what the final network is tested on.
+      fingerprint: of the settings and the data.
+      record: what is there already, and where everything goes.
+    """
 
     config: Config
-    workdir: pathlib.Path
     problem: Problem
     test: Examples
+    fingerprint: str
+    record: Record
 
 
+@contextlib.contextmanager
 def open_run(
-    config: Config, workdir: pathlib.Path, provenance: dict[str, Any] | None = None
-) -> Run:
-    """Check everything that a user may have got wrong, then make the workdir.
+    config: Config,
+    workdir: pathlib.Path | None = None,
+    provenance: dict[str, Any] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    dataset: Dataset | None = None,
+    checkpoint_seconds: float = 60.0,
+    keep_all: bool = False,
+) -> Iterator[Run]:
+    """Check everything that a user may have got wrong, then begin or go on with a workdir.
+
+    Nobody else can work on the folder within this context.
 
     Args:
       config: decides the result; the same config gives the same result.
-      workdir: a new or empty folder.
+      workdir: a new or empty folder, or that of an earlier run with the same config. Without one
+        nothing is written.
       provenance: versions and machine, to be kept beside the config.
+      note: is told what was damaged or has changed in the workdir.
+      dataset: the data; by default what `config.dataset` names.
+      checkpoint_seconds: between two writings of an unfinished training.
+      keep_all: keep the weights of all candidates, not only of the best of every step.
 
     Raises:
       ValueError: for anything wrong with the config, the data or the workdir.
+      WriteError: if the workdir cannot be written.
     """
-    dataset = load_dataset(config.dataset)
+    dataset = load_dataset(config.dataset) if dataset is None else dataset
     problem = prepare(config, dataset)
-    create_workdir(workdir)
-    write_json(workdir / "config.json", dataclasses.asdict(config) | (provenance or {}))
-    return Run(config, workdir, problem, dataset.test)
+    fingerprint = dataset.fingerprint()
+    opened = Run(config, problem, dataset.test, config_checksum(config, fingerprint), Memory())
+    if workdir is None:
+        yield opened
+        return
+    with open_workdir(
+        *(workdir, config, fingerprint, provenance or {}, note, checkpoint_seconds, keep_all)
+    ) as record:
+        yield dataclasses.replace(opened, record=record)
 
 
 def execute(
@@ -141,64 +187,55 @@ def execute(
       devices: accelerators to train children on, one each; by default all of this machine.
         Where they divide the batch size, model_0 and the final network are trained on all of them
         together, which agrees with a training on one within rounding.
+
+    Raises:
+      StoppedError: if model_0 or the final network cannot be trained, or no child of a step.
+      WriteError: if the workdir cannot be written.
     """
-    start = time.perf_counter()
-    config, workdir, problem = run.config, run.workdir, run.problem
+    config, problem, record = run.config, run.problem, run.record
     devices = jax.local_devices() if devices is None else devices
+    on_cpu = devices[0].platform == "cpu"
     together = devices if len(devices) > 1 and config.batch_size % len(devices) == 0 else None
     children = config.num_steps * config.num_neighbours
     reporter.start(
-        config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final
+        config.epochs_pretrain + children * config.epochs_neighbours + config.epochs_final,
+        in_order(record.lines.values()),
     )
-    climb: list[dict[str, Any]] = []
-    spent, stepping = Seconds(), [0.0, 0.0]
-
-    def record(candidate: Candidate, kind: str, step: int) -> None:
-        nonlocal spent
-        line = ledger_line(candidate, kind, step)
-        append_ledger(workdir, line)
-        climb.append(line)
-        reporter.candidate(line)
-        stepping[kind == "child"] = time.perf_counter()
-        if kind == "child":
-            spent += candidate.estimate.seconds
-
+    session = _Session(run, reporter, workers if on_cpu else len(devices), together)
     data = problem.train, problem.valid
-    with hire(config, *data, workers, devices, reporter.epoch) as crew:
-        best = search(config, problem, record, reporter, crew, together)
-    if devices[0].platform == "cpu":
-        worker_seconds = workers * (stepping[1] - stepping[0])
-    else:  # compiling goes on beside
-        worker_seconds = len(devices) * (stepping[1] - stepping[0])
-        spent = dataclasses.replace(spent, compile=0.0)
-    shares = _shares(spent, worker_seconds) if children else {}
+    with hire(config, *data, workers, devices, reporter, record.checkpoints) as crew:
+        bests = search(session, crew)
     reporter.phase("final training")
-    best = train_to_the_end(config, problem, best, run.test, reporter, together)
-    record(best, "final", config.num_steps)
-    (workdir / "best").mkdir()
-    save_network(workdir / "best", best.spec, best.variables)
-    draw_network(best.spec, workdir / "network.png")
-    draw_climb(climb, workdir / "climb.png")
-    result = Result(workdir, best, time.perf_counter() - start, shares)
-    write_json(
-        workdir / "result.json",
-        {
-            "test_accuracy": best.estimate.accuracy,
-            "found_by": best.parent,
-            "params": climb[-1]["params"],
-            "flops": climb[-1]["flops"],
-            "seconds": round(result.seconds, 3),
-            "shares": {name: round(share, 4) for name, share in shares.items()},
-        },
-    )
+    record.keep_only([*(best.name for best in bests), "final"])
+    final = train_to_the_end(session, bests[-1])
+    lines = list(record.lines.values())
+    shares = shares_of_time(lines, overlapped=not on_cpu)
+    result = Result(final, tuple(in_order(lines)), session.elapsed(), shares)
+    if isinstance(record, Workdir):
+        write_result(record.path, result)
     return result
 
 
-def _shares(spent: Seconds, total: float) -> dict[str, float]:
-    """What part of the workers' time went where; they wait where they do nothing else."""
-    busy = dataclasses.asdict(dataclasses.replace(spent, wait=0.0))
-    shares = {name: seconds / total for name, seconds in busy.items()}
-    return {**shares, "wait": 1 - sum(shares.values())}
+def write_result(workdir: pathlib.Path, result: Result) -> None:
+    """Write the pictures and `result.json`, unless they are there."""
+    with contextlib.suppress(ValueError):
+        read_json(workdir, RESULT_FILE)
+        return
+    with writing(workdir):
+        draw_network(result.best.spec, workdir / "network.png")
+        draw_climb(list(result.ledger), workdir / "climb.png")
+    final = result.ledger[-1]
+    write_json(
+        workdir / RESULT_FILE,
+        {
+            "test_accuracy": final["test_accuracy"],
+            "found_by": final["parent"],
+            "params": final["params"],
+            "flops": final["flops"],
+            "seconds": round(result.seconds, 3),
+            "shares": {name: round(share, 4) for name, share in result.shares.items()},
+        },
+    )
 
 
 class _Keys(NamedTuple):
@@ -213,38 +250,148 @@ def _keys(seed: int) -> _Keys:
     return _Keys(*jax.random.split(jax.random.key(seed), 4))
 
 
-def search(
-    config: Config,
-    problem: Problem,
-    record: Callable[[Candidate, str, int], None],
-    reporter: Reporter,
-    crew: Crew,
-    devices: Sequence[jax.Device] | None = None,
-) -> Candidate:
-    """Algorithm 1, lines 9 to 22: from model_0, pretrained, to the best child of the last step.
+class _Session:
+    """What one process does for a run: trains what the record has not, and records it."""
 
-    Args:
-      config: the settings.
-      problem: training and validation images and model_0.
-      record: called as `record(candidate, kind, step)` for each candidate, in order.
-      reporter: is told what is done next, and of every epoch.
-      crew: makes the children.
-      devices: share the pretraining, if given.
-    """
-    keys, model_0 = _keys(config.seed), problem.model_0
+    def __init__(
+        self,
+        run: Run,
+        reporter: Reporter,
+        workers: int,
+        together: Sequence[jax.Device] | None,
+    ) -> None:
+        self.run, self.reporter = run, reporter
+        self._workers, self._together = workers, together
+        self._start = time.perf_counter()
+        lines = run.record.lines.values()
+        self._before = max((line["elapsed"] for line in lines), default=0.0)
+
+    def elapsed(self) -> float:
+        """Seconds of the run, this session's and those before."""
+        return self._before + time.perf_counter() - self._start
+
+    def train_alone(
+        self,
+        name: str,
+        kind: str,
+        step: int,
+        parent: str | None,
+        spec: Architecture,
+        variables: Callable[[], Variables],
+        key: jax.Array,
+        data: tuple[Examples, Examples],
+        epochs: int,
+    ) -> Candidate:
+        """A candidate that is trained in this process, by all that it has."""
+        config, record, reporter = self.run.config, self.run.record, self.reporter
+        if name in record.lines:
+            known = record.variables(name, spec)
+            if known is not None:
+                estimate = estimate_of(record.lines[name])
+                return Candidate(name, parent, (), spec, known, estimate)
+        training = record.checkpoints.of(name, spec, config.training, reporter.note)
+        try:
+            trained, estimate = train_and_validate(
+                *(spec, variables(), key, *data, epochs, config.training),
+                on_epoch=lambda epoch, loss: reporter.epoch(name, epoch, loss),
+                max_bytes=max_bytes(config),
+                devices=self._together,
+                resume=training.unfinished,
+                checkpoint=training.checkpoint,
+            )
+        except FAILURES as error:
+            raise StoppedError(
+                f"{name} is {failed(error, 0).failure}; lower lr_start, raise max_memory or take "
+                "smaller widths, in a new workdir"
+            ) from error
+        candidate = Candidate(name, parent, (), spec, trained, estimate)
+        self.keep(candidate, kind, step, weights=True)
+        return candidate
+
+    def keep(self, candidate: Candidate, kind: str, step: int, weights: bool) -> None:
+        """Record a candidate; one that is made again because it was lost has its line already."""
+        record, reporter, name = self.run.record, self.reporter, candidate.name
+        with uninterrupted():
+            if weights and not candidate.estimate.failure:
+                record.save(candidate)
+            before = record.lines.get(name)
+            if before is None or "failure" in before:
+                elapsed, workers = self.elapsed(), self._workers
+                line = ledger_line(candidate, kind, step, elapsed, workers, self.run.fingerprint)
+                record.add(line)
+                reporter.candidate(line)
+            elif estimate_of(before).accuracy != candidate.estimate.accuracy:
+                reporter.note(
+                    f"{name} has another accuracy than the first time, "
+                    f"{candidate.estimate.accuracy:.4f}: the machine or the versions are others"
+                )
+
+    def make_children(
+        self, crew: Crew, best: Candidate, proposals: Sequence[Proposal], step: int, kept: list[str]
+    ) -> list[Candidate]:
+        """The children of a step, in the order of the proposals; the best of them has its weights.
+
+        Args:
+          crew: makes those that the record has not.
+          best: the current best.
+          proposals: the children to be.
+          step: of hill climbing, from 1.
+          kept: the names of all candidates whose weights are to be kept beyond this step.
+        """
+        record = self.run.record
+        done = {p.name: self._recall(p, best) for p in proposals if p.name in record.lines}
+        if len(done) == len(proposals) and all(child.estimate.failure for child in done.values()):
+            done = {}  # that is where the run stopped: another try
+        for child in crew.make(best, [p for p in proposals if p.name not in done]):
+            done[child.name] = child
+            leader = _leader([done[p.name] for p in proposals if p.name in done])
+            self.keep(child, "child", step, weights=record.keep_all or child is leader)
+            record.keep_only([*kept, *([leader.name] if leader else [])])
+        leader = _leader([done[p.name] for p in proposals])
+        if leader is None:
+            why = done[proposals[0].name].estimate.failure
+            raise StoppedError(f"all children of step {step} failed; {why}; mend that, then resume")
+        if not leader.variables:  # it comes from the record
+            variables = record.variables(leader.name, leader.spec)
+            if variables is None:
+                (again,) = crew.make(best, [p for p in proposals if p.name == leader.name])
+                if again.estimate.failure:
+                    raise StoppedError(
+                        f"{leader.name} could not be made again: {again.estimate.failure}; mend "
+                        "that, then resume"
+                    )
+                self.keep(again, "child", step, weights=True)
+                variables = again.variables
+            done[leader.name] = dataclasses.replace(leader, variables=variables)
+        return [done[p.name] for p in proposals]
+
+    def _recall(self, proposal: Proposal, best: Candidate) -> Candidate:
+        """A child of the record, without its weights."""
+        name, spec, line = proposal.name, proposal.spec, self.run.record.lines[proposal.name]
+        edits = [edit_to_dict(edit) for edit in proposal.edits]
+        if (line["parent"], line["edits"]) != (best.name, edits):
+            raise StoppedError(
+                f"the ledger's {name} was made in another way than is proposed now; resume with "
+                "the versions that began the run (config.json has them)"
+            )
+        return Candidate(name, best.name, proposal.edits, spec, {}, estimate_of(line))
+
+
+def _leader(children: Sequence[Candidate]) -> Candidate | None:
+    return None if all(child.estimate.failure for child in children) else select(children)
+
+
+def search(session: _Session, crew: Crew) -> list[Candidate]:
+    """Algorithm 1, lines 9 to 22: model_0, pretrained, and the best child of every step."""
+    run, reporter = session.run, session.reporter
+    config, problem, keys = run.config, run.problem, _keys(run.config.seed)
     reporter.phase("pretraining")
-    variables, estimate = train_and_validate(
-        model_0,
-        init(model_0, keys.init),
-        *(keys.pretrain, problem.train, problem.valid, config.epochs_pretrain, config.training),
-        on_epoch=lambda _: reporter.epoch(),
-        max_bytes=max_bytes(config),
-        devices=devices,
+    model_0 = problem.model_0
+    best = session.train_alone(
+        *("model_0", "pretrained", 0, None, model_0, lambda: init(model_0, keys.init)),
+        *(keys.pretrain, (problem.train, problem.valid), config.epochs_pretrain),
     )
-    best = Candidate("model_0", None, (), model_0, variables, estimate)
-    if estimate.failure:
-        raise ValueError(f"model_0 is {estimate.failure}; raise max_memory or take smaller widths")
-    record(best, "pretrained", 0)
+    bests = [best]
 
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops
@@ -252,44 +399,29 @@ def search(
     state = SearchState(0, best, keys.search)
     for step in range(1, config.num_steps + 1):
         reporter.phase(f"step {step} of {config.num_steps}")
+        kept = [best.name for best in bests]
 
         def estimate_children(
-            best: Candidate, proposals: Sequence[Proposal], step: int = step
+            best: Candidate,
+            proposals: Sequence[Proposal],
+            step: int = step,
+            kept: list[str] = kept,
         ) -> list[Candidate]:
-            children = []
-            for child in crew.make(best, proposals):
-                record(child, "child", step)
-                children.append(child)
-            return children
+            return session.make_children(crew, best, proposals, step, kept)
 
         state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
-    return state.best
+        bests.append(state.best)
+    return bests
 
 
-def train_to_the_end(
-    config: Config,
-    problem: Problem,
-    best: Candidate,
-    test: Examples,
-    reporter: Reporter,
-    devices: Sequence[jax.Device] | None = None,
-) -> Candidate:
+def train_to_the_end(session: _Session, best: Candidate) -> Candidate:
     """Algorithm 1, line 24, and the one look at the test set.
 
-    The best network is trained on the training and the validation set, by all devices if they are
-    given, then tested.
+    The best network is trained on the training and the validation set, then tested.
     """
-    variables, estimate = train_and_validate(
-        best.spec,
-        best.variables,
-        *(
-            _keys(config.seed).final,
-            problem.train.join(problem.valid),
-            test,
-            config.epochs_final,
-            config.training,
-        ),
-        on_epoch=lambda _: reporter.epoch(),
-        devices=devices,
+    config, problem = session.run.config, session.run.problem
+    return session.train_alone(
+        *("final", "final", config.num_steps, best.name, best.spec, lambda: best.variables),
+        *(_keys(config.seed).final, (problem.train.join(problem.valid), session.run.test)),
+        config.epochs_final,
     )
-    return Candidate("final", best.name, (), best.spec, variables, estimate)

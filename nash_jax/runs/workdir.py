@@ -1,93 +1,257 @@
-"""The folder of one run: config, ledger, best network, pictures, result.
+"""The folder of one run: all that is needed to go on after any stop, and to see what was found.
 
-config.json   settings, versions and machine
-ledger.jsonl  one line per candidate: see `ledger_line`
-best/         spec.json and weights/ of the best network, trained to the end
-network.png   a picture of it
-climb.png     the validation accuracy of every child, step by step
-result.json   test accuracy and times
+config.json    settings, fingerprint of the data, versions and machine
+ledger.jsonl   one line per candidate: see `ledger.ledger_line`
+networks/      the best network of every step, model_0 and the final one: see `checkpoint`
+trainings/     where unfinished trainings stand
+network.png    a picture of the final network
+climb.png      the validation accuracy of every child, step by step
+result.json    test accuracy and times
+lock           held by the process that works here
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
-import math
-import os
 import pathlib
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
 
-from nash_jax.architecture import count_flops, count_params
-from nash_jax.architecture.serialization import to_dict
-from nash_jax.morphisms import edit_to_dict
+from nash_jax.architecture import Architecture, Variables
+from nash_jax.runs.checkpoint import NETWORK_ENDING, Checkpoints, load_network, save_network
+from nash_jax.runs.config import Config
+from nash_jax.runs.files import (
+    UNFINISHED,
+    DamagedError,
+    checksum,
+    locked,
+    read_json,
+    write_json,
+    writing,
+)
+from nash_jax.runs.ledger import LEDGER_FILE, Line, append_line, repair_ledger
 from nash_jax.search import Candidate
 
-LEDGER_FILE = "ledger.jsonl"
+CONFIG_FILE, RESULT_FILE, LOCK_FILE = "config.json", "result.json", "lock"
+NETWORKS, TRAININGS = "networks", "trainings"
+_OURS = {CONFIG_FILE, RESULT_FILE, LOCK_FILE, LEDGER_FILE, NETWORKS, TRAININGS}
 
 
-def create_workdir(path: pathlib.Path) -> None:
-    """Make the folder of a new run.
+class Record(Protocol):
+    """What a run remembers of its candidates."""
+
+    @property
+    def lines(self) -> dict[str, Line]:
+        """The ledger's lines by name, in the order in which they were written."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where trainings write how far they have come."""
+
+    @property
+    def keep_all(self) -> bool:
+        """Whether the weights of all candidates are kept, not only of the best of every step."""
+
+    def variables(self, name: str, spec: Architecture) -> Variables | None:
+        """The weights of a candidate of the ledger, if they are there and whole."""
+
+    def save(self, candidate: Candidate) -> None:
+        """Keep a candidate's weights."""
+
+    def add(self, line: Line) -> None:
+        """Add a line to the ledger."""
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Let go of the weights of all others."""
+
+
+class Memory:
+    """A record that ends with the process."""
+
+    keep_all = False
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = {}
+        self.checkpoints = Checkpoints()
+
+    def variables(self, name: str, spec: Architecture) -> Variables | None:
+        return None
+
+    def save(self, candidate: Candidate) -> None:
+        pass
+
+    def add(self, line: Line) -> None:
+        self.lines[line["name"]] = line
+
+    def keep_only(self, names: Collection[str]) -> None:
+        pass
+
+
+class Workdir:
+    """A record in a folder. Weights are written before the line that speaks of them."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        lines: list[Line],
+        checkpoint_seconds: float,
+        keep_all: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        self.path, self.keep_all, self._note = path, keep_all, note
+        self.lines = {line["name"]: line for line in lines}
+        self.checkpoints = Checkpoints(path / TRAININGS, checkpoint_seconds)
+
+    def variables(self, name: str, spec: Architecture) -> Variables | None:
+        path = self._network(name)
+        try:
+            there, variables = load_network(path)
+            if there != spec:
+                raise DamagedError(f"{path} holds another network than {name}")
+            return variables
+        except ValueError as error:
+            why = str(error) if path.exists() else f"{path} is missing"
+            self._note(f"{why}; {name} is made again")
+            return None
+
+    def save(self, candidate: Candidate) -> None:
+        save_network(self._network(candidate.name), candidate.spec, candidate.variables)
+
+    def add(self, line: Line) -> None:
+        append_line(self.path, line)
+        self.lines.pop(line["name"], None)
+        self.lines[line["name"]] = line
+        with writing(self.path / TRAININGS):
+            self.checkpoints.path(line["name"]).unlink(missing_ok=True)
+
+    def keep_only(self, names: Collection[str]) -> None:
+        if self.keep_all:
+            return
+        for path in (self.path / NETWORKS).glob("*" + NETWORK_ENDING):
+            if path.name.removesuffix(NETWORK_ENDING) not in names:
+                with writing(path):
+                    path.unlink(missing_ok=True)
+
+    def _network(self, name: str) -> pathlib.Path:
+        return self.path / NETWORKS / (name + NETWORK_ENDING)
+
+
+@contextlib.contextmanager
+def open_workdir(
+    path: pathlib.Path,
+    config: Config,
+    fingerprint: str,
+    provenance: dict[str, Any],
+    note: Callable[[str], None],
+    checkpoint_seconds: float = 60.0,
+    keep_all: bool = False,
+) -> Iterator[Workdir]:
+    """Begin a run in a new or empty folder, or go on with the run that is there.
+
+    Args:
+      path: the folder.
+      config: the run's settings.
+      fingerprint: of the run's data.
+      provenance: versions and machine, to be kept beside the config.
+      note: is told what was damaged or has changed, and what is done about it.
+      checkpoint_seconds: between two writings of an unfinished training.
+      keep_all: keep the weights of all candidates, not only of the best of every step.
 
     Raises:
-      ValueError: if it exists and is not an empty folder: nothing is ever written over.
+      ValueError: if it is the folder of something else, or of a run with other settings or data, or
+        another process works on it.
+      WriteError: if it cannot be written.
     """
+    _check_folder(path)
+    with locked(path / LOCK_FILE):
+        settings = {**_as_json(dataclasses.asdict(config)), "data": fingerprint}
+        lines, damages = _recover(path, settings, provenance)
+        for damage in damages:
+            note(damage)
+        with writing(path):
+            for folder in (NETWORKS, TRAININGS):
+                (path / folder).mkdir(exist_ok=True)
+            for left in path.rglob("*" + UNFINISHED):
+                left.unlink(missing_ok=True)
+        yield Workdir(path, lines, checkpoint_seconds, keep_all, note)
+
+
+def config_checksum(config: Config, fingerprint: str) -> str:
+    """What every line of the ledger says about the settings and data that it was made with."""
+    return checksum({**_as_json(dataclasses.asdict(config)), "data": fingerprint})
+
+
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()}
+
+
+def _check_folder(path: pathlib.Path) -> None:
+    """Make the folder, or see that it is empty or that of a run; else raise `ValueError`."""
     try:
         if path.exists() and not path.is_dir():
             raise ValueError(f"workdir must be a folder; {path} is a file; choose another")
-        entries = len(list(path.iterdir())) if path.exists() else 0
-        if entries:
-            raise ValueError(
-                f"workdir must be new or empty; {path} has {entries} entries, and nothing is "
-                "written over; choose another"
-            )
-        path.mkdir(parents=True, exist_ok=path.exists())
+        path.mkdir(parents=True, exist_ok=True)
+        entries = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise ValueError(
             f"workdir {path} cannot be used: {error.strerror}; choose another"
         ) from None
+    # With a config.json or ledger.jsonl it is a run's; a run that was stopped before it had one has
+    # a lock and nothing that is not ours.
+    others = {name for name in entries if name not in _OURS and not name.endswith(UNFINISHED)}
+    if others and not entries & {CONFIG_FILE, LEDGER_FILE}:
+        raise ValueError(
+            f"workdir must be new, empty or that of a run; {path} has {len(entries)} other "
+            "entries, and nothing is written over; choose another"
+        )
 
 
-def write_json(path: pathlib.Path, data: Any) -> None:
-    """Write a JSON file that is either whole or not there."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+def _recover(
+    path: pathlib.Path, settings: dict[str, Any], provenance: dict[str, Any]
+) -> tuple[list[Line], list[str]]:
+    """Compare the settings with those of the run that is there, if any, and read its ledger."""
+    notes, before = [], None
+    if (path / CONFIG_FILE).exists():
+        try:
+            before = read_json(path, CONFIG_FILE)
+        except DamagedError as error:
+            notes.append(f"{error}; it is written anew")
+    if before is not None:
+        _compare(path, before, settings)
+        notes += _changes(before, provenance)
+    lines, damages = repair_ledger(path)
+    notes += [f"{damage}; what it said is made again" for damage in damages]
+    ours = checksum(settings)
+    if any(line["config"] != ours for line in lines):
+        raise ValueError(
+            f"a run goes on with the settings that it began with; {path / LEDGER_FILE} was made "
+            "with others than those given; give these, or choose another workdir"
+        )
+    if before is None:
+        write_json(path / CONFIG_FILE, {**settings, **provenance})
+    return lines, notes
 
 
-def append_ledger(workdir: pathlib.Path, line: dict[str, Any]) -> None:
-    with (workdir / LEDGER_FILE).open("a") as ledger:
-        ledger.write(json.dumps(line, allow_nan=False) + "\n")
+def _compare(path: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises `ValueError`, naming old and new values, if settings have changed."""
+    changed = [
+        f"{name} was {before.get(name)!r}, is {value!r}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"the run in {path} goes on with the settings that it began with; {'; '.join(changed)};"
+            " give the old ones, or choose another workdir"
+        )
 
 
-def read_ledger(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All lines of a run's ledger, as dictionaries."""
-    return [json.loads(line) for line in (workdir / LEDGER_FILE).read_text().splitlines()]
-
-
-def ledger_line(candidate: Candidate, kind: str, step: int) -> dict[str, Any]:
-    """A candidate for the ledger, without its weights.
-
-    Args:
-      candidate: the candidate.
-      kind: 'pretrained' (model_0), 'child', or 'final' (trained on all training images; its
-        accuracy and loss are on the test set, those of the others on the validation set).
-      step: of hill climbing, from 1; 0 for model_0.
-    """
-    estimate, split = candidate.estimate, "test" if kind == "final" else "validation"
-    return {
-        "name": candidate.name,
-        "kind": kind,
-        "step": step,
-        "parent": candidate.parent,
-        "edits": [edit_to_dict(edit) for edit in candidate.edits],
-        "params": count_params(candidate.spec),
-        "flops": count_flops(candidate.spec),
-        f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
-        f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
-        "seconds": {
-            name: round(value, 3) for name, value in dataclasses.asdict(estimate.seconds).items()
-        },
-        "memory_bytes": estimate.required_bytes,
-        **({"failure": estimate.failure} if estimate.failure else {}),
-        "spec": to_dict(candidate.spec),
-    }
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not a setting and may change the last bits all the same."""
+    return [
+        f"{name} was {before.get(name)!r} when the run began, and is {now[name]!r}: the last bits "
+        "may differ from those of a run without a stop"
+        for name in ("versions", "python", "device", "num_cpus", "NPROC", "XLA_FLAGS")
+        if name in now and before.get(name) != now[name]
+    ]

@@ -167,10 +167,10 @@ def hill_climbing_step(
       fits: as in `propose`.
 
     Returns:
-      The next state, and all children of the step. Where all children failed, the current best
-      stays.
+      The next state, and all children of the step.
+
+    Raises:
+      ValueError: if all children failed.
     """
     children = tuple(estimate(state.best, propose(state, settings, fits)))
-    failed = all(child.estimate.failure for child in children)
-    best = state.best if failed else select(children)
-    return SearchState(state.step + 1, best, state.key), children
+    return SearchState(state.step + 1, select(children), state.key), children

@@ -10,20 +10,25 @@ from nash_jax.training.evaluate import (
     precompile_evaluation,
 )
 from nash_jax.training.loop import (
+    DivergedError,
     Fit,
+    Snapshot,
     TooLargeError,
     TrainState,
     check_batch_size,
     fit,
     precompile,
+    state_shapes,
     update,
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rates
 
 __all__ = [
+    "DivergedError",
     "Evaluation",
     "Fit",
+    "Snapshot",
     "TooLargeError",
     "TrainState",
     "TrainingSettings",
@@ -39,5 +44,6 @@ __all__ = [
     "learning_rates",
     "precompile",
     "precompile_evaluation",
+    "state_shapes",
     "update",
 ]

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nash_jax.architecture import Architecture, Variables, apply
+from nash_jax.architecture import Architecture, Variables, apply, init
 from nash_jax.data import Examples
 from nash_jax.training.augment import augment
 from nash_jax.training.compilation import (
@@ -66,15 +66,33 @@ class Fit:
     required_bytes: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Where a training stands between two epochs: all that it needs to go on.
+
+    Attributes:
+      state: variables and momentum, as NumPy arrays on the host; nodes go by `numbered`'s names.
+      losses: mean training loss of each epoch that is done, `[epochs]`; of a population
+        `[epochs, members]`.
+    """
+
+    state: TrainState
+    losses: np.ndarray
+
+
 class TooLargeError(Exception):
     """A training that would take more memory than there is."""
 
     def __init__(self, required_bytes: int, max_bytes: int) -> None:
         super().__init__(
-            f"needs {required_bytes / 2**30:.2f} GiB of memory to train, "
+            f"too large: needs {required_bytes / 2**30:.2f} GiB of memory to train, "
             f"{max_bytes / 2**30:.2f} GiB are allowed"
         )
         self.required_bytes = required_bytes
+
+
+class DivergedError(Exception):
+    """A training after which some loss is no finite number."""
 
 
 def fit(
@@ -84,10 +102,12 @@ def fit(
     key: jax.Array,
     epochs: int,
     settings: TrainingSettings,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int, np.ndarray], None] | None = None,
     scan: bool | None = None,
     devices: Sequence[jax.Device] | None = None,
     max_bytes: int | None = None,
+    resume: Snapshot | None = None,
+    checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None,
 ) -> Fit:
     """Train for some epochs with the learning rate annealed once: the paper's SGDRtrain.
 
@@ -101,10 +121,13 @@ def fit(
       epochs: passes over the images; 0 gives the variables back. A last batch that is not full is
         left out; the order is new in every epoch.
       settings: how to train.
-      on_epoch: called with the number of each epoch that is done, from 1.
+      on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
       scan: whether an epoch is one `lax.scan`; by default, wherever it is not slower.
       devices: where to train; several share each batch. By default JAX's default device.
       max_bytes: the memory that may be taken on each device; by default any.
+      resume: where an earlier training with the same arguments stood, which goes on here as if it
+        had never stopped; `variables` are not looked at then.
+      checkpoint: called after each epoch but the last with a function that takes a snapshot.
 
     Returns:
       The trained variables, on the devices, and what the training took.
@@ -121,7 +144,11 @@ def fit(
     check_devices(settings, devices)
     mesh = None if devices is None else Mesh(np.array(devices), ("batch",))
     graph, names = numbered(spec)
-    state = _start(renamed(variables, names), settings)
+    first, known = (0, []) if resume is None else (len(resume.losses), list(resume.losses))
+    if resume is None:
+        state = _start(renamed(variables, names), settings)
+    else:
+        state = jax.tree.map(lambda x: jnp.asarray(np.array(x)), resume.state)
     num_batches = len(examples) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
     scan = jax.default_backend() != "cpu" if scan is None else scan
@@ -134,13 +161,16 @@ def fit(
     compiling = watch.lap()
     if max_bytes is not None and compiled_epoch.required_bytes > max_bytes:
         raise TooLargeError(compiled_epoch.required_bytes, max_bytes)
-    losses: list[Any] = []
-    for epoch in range(epochs):
+    losses: list[Any] = known
+    for epoch in range(first, epochs):
         state, loss = compiled_epoch.run(state, rates[epoch], _fold_in(key, epoch))
         losses.append(loss)
-        if epoch:  # the device has its next epoch before this one's is waited for
+        if epoch > first:  # the device has its next epoch before this one's is waited for
             _tell(on_epoch, epoch, losses[epoch - 1])
-    _tell(on_epoch, epochs, losses[-1])
+        if checkpoint is not None and epoch + 1 < epochs:
+            checkpoint(functools.partial(_snapshot, state, losses))
+    if first < epochs:
+        _tell(on_epoch, epochs, losses[-1])
     jax.block_until_ready(state)
     back = {new_name: name for name, new_name in names.items()}
     return Fit(
@@ -209,6 +239,16 @@ def _abstract(variables: Variables, settings: TrainingSettings) -> TrainState:
     )
 
 
+def state_shapes(spec: Architecture, settings: TrainingSettings) -> TrainState:
+    """Shapes and types of a snapshot's state, for one network."""
+    graph, _ = numbered(spec)
+    return _abstract(jax.eval_shape(lambda: init(graph, jax.random.key(0))), settings)
+
+
+def _snapshot(state: TrainState, losses: Sequence[Any]) -> Snapshot:
+    return Snapshot(jax.tree.map(np.array, state), np.array([np.asarray(loss) for loss in losses]))
+
+
 def _members(key: jax.Array) -> tuple[int, ...]:
     """`(members,)` if there is a key for each of a population, and `()` if there is one key."""
     typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -226,10 +266,10 @@ def _placed(tree: Any, mesh: Mesh | None) -> Any:
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
-def _tell(on_epoch: Callable[[int], None] | None, epoch: int, loss: Any) -> None:
-    jax.block_until_ready(loss)
+def _tell(on_epoch: Callable[[int, np.ndarray], None] | None, epoch: int, loss: Any) -> None:
+    loss = np.asarray(loss)
     if on_epoch is not None:
-        on_epoch(epoch)
+        on_epoch(epoch, loss)
 
 
 def update(

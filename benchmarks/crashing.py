@@ -1,0 +1,122 @@
+"""The launcher `experiments.nash`, killed at a chosen point: see `benchmarks.faults`.
+
+The environment variable CRASH_AT says where, as `POINT:COUNT`: the process, and the one that
+started it if this is a worker, is killed by SIGKILL when it comes to the point for the COUNT-th
+time. Worker processes import this module too. EPOCHS_FILE gets a line for every epoch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pathlib
+import signal
+from typing import Any, NoReturn
+
+from absl import app
+
+import nash_jax.runs.checkpoint
+import nash_jax.runs.children
+import nash_jax.runs.files
+import nash_jax.runs.ledger
+import nash_jax.runs.run
+import nash_jax.runs.workdir
+import nash_jax.search.hill_climbing
+from experiments import nash
+from nash_jax.runs import RichReporter
+
+POINTS = (
+    *("config half written", "config written", "workers hired"),
+    *("pretraining", "snapshot half written", "snapshot written", "child in training"),
+    *("network half written", "network written", "ledger line half written", "ledger line written"),
+    *("other networks let go", "selecting", "final training", "final network written"),
+    *("picture drawn", "result half written", "result written"),
+)
+_point, _, _count = os.environ.get("CRASH_AT", "").partition(":")
+_left = int(_count or 0)
+
+
+def die() -> NoReturn:
+    """Kill the run, from whatever process of it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        os.kill(parent.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def reach(point: str) -> bool:
+    """Whether to die here."""
+    global _left
+    assert point in POINTS, point
+    _left -= point == _point
+    return point == _point and _left == 0
+
+
+def watch() -> None:
+    """Have the functions that do what the points are about look whether to die there."""
+    files, run, ledger = nash_jax.runs.files, nash_jax.runs.run, nash_jax.runs.ledger
+    write_atomically, append_line = files.write_atomically, ledger.append_line
+
+    def writing(path: pathlib.Path, data: bytes) -> None:
+        kind = {"networks": "network", "trainings": "snapshot"}.get(path.parent.name, path.stem)
+        if kind in ("network", "snapshot", "config", "result"):
+            if reach(f"{kind} half written"):
+                path.with_name(path.name + ".1.new").write_bytes(data[: len(data) // 2])
+                die()
+            write_atomically(path, data)
+            if reach(f"{kind} written") or (
+                path.stem == "final" and reach("final network written")
+            ):
+                die()
+        else:
+            write_atomically(path, data)
+
+    def appending(workdir: pathlib.Path, line: Any) -> None:
+        if reach("ledger line half written"):
+            before = (workdir / "ledger.jsonl").read_bytes() if line["step"] else b""
+            append_line(workdir, line)
+            whole = (workdir / "ledger.jsonl").read_bytes()
+            os.truncate(workdir / "ledger.jsonl", (len(before) + len(whole)) // 2)
+            die()
+        append_line(workdir, line)
+        if reach("ledger line written"):
+            die()
+
+    for module in (files, nash_jax.runs.checkpoint):
+        module.write_atomically = writing  # type: ignore[attr-defined]
+    nash_jax.runs.workdir.append_line = appending
+
+    def dying_after(module: Any, name: str, point: str) -> None:
+        function = getattr(module, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            if reach(point):
+                die()
+            return result
+
+        setattr(module, name, wrapped)
+
+    dying_after(nash_jax.runs.workdir.Workdir, "keep_only", "other networks let go")
+    dying_after(nash_jax.search.hill_climbing, "select", "selecting")
+    dying_after(nash_jax.runs.children._Processes, "__init__", "workers hired")
+    dying_after(run, "draw_network", "picture drawn")
+    told = RichReporter.epoch
+
+    def counting(self: RichReporter, name: str, epoch: int, loss: float) -> None:
+        with open(os.environ["EPOCHS_FILE"], "a") as log:
+            log.write(f"{name} {epoch}\n")
+        told(self, name, epoch, loss)
+        kind = {"model_0": "pretraining", "final": "final training"}.get(name, "child in training")
+        if reach(kind):
+            die()
+
+    RichReporter.epoch = counting  # type: ignore[method-assign]
+
+
+if "CRASH_AT" in os.environ:
+    watch()
+
+if __name__ == "__main__":
+    app.run(nash.main)

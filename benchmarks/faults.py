@@ -1,0 +1,176 @@
+"""Searches on the digits that are killed again and again, against one that is not.
+
+  python -m benchmarks.faults --kills=80
+
+Every run is killed by SIGKILL, resumed and killed again until its share of the kills is used up:
+first at each of the named points of `benchmarks.crashing`, then at random moments. Then it is
+resumed to its end and compared with the undisturbed run: every network byte by byte, every line of
+the ledger but for seconds and number of workers, the test accuracy. Odd sessions have one worker,
+even ones two. Trainings are written after every epoch.
+
+What was trained twice is counted in epochs that the main process was told of twice; beyond that a
+kill costs each worker the epoch that it was in. Prints a table and writes faults.json. The exit status is 1 if
+anything differed or was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks.crashing import POINTS
+from benchmarks.machine import machine
+from nash_jax.runs import read_ledger
+
+KILLS = flags.DEFINE_integer("kills", 80, "in all; at least the named points", lower_bound=20)
+PER_RUN = flags.DEFINE_integer("kills_per_run", 8, "before a run is let to its end")
+OUT = flags.DEFINE_string("out", "faults.json", "file to write the figures to")
+
+SETTINGS = (
+    *("--preset=digits", "--widths=4,6", "--num_steps=2", "--num_neighbours=3"),
+    *("--num_morphisms=2", "--max_flops=400000", "--epochs_pretrain=4", "--epochs_neighbours=4"),
+    *("--epochs_final=6", "--checkpoint_seconds=0"),
+)
+EPOCHS = 4 + 2 * 3 * 4 + 6
+
+
+def launch(workdir: pathlib.Path, workers: int, crash_at: str = "") -> subprocess.Popen[str]:
+    """Begin or go on with a run."""
+    environment = os.environ | {
+        "CRASH_AT": crash_at,
+        "EPOCHS_FILE": str(workdir.with_suffix(".epochs")),
+    }
+    command = [sys.executable, "-m", "benchmarks.crashing", *SETTINGS, f"--workdir={workdir}"]
+    more = [f"--cache_dir={workdir.parent / 'cache'}", f"--workers={workers}"]
+    return subprocess.Popen(
+        [*command, *more],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Wait for a run's end; show what it said if that was neither success nor the kill."""
+    output, _ = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        sys.exit(f"the run ended with status {process.returncode}:\n{output}")
+    return process.returncode
+
+
+def content(workdir: pathlib.Path) -> dict[str, Any]:
+    """All of a finished run that does not depend on the clock or the number of workers."""
+    clock = ("seconds", "elapsed", "workers")
+    return {
+        **{path.name: path.read_bytes() for path in (workdir / "networks").iterdir()},
+        **{
+            line["name"]: {name: value for name, value in line.items() if name not in clock}
+            for line in read_ledger(workdir)
+        },
+        "test accuracy": json.loads((workdir / "result.json").read_text())["test_accuracy"],
+    }
+
+
+def known(workdir: pathlib.Path) -> set[str]:
+    try:
+        return {line["name"] for line in read_ledger(workdir)}
+    except ValueError:
+        return set()
+
+
+def main(_: list[str]) -> None:
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        assert finish(launch(folder / "compiling", 2)) == 0  # what follows finds its programs
+        start = time.perf_counter()
+        assert finish(launch(folder / "undisturbed", 2)) == 0
+        seconds = time.perf_counter() - start
+        expected = content(folder / "undisturbed")
+        # Later points come later in a run: the named ones are gone through in this order.
+        plan = [f"{point}:{rng.choice((1, 1, 2))}" for point in POINTS]
+        kinds = [*plan, *[""] * (KILLS.value - len(plan))]
+        rows: dict[str, dict[str, int]] = {}
+        kills = lost = differences = again = num_runs = 0
+        while kinds:
+            num_runs += 1
+            workdir, session, in_run = folder / f"run{num_runs}", 0, 0
+            while in_run < PER_RUN.value and kinds:
+                session += 1
+                crash_at = kinds.pop(0)
+                before = known(workdir)
+                process = launch(workdir, 1 + session % 2, crash_at)
+                if not crash_at:
+                    time.sleep(rng.uniform(0, seconds))
+                    if rng.random() < 0.5:
+                        process.kill()
+                    else:
+                        os.killpg(process.pid, signal.SIGKILL)
+                row = rows.setdefault(
+                    crash_at.partition(":")[0] or "a random moment",
+                    {"kills": 0, "candidates lost": 0},
+                )
+                if finish(process) == 0:  # the end came first
+                    if crash_at:
+                        kinds.insert(0, crash_at.partition(":")[0] + ":1")
+                    else:
+                        kinds.insert(0, "")
+                    break
+                vanished = len(before - known(workdir))
+                in_run, kills, lost = in_run + 1, kills + 1, lost + vanished
+                row["kills"] += 1
+                row["candidates lost"] += vanished
+            assert finish(launch(workdir, 2)) == 0
+            found = content(workdir)
+            differing = [name for name in expected | found if expected.get(name) != found.get(name)]
+            differences += len(differing)
+            told = workdir.with_suffix(".epochs").read_text().splitlines()
+            again += len(told) - len(set(told))
+            print(
+                f"run {num_runs}: {in_run} kills, {len(told) - len(set(told))} epochs trained twice, "
+                f"{differing or 'no'} differences",
+                flush=True,
+            )
+    on = machine()
+    print(
+        f"\n{on['cpu']}, {on['cores']} cores, Python {on['python']}, jax {on['jax']}, "
+        f"{on['date']}; a run without a stop takes {seconds:.0f} s\n"
+    )
+    print("| killed | kills | candidates lost from the ledger |\n|---|---|---|")
+    for name, row in rows.items():
+        print(f"| {name} | {row['kills']} | {row['candidates lost']} |")
+    print(
+        f"\n{kills} kills in {num_runs} runs: {lost} candidates lost, {differences} differences, "
+        f"{again} of {num_runs * EPOCHS} epochs trained twice"
+    )
+    pathlib.Path(OUT.value).write_text(
+        json.dumps(
+            {
+                "kills": kills,
+                "runs": num_runs,
+                "lost": lost,
+                "differences": differences,
+                "epochs_again": again,
+                "rows": rows,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    sys.exit(bool(lost or differences))
+
+
+if __name__ == "__main__":
+    app.run(main)

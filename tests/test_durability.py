@@ -1,0 +1,401 @@
+"""What a run survives: stops anywhere, damaged files, dead workers, children that fail."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import pytest
+from test_runs import TINY, Silent, history, run
+
+import nash_jax as nj
+from benchmarks import faults
+from nash_jax import runs
+from nash_jax.runs import files
+
+NAMES = ["model_0", *(f"step{s}-child{c}" for s in (1, 2) for c in (1, 2, 3)), "final"]
+
+
+class StopError(Exception):
+    """The stop that a test asked for."""
+
+
+class Stopping(Silent):
+    """Stops the run when it is told of something, as a signal would."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def phase(self, what):
+        super().phase(what)
+        if what == self.where:
+            raise StopError
+
+    def epoch(self, name, epoch, loss):
+        super().epoch(name, epoch, loss)
+        if f"{name} epoch {epoch}" == self.where:
+            raise StopError
+
+    def candidate(self, line):
+        super().candidate(line)
+        if line["name"] == self.where:
+            raise StopError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """Programs are compiled once for all tests here."""
+    runs.use_cache(tmp_path_factory.mktemp("cache"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run without a stop."""
+    workdir = tmp_path_factory.mktemp("durability") / "whole"
+    config = dataclasses.replace(TINY, epochs_pretrain=2, epochs_neighbours=2)
+    reporter = Silent()
+    return workdir, config, run(config, workdir, reporter, workers=2), reporter
+
+
+def networks(workdir):
+    return {path.name: path.read_bytes() for path in (workdir / "networks").iterdir()}
+
+
+def assert_same(workdir, finished):
+    """The run in `workdir` ended as the one without a stop, bit by bit."""
+    whole, _, result, _ = finished
+    assert history(runs.read_ledger(workdir)) == history(runs.read_ledger(whole))
+    assert networks(workdir) == networks(whole)
+    assert list((workdir / "trainings").iterdir()) == []
+    written = json.loads((workdir / "result.json").read_text())
+    assert written["test_accuracy"] == result.best.estimate.accuracy
+
+
+def test_a_run_that_is_stopped_everywhere_ends_as_one_without_a_stop(finished, tmp_path):
+    _, config, result, _ = finished
+    epochs = 0
+    for number, where in enumerate(
+        (
+            *("pretraining", "model_0 epoch 1", "model_0", "step 1 of 2", "step1-child2 epoch 1"),
+            *("step1-child1", "step 2 of 2", "step2-child3", "final training", "final epoch 1"),
+        )
+    ):
+        reporter = Stopping(where)
+        with pytest.raises(StopError):
+            run(config, tmp_path, reporter, workers=1 + number % 2, checkpoint_seconds=0)
+        epochs += reporter.epochs
+    last = Silent()
+    again = run(config, tmp_path, last, workers=2)
+    assert_same(tmp_path, finished)
+    chex.assert_trees_all_equal(again.best.variables, result.best.variables)
+    assert [line["name"] for line in last.known] == NAMES[:-1]
+    # What was trained twice: at most one epoch of each worker per stop.
+    assert epochs + last.epochs <= last.total + 2 * 10
+    assert last.notes == []
+
+
+def test_a_finished_run_is_left_as_it_is(finished, tmp_path):
+    workdir, config, result, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != "lock"}
+    reporter = Silent()
+    again = run(config, workdir, reporter)
+    assert (reporter.epochs, reporter.lines, reporter.notes) == (0, [], [])
+    chex.assert_trees_all_equal(again.best.variables, result.best.variables)
+    assert again.ledger == result.ledger
+    folders = {workdir, workdir / "networks", workdir / "trainings"}
+    after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != "lock"}
+    assert {p: t for p, t in after.items() if p not in folders} == {
+        p: t for p, t in before.items() if p not in folders
+    }
+
+
+def test_the_best_of_every_step_are_kept_or_all(finished, tmp_path):
+    workdir, config, _, _ = finished
+    ledger = {line["name"]: line for line in runs.read_ledger(workdir)}
+    chosen = ledger["final"]["parent"]
+    bests = {"model_0", ledger[chosen]["parent"], chosen, "final"}
+    assert {name.removesuffix(".safetensors") for name in networks(workdir)} == bests
+    for name in bests:
+        assert nj.load(workdir, name)[0] == nj.from_json(json.dumps(ledger[name]["spec"]))
+    run(config, tmp_path, Silent(), workers=2, keep_all=True)
+    kept = networks(tmp_path)
+    assert set(kept) == {f"{name}.safetensors" for name in NAMES}
+    assert {name: kept[name] for name in networks(workdir)} == networks(workdir)
+
+
+def copy(workdir, to):
+    """A copy of a run's folder."""
+    for path in workdir.rglob("*"):
+        if path.is_file():
+            target = to / path.relative_to(workdir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return to
+
+
+def flip(path, place):
+    """Turn one bit over."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= 4
+    path.write_bytes(data)
+
+
+def test_damaged_networks_are_said_and_made_again(finished, tmp_path):
+    workdir, config, _, _ = finished
+    copy(workdir, tmp_path)
+    paths = sorted((tmp_path / "networks").iterdir())
+    for path, damage in zip(
+        paths,
+        (
+            lambda path: flip(path, -100),
+            lambda path: path.unlink(),
+            lambda path: path.write_bytes(path.read_bytes()[:-7]),
+            lambda path: flip(path, 30),
+        ),
+        strict=True,
+    ):
+        damage(path)
+    (tmp_path / "result.json").write_text("{}")
+    reporter = Silent()
+    run(config, tmp_path, reporter, workers=2)
+    assert_same(tmp_path, finished)
+    assert len(reporter.notes) == len(paths)
+    for path in paths:
+        assert any(str(path) in note and "is made again" in note for note in reporter.notes)
+    assert reporter.lines == []
+
+
+def test_a_torn_or_damaged_ledger_is_repaired(finished, tmp_path):
+    workdir, config, _, _ = finished
+    copy(workdir, tmp_path)
+    ledger = tmp_path / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    # One line is damaged, and the last is torn.
+    damaged = [
+        line.replace(b"accuracy", b"accurasy") if n == 3 else line for n, line in enumerate(lines)
+    ]
+    data = b"".join(damaged[:-1]) + lines[-1][:50]
+    ledger.write_bytes(data)
+    (tmp_path / "result.json").unlink()
+    reporter = Silent()
+    run(config, tmp_path, reporter, workers=2)
+    assert_same(tmp_path, finished)
+    assert [note[:40] for note in reporter.notes[:2]] == [
+        f"line 4 of {ledger}"[:40],
+        f"the last line of {ledger}"[:40],
+    ]
+    assert (tmp_path / "ledger.jsonl.damaged").read_bytes() == data
+    assert {line["name"] for line in reporter.lines} == {
+        *(json.loads(lines[3])["name"], json.loads(lines[-1])["name"])
+    }
+
+
+def test_a_damaged_snapshot_is_said_and_the_training_begins_anew(finished, tmp_path):
+    _, config, _, _ = finished
+    with pytest.raises(StopError):
+        run(config, tmp_path, Stopping("model_0 epoch 1"), checkpoint_seconds=0)
+    reporter = Stopping("step 1 of 2")
+    flip(tmp_path / "trainings" / "model_0.safetensors", -1)
+    with pytest.raises(StopError):
+        run(config, tmp_path, reporter, checkpoint_seconds=0)
+    assert len(reporter.notes) == 1
+    assert "model_0 is trained from its beginning" in reporter.notes[0]
+    assert reporter.epochs == 2
+    assert history(runs.read_ledger(tmp_path)) == history(runs.read_ledger(finished[0]))[:1]
+
+
+def test_other_settings_or_data_are_refused(finished, tmp_path):
+    workdir, config, _, _ = finished
+    copy(workdir, tmp_path)
+    with pytest.raises(
+        ValueError, match="seed was 0, is 1; lr_start was 0.05, is 0.1; give the old"
+    ):
+        run(dataclasses.replace(config, seed=1, lr_start=0.1), tmp_path, Silent())
+    digits = nj.data.load_dataset("digits")
+    other = dataclasses.replace(digits, test=digits.test.take(range(300)))
+    with pytest.raises(ValueError, match="data was '[0-9a-f]{16}', is '[0-9a-f]{16}'"):
+        run(config, tmp_path, Silent(), dataset=other)
+    assert networks(tmp_path) == networks(workdir)
+
+
+def test_a_damaged_config_is_written_anew_if_the_settings_are_those_of_the_ledger(
+    finished, tmp_path
+):
+    workdir, config, _, _ = finished
+    copy(workdir, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ValueError, match="goes on with the settings that it began with"):
+        run(dataclasses.replace(config, seed=1), tmp_path, Silent())
+    reporter = Silent()
+    run(config, tmp_path, reporter)
+    assert [note[:11] for note in reporter.notes] == [f"{path}"[:11]]
+    assert "is damaged: it does not match its checksum; it is written anew" in reporter.notes[0]
+    assert json.loads(path.read_text())["seed"] == 0
+    assert_same(tmp_path, finished)
+
+
+def test_other_versions_are_noted(finished, tmp_path):
+    workdir, config, _, _ = finished
+    copy(workdir, tmp_path)
+    reporter = Silent()
+    run(config, tmp_path, reporter, provenance={"python": "2.7"})
+    (note,) = reporter.notes
+    assert note.startswith("python was None when the run began, and is '2.7': the last bits may")
+
+
+def test_one_process_at_a_time_works_on_a_folder(tmp_path):
+    with runs.open_run(TINY, tmp_path):
+        message = f"only one process may work on .*; process {os.getpid()} on .* does"
+        with pytest.raises(ValueError, match=message), runs.open_run(TINY, tmp_path):
+            pass
+    with runs.open_run(TINY, tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(runs.WriteError, match="cannot be written: No space left on device; mend"):
+        run(TINY, tmp_path, Silent())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+
+
+def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tmp_path):
+    config = dataclasses.replace(
+        TINY, num_steps=1, epochs_pretrain=0, epochs_neighbours=3, lr_start=1e25
+    )
+    with pytest.raises(
+        runs.StoppedError, match="all children of step 1 failed; diverged: the train"
+    ):
+        run(config, tmp_path, Silent(), workers=2)
+    children = runs.read_ledger(tmp_path)[1:]
+    assert len(children) == 3
+    for line in children:
+        assert line["failure"].startswith("diverged: the training loss was ")
+        assert line["validation_accuracy"] is None
+    # They are tried again, because what was wrong may have been mended.
+    reporter = Silent()
+    with pytest.raises(runs.StoppedError, match="all children of step 1 failed"):
+        run(config, tmp_path, reporter, workers=2)
+    assert len(reporter.lines) == 3
+    assert len(runs.read_ledger(tmp_path)) == 4
+
+
+class Killing(Silent):
+    """Kills the worker that trains a child, a number of times."""
+
+    def __init__(self, name, times):
+        super().__init__()
+        self.name, self.times = name, times
+
+    def epoch(self, name, epoch, loss):
+        super().epoch(name, epoch, loss)
+        if name == self.name and self.times:
+            self.times -= 1
+            (worker,) = children_of(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+
+
+def children_of(pid):
+    """The worker processes of a process."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            command = (path.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z" and b"spawn_main" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_worker_that_dies_is_replaced(finished, tmp_path):
+    _, config, _, _ = finished
+    reporter = Killing("step1-child1", 1)
+    run(config, tmp_path, reporter)
+    assert_same(tmp_path, finished)
+    assert reporter.notes == ["the worker of step1-child1 died (SIGKILL); another tries again"]
+
+
+def test_a_child_whose_workers_die_is_recorded(tmp_path):
+    config = dataclasses.replace(TINY, num_steps=1)
+    run(config, tmp_path, Killing("step1-child1", 2))
+    lines = {line["name"]: line for line in runs.read_ledger(tmp_path)}
+    assert lines["step1-child1"]["failure"] == "its worker died (SIGKILL)"
+    assert all("failure" not in line for name, line in lines.items() if name != "step1-child1")
+
+
+FLAGS = [
+    *("--preset=digits", "--widths=4,6", "--num_steps=2", "--num_neighbours=3"),
+    *("--num_morphisms=2", "--max_flops=400000", "--epochs_pretrain=2", "--epochs_neighbours=2"),
+    *("--epochs_final=2", "--cache_dir=none", "--checkpoint_seconds=0"),
+]
+
+
+def launch(workdir, *more):
+    command = [sys.executable, "-m", "experiments.nash", *FLAGS, f"--workdir={workdir}", *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_says_how_to_resume(number, tmp_path):
+    process = launch(tmp_path / "run")
+    wait_for((tmp_path / "run" / "trainings" / "step1-child1.safetensors").exists, process)
+    workers = children_of(process.pid)
+    assert workers
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    last = errors.splitlines()[-1]
+    assert last.startswith(f"stopped by {number.name}; resume with: python -m experiments.nash ")
+    assert last.endswith(f"--workdir={tmp_path / 'run'}")
+    assert "Traceback" not in errors
+    assert not any(pathlib.Path("/proc", str(pid)).exists() for pid in workers)
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_run_is_killed(tmp_path):
+    process = launch(tmp_path / "run")
+    wait_for((tmp_path / "run" / "trainings" / "step1-child1.safetensors").exists, process)
+    workers = children_of(process.pid)
+    assert workers
+    process.kill()
+    process.communicate()
+    start = time.monotonic()
+    while any(pathlib.Path("/proc", str(pid)).exists() for pid in workers):
+        assert time.monotonic() - start < 30
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_writes_ends_as_one_that_is_not(tmp_path):
+    """A short form of `benchmarks.faults`."""
+    assert faults.finish(faults.launch(tmp_path / "undisturbed", 2)) == 0
+    for point in (
+        *("snapshot half written:2", "network half written:2", "ledger line half written:2"),
+        *("selecting:1", "final network written:1", "result half written:1"),
+    ):
+        process = faults.launch(tmp_path / "killed", 1, crash_at=point)
+        assert faults.finish(process) == -signal.SIGKILL, point
+    assert faults.finish(faults.launch(tmp_path / "killed", 2)) == 0
+    assert faults.content(tmp_path / "killed") == faults.content(tmp_path / "undisturbed")
