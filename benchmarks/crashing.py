@@ -7,10 +7,13 @@ time. Worker processes import this module too. EPOCHS_FILE gets a line for every
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 from typing import Any, NoReturn
 
 from absl import app
@@ -23,7 +26,7 @@ import nash_jax.runs.run
 import nash_jax.runs.workdir
 import nash_jax.search.hill_climbing
 from experiments import nash
-from nash_jax.runs import RichReporter
+from nash_jax.runs import RichReporter, read_ledger
 
 POINTS = (
     *("config half written", "config written", "workers hired"),
@@ -113,6 +116,53 @@ def watch() -> None:
             die()
 
     RichReporter.epoch = counting  # type: ignore[method-assign]
+
+
+SETTINGS = (
+    *("--preset=digits", "--widths=4,6", "--num_steps=2", "--num_neighbours=3"),
+    *("--num_morphisms=2", "--max_flops=400000", "--epochs_pretrain=4", "--epochs_neighbours=4"),
+    *("--epochs_final=6", "--checkpoint_seconds=0"),
+)
+EPOCHS = 4 + 2 * 3 * 4 + 6
+
+
+def launch(workdir: pathlib.Path, workers: int, crash_at: str = "") -> subprocess.Popen[str]:
+    """Begin or go on with a run."""
+    environment = os.environ | {
+        "CRASH_AT": crash_at,
+        "EPOCHS_FILE": str(workdir.with_suffix(".epochs")),
+    }
+    command = [sys.executable, "-m", "benchmarks.crashing", *SETTINGS, f"--workdir={workdir}"]
+    more = [f"--cache_dir={workdir.parent / 'cache'}", f"--workers={workers}"]
+    return subprocess.Popen(
+        [*command, *more],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Wait for a run's end; show what it said if that was neither success nor the kill."""
+    output, _ = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        sys.exit(f"the run ended with status {process.returncode}:\n{output}")
+    return process.returncode
+
+
+def content(workdir: pathlib.Path) -> dict[str, Any]:
+    """All of a finished run that does not depend on the clock or the number of workers."""
+    clock = ("seconds", "elapsed", "workers")
+    return {
+        **{path.name: path.read_bytes() for path in (workdir / "networks").iterdir()},
+        **{
+            line["name"]: {name: value for name, value in line.items() if name not in clock}
+            for line in read_ledger(workdir)
+        },
+        "test accuracy": json.loads((workdir / "result.json").read_text())["test_accuracy"],
+    }
 
 
 if "CRASH_AT" in os.environ:

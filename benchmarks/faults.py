@@ -9,8 +9,8 @@ the ledger but for seconds and number of workers, the test accuracy. Odd session
 even ones two. Trainings are written after every epoch.
 
 What was trained twice is counted in epochs that the main process was told of twice; beyond that a
-kill costs each worker the epoch that it was in. Prints a table and writes faults.json. The exit status is 1 if
-anything differed or was lost.
+kill costs each worker the epoch that it was in. Prints a table and writes faults.json. The exit
+status is 1 if anything differed or was lost.
 """
 
 from __future__ import annotations
@@ -20,67 +20,19 @@ import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 from absl import app, flags
 
-from benchmarks.crashing import POINTS
+from benchmarks.crashing import EPOCHS, POINTS, content, finish, launch
 from benchmarks.machine import machine
 from nash_jax.runs import read_ledger
 
 KILLS = flags.DEFINE_integer("kills", 80, "in all; at least the named points", lower_bound=20)
 PER_RUN = flags.DEFINE_integer("kills_per_run", 8, "before a run is let to its end")
 OUT = flags.DEFINE_string("out", "faults.json", "file to write the figures to")
-
-SETTINGS = (
-    *("--preset=digits", "--widths=4,6", "--num_steps=2", "--num_neighbours=3"),
-    *("--num_morphisms=2", "--max_flops=400000", "--epochs_pretrain=4", "--epochs_neighbours=4"),
-    *("--epochs_final=6", "--checkpoint_seconds=0"),
-)
-EPOCHS = 4 + 2 * 3 * 4 + 6
-
-
-def launch(workdir: pathlib.Path, workers: int, crash_at: str = "") -> subprocess.Popen[str]:
-    """Begin or go on with a run."""
-    environment = os.environ | {
-        "CRASH_AT": crash_at,
-        "EPOCHS_FILE": str(workdir.with_suffix(".epochs")),
-    }
-    command = [sys.executable, "-m", "benchmarks.crashing", *SETTINGS, f"--workdir={workdir}"]
-    more = [f"--cache_dir={workdir.parent / 'cache'}", f"--workers={workers}"]
-    return subprocess.Popen(
-        [*command, *more],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> int:
-    """Wait for a run's end; show what it said if that was neither success nor the kill."""
-    output, _ = process.communicate()
-    if process.returncode not in (0, -signal.SIGKILL):
-        sys.exit(f"the run ended with status {process.returncode}:\n{output}")
-    return process.returncode
-
-
-def content(workdir: pathlib.Path) -> dict[str, Any]:
-    """All of a finished run that does not depend on the clock or the number of workers."""
-    clock = ("seconds", "elapsed", "workers")
-    return {
-        **{path.name: path.read_bytes() for path in (workdir / "networks").iterdir()},
-        **{
-            line["name"]: {name: value for name, value in line.items() if name not in clock}
-            for line in read_ledger(workdir)
-        },
-        "test accuracy": json.loads((workdir / "result.json").read_text())["test_accuracy"],
-    }
 
 
 def known(workdir: pathlib.Path) -> set[str]:
@@ -137,9 +89,10 @@ def main(_: list[str]) -> None:
             differing = [name for name in expected | found if expected.get(name) != found.get(name)]
             differences += len(differing)
             told = workdir.with_suffix(".epochs").read_text().splitlines()
-            again += len(told) - len(set(told))
+            twice = len(told) - len(set(told))
+            again += twice
             print(
-                f"run {num_runs}: {in_run} kills, {len(told) - len(set(told))} epochs trained twice, "
+                f"run {num_runs}: {in_run} kills, {twice} epochs trained twice, "
                 f"{differing or 'no'} differences",
                 flush=True,
             )

@@ -15,7 +15,7 @@ import pytest
 from test_runs import TINY, Silent, history, run
 
 import nash_jax as nj
-from benchmarks import faults
+from benchmarks import crashing
 from nash_jax import runs
 from nash_jax.runs import files
 
@@ -390,12 +390,12 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_ends_as_one_that_is_not(tmp_path):
     """A short form of `benchmarks.faults`."""
-    assert faults.finish(faults.launch(tmp_path / "undisturbed", 2)) == 0
+    assert crashing.finish(crashing.launch(tmp_path / "undisturbed", 2)) == 0
     for point in (
         *("snapshot half written:2", "network half written:2", "ledger line half written:2"),
         *("selecting:1", "final network written:1", "result half written:1"),
     ):
-        process = faults.launch(tmp_path / "killed", 1, crash_at=point)
-        assert faults.finish(process) == -signal.SIGKILL, point
-    assert faults.finish(faults.launch(tmp_path / "killed", 2)) == 0
-    assert faults.content(tmp_path / "killed") == faults.content(tmp_path / "undisturbed")
+        process = crashing.launch(tmp_path / "killed", 1, crash_at=point)
+        assert crashing.finish(process) == -signal.SIGKILL, point
+    assert crashing.finish(crashing.launch(tmp_path / "killed", 2)) == 0
+    assert crashing.content(tmp_path / "killed") == crashing.content(tmp_path / "undisturbed")

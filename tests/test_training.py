@@ -109,15 +109,42 @@ def test_training_learns_and_is_reproducible_and_changes_nothing_given(spec, dig
     variables = nj.init(spec, KEY)
     before = jax.tree.map(np.array, variables)
     epochs = []
-    fitted = training.fit(spec, variables, digits, KEY, 8, settings, epochs.append)
+    fitted = training.fit(
+        spec, variables, digits, KEY, 8, settings, lambda epoch, loss: epochs.append((epoch, loss))
+    )
     again = training.fit(spec, variables, digits, KEY, 8, settings)
     chex.assert_trees_all_equal(variables, before)
     chex.assert_trees_all_equal(fitted.variables, again.variables)
-    assert epochs == list(range(1, 9))
+    assert epochs == list(enumerate(fitted.losses, 1))
     assert fitted.losses[-1] < 0.6 * fitted.losses[0]
     assert training.evaluate(spec, fitted.variables, digits).accuracy > 0.6
     other = training.fit(spec, variables, digits, jax.random.key(1), 8, settings)
     assert list(other.losses) != list(fitted.losses)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("members", [None, 2])
+def test_a_training_goes_on_from_a_snapshot_bit_by_bit(spec, digits, scan, members):
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1)
+    key = KEY if members is None else jax.random.split(KEY, members)
+    variables = (nj.init if members is None else jax.vmap(nj.init, (None, 0)))(spec, key)
+    snapshots = []
+    whole = training.fit(
+        *(spec, variables, digits, key, 3, settings),
+        scan=scan,
+        checkpoint=lambda take: snapshots.append(take()),
+    )
+    assert [len(snapshot.losses) for snapshot in snapshots] == [1, 2]
+    for snapshot in snapshots:
+        told = []
+        rest = training.fit(
+            *(spec, {}, digits, key, 3, settings, lambda *epoch: told.append(epoch)),
+            scan=scan,
+            resume=snapshot,
+        )
+        chex.assert_trees_all_equal(rest.variables, whole.variables)
+        np.testing.assert_array_equal(rest.losses, whole.losses)
+        assert [epoch for epoch, _ in told] == list(range(len(snapshot.losses) + 1, 4))
 
 
 def test_the_scanned_epoch_is_the_looped_one(spec, digits):

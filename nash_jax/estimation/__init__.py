@@ -2,4 +2,4 @@
 
 from nash_jax.estimation.brief import FAILURES, Estimate, Seconds, failed, train_and_validate
 
-__all__ = ["FAILURES", "Estimate", "Seconds", "failed", "train_and_validate"]
+__all__ = ["Estimate", "FAILURES", "Seconds", "failed", "train_and_validate"]
