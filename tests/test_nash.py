@@ -159,7 +159,9 @@ def test_the_seconds_of_the_types_are_measured():
 
 def test_a_workdir_in_use_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    assert "workdir must be new, empty or that of a run" in error("--preset=digits", f"--workdir={tmp_path}")
+    assert "workdir must be new, empty or that of a run" in error(
+        "--preset=digits", f"--workdir={tmp_path}"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
     assert (tmp_path / "mine.txt").read_text() == "mine"
 

@@ -1,0 +1,48 @@
+"""A run in the terminal: what was tried, what was chosen, where the time went."""
+
+from __future__ import annotations
+
+import pathlib
+
+import rich.console
+import rich.table
+
+from nash_jax.morphisms import edit_from_dict
+from nash_jax.runs.files import read_json
+from nash_jax.runs.ledger import read_ledger
+from nash_jax.runs.progress import describe_edit
+from nash_jax.runs.workdir import CONFIG_FILE, RESULT_FILE
+
+
+def show(workdir: pathlib.Path, console: rich.console.Console | None = None) -> None:
+    """Print a run's candidates as a table, and how far it is.
+
+    Args:
+      workdir: the run's folder; the run may still go on.
+      console: to print to.
+
+    Raises:
+      ValueError: if it is not the folder of a run.
+    """
+    console = console or rich.console.Console()
+    config, ledger = read_json(workdir, CONFIG_FILE), read_ledger(workdir)
+    chosen = {line["parent"] for line in ledger}
+    table = rich.table.Table("candidate", "accuracy", "parameters", "MFLOPs", "seconds", "edits")
+    for line in ledger:
+        accuracy = line.get("test_accuracy", line.get("validation_accuracy"))
+        edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
+        table.add_row(
+            line["name"],
+            "failed" if accuracy is None else f"{accuracy:.2%}",
+            f"{line['params']:,}",
+            f"{line['flops'] / 1e6:,.1f}",
+            f"{sum(line['seconds'].values()):.1f}",
+            rich.markup.escape(line.get("failure", edits or "unchanged")),
+            style="bold" if line["name"] in chosen else None,
+        )
+    console.print(table)
+    children = config["num_steps"] * config["num_neighbours"]
+    done = sum(line["kind"] == "child" for line in ledger)
+    state = "finished" if (workdir / RESULT_FILE).exists() else f"{done} of {children} children"
+    seconds = max((line["elapsed"] for line in ledger), default=0.0)
+    console.print(f"{workdir}: {state}, {seconds:.0f} s", highlight=False, markup=False)
