@@ -49,11 +49,11 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import busy_seconds, machine
-from experiments.launching import compile_faster, num_cores
+from experiments.launching import compile_faster
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
 from nash_jax.estimation import train_and_validate
-from nash_jax.runs import PRESETS, Config, QuietReporter, hire, prepare, read_ledger
+from nash_jax.runs import PRESETS, Config, QuietReporter, hire, num_cores, prepare, read_ledger
 from nash_jax.runs.run import Problem
 from nash_jax.search import Candidate, Proposal, SearchState, propose
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -16,9 +17,21 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import rich.console
 from absl import flags, logging
 
-from nash_jax.runs import PRESETS, Config, check_cache
+from nash_jax.runs import (
+    PRESETS,
+    Callbacks,
+    Config,
+    PlainReporter,
+    Reporter,
+    Reporters,
+    RichReporter,
+    TensorBoardReporter,
+    check_cache,
+    num_cores,
+)
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
 FLAGS = flags.FLAGS
@@ -33,6 +46,13 @@ def define_flags() -> None:
         "folder for the run: new, empty, or that of an earlier run, which then goes on; default: "
         "the first of runs/DATASET-1, -2, ... that is new",
     )
+    flags.DEFINE_enum(
+        "progress",
+        "rich",
+        ["rich", "plain", "quiet"],
+        "a bar and lines, lines for logs, or nothing",
+    )
+    flags.DEFINE_boolean("tensorboard", False, "write learning curves for TensorBoard too")
     flags.DEFINE_enum(
         "keep", "best", ["best", "all"], "weights to keep: the best of every step, or all"
     )
@@ -124,6 +144,22 @@ def compile_faster() -> None:
     os.environ["XLA_FLAGS"] = faster_flags(os.environ.get("XLA_FLAGS", ""))
 
 
+@contextlib.contextmanager
+def reporter_from_flags(
+    config: Config, workdir: pathlib.Path, console: rich.console.Console
+) -> Iterator[Reporter]:
+    """Who is told how the run goes."""
+    more = [TensorBoardReporter(workdir, config)] if FLAGS.tensorboard else []
+    match FLAGS.progress:
+        case "rich":
+            with RichReporter(console) as reporter:
+                yield Reporters(reporter, *more)
+        case "plain":
+            yield Reporters(PlainReporter(functools.partial(print, flush=True)), *more)
+        case _:
+            yield Reporters(Callbacks(on_note=logging.warning), *more)
+
+
 def workers_from_flags(config: Config) -> int:
     """How many children to train side by side on this machine's CPU."""
     if FLAGS.workers < 0:
@@ -136,11 +172,6 @@ def workers_from_flags(config: Config) -> int:
             "%d; %d are taken", FLAGS.workers, cores, config.threads_per_child, most
         )  # fmt: skip
     return min(FLAGS.workers or most, most, config.num_neighbours)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def devices_from_flags() -> list[jax.Device]:

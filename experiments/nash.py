@@ -12,7 +12,7 @@ import rich.console
 from absl import app, flags, logging
 
 from experiments import launching
-from nash_jax.runs import RichReporter, StoppedError, WriteError, execute, open_run, use_cache
+from nash_jax.runs import StoppedError, WriteError, execute, open_run, use_cache
 
 launching.define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
         workers, devices = launching.workers_from_flags(config), launching.devices_from_flags()
         cache = launching.cache_from_flags()
         with (
-            RichReporter(console) as reporter,
+            launching.reporter_from_flags(config, workdir, console) as reporter,
             launching.stopping_on_signals(workdir),
             open_run(
                 *(config, workdir, launching.provenance(), reporter.note),
@@ -48,6 +48,8 @@ def main(argv: list[str]) -> None:
     except (StoppedError, WriteError) as error:
         sys.exit(f"error: {error}\n{launching.resume_command(workdir)}")
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
+    if flags.FLAGS.progress == "quiet":
+        return
     if result.shares:
         shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
         console.print(f"the workers' time in the search: {shares}", highlight=False)

@@ -13,10 +13,11 @@ from nash_jax.architecture import (
     ops,
     to_json,
 )
-from nash_jax.runs import load
+from nash_jax.runs import Config, load, run_search
 
 __all__ = [
     "Architecture",
+    "Config",
     "Node",
     "apply",
     "chain",
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "morphisms",
     "ops",
+    "run_search",
     "runs",
     "search",
     "to_json",

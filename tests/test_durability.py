@@ -110,7 +110,7 @@ def test_a_finished_run_is_left_as_it_is(finished, tmp_path):
     again = run(config, workdir, reporter)
     assert (reporter.epochs, reporter.lines, reporter.notes) == (0, [], [])
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
-    assert again.ledger == result.ledger
+    assert again.history == result.history
     folders = {workdir, workdir / "networks", workdir / "trainings"}
     after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != "lock"}
     assert {p: t for p, t in after.items() if p not in folders} == {

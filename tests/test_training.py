@@ -138,7 +138,7 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(spec, digits, scan, membe
     for snapshot in snapshots:
         told = []
         rest = training.fit(
-            *(spec, {}, digits, key, 3, settings, lambda *epoch: told.append(epoch)),
+            *(spec, {}, digits, key, 3, settings, lambda *epoch, told=told: told.append(epoch)),
             scan=scan,
             resume=snapshot,
         )

@@ -18,6 +18,7 @@ import multiprocessing.connection
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -113,6 +114,9 @@ class Crew(Protocol):
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
         """The children, in the order in which they are finished."""
 
+    def start(self) -> None:
+        """Get ready to make children, while the caller does something else."""
+
     def wait(self) -> None:
         """Return when all who make children could begin."""
 
@@ -147,6 +151,11 @@ def hire(
         yield crew
     finally:
         crew.close()
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _largest_first(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -236,6 +245,9 @@ class _Devices:
         )  # then the child says why it failed
         return _with(child, Seconds(wait=waited, compile=compiling))
 
+    def start(self) -> None:
+        """Devices are always there."""
+
     def wait(self) -> None:
         """Devices are always there."""
 
@@ -298,15 +310,24 @@ class _Processes:
         self._ready = threading.Semaphore(0)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Candidate | BaseException] = queue.SimpleQueue()
-        self._processes = [self._start() for _ in range(workers)]
-        self._threads = [
-            threading.Thread(target=self._employ, args=(number,), daemon=True)
-            for number in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._workers = workers
+        self._processes: list[tuple[Any, multiprocessing.connection.Connection]] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        if not self._processes:
+            self._processes = [self._begin() for _ in range(self._workers)]
+            self._threads = [
+                threading.Thread(target=self._employ, args=(number,), daemon=True)
+                for number in range(self._workers)
+            ]
+            for thread in self._threads:
+                thread.start()
 
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
+        if not proposals:
+            return
+        self.start()
         best = dataclasses.replace(best, variables=_on_host(best.variables))
         submitted = time.time()
         for p in _largest_first(proposals):
@@ -320,6 +341,7 @@ class _Processes:
 
     def wait(self) -> None:
         """Return when every process could begin with a child."""
+        self.start()
         for _ in self._threads:
             self._ready.acquire()
 
@@ -336,7 +358,7 @@ class _Processes:
             process.join()
             connection.close()
 
-    def _start(self) -> tuple[Any, multiprocessing.connection.Connection]:
+    def _begin(self) -> tuple[Any, multiprocessing.connection.Connection]:
         """A new process, and our end of its pipe."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -349,8 +371,10 @@ class _Processes:
     def _employ(self, number: int) -> None:
         """Have a process make one child after the other: the work of one thread."""
         try:
-            self._equip(number)  # in this thread, because it waits for the process to begin
-            self._ready.release()
+            try:
+                self._equip(number)  # in this thread, because it waits for the process to begin
+            finally:
+                self._ready.release()
             while (task := self._tasks.get()) is not None:
                 child, how = self._ask(number, task), ""
                 for again in (True, False):
@@ -366,10 +390,18 @@ class _Processes:
             self._results.put(error)
 
     def _equip(self, number: int) -> None:
-        """Send a process all that it needs; if it is dead, that will be seen later."""
-        with contextlib.suppress(EOFError, OSError):
-            self._processes[number][1].send(self._equipment)
-            self._processes[number][1].recv()
+        """Send a process all that it needs; if it is killed, that will be seen later."""
+        process, connection = self._processes[number]
+        try:
+            connection.send(self._equipment)
+            connection.recv()
+        except (EOFError, OSError):
+            process.join()
+            if process.exitcode > 0:
+                raise RuntimeError(
+                    "a worker process ended before it had begun (see above why); a program that "
+                    'searches must have `if __name__ == "__main__":` before what it does'
+                ) from None
 
     def _ask(self, number: int, task: _Task) -> Candidate | None:
         """What a process makes of a task; nothing if it dies."""
@@ -402,7 +434,7 @@ class _Processes:
             if self._closing:
                 return ""
             connection.close()
-            self._processes[number] = self._start()
+            self._processes[number] = self._begin()
         self._equip(number)
         code = process.exitcode
         return f"died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -137,12 +138,16 @@ def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
     return text, "other"
 
 
-def draw_climb(ledger: list[dict[str, Any]], path: pathlib.Path) -> None:
+def draw_climb(ledger: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Write `climb_figure` to a file."""
+    climb_figure(ledger).savefig(path, dpi=130)
+
+
+def climb_figure(ledger: Sequence[dict[str, Any]]) -> Figure:
     """Validation accuracy of every child by step, and the line of the current best.
 
     Args:
       ledger: the lines of a run's ledger.
-      path: the file to write.
     """
     lines = [line for line in ledger if line["kind"] != "final" and "failure" not in line]
     found_by = next((line["parent"] for line in ledger if line["kind"] == "final"), None)
@@ -179,4 +184,4 @@ def draw_climb(ledger: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_ylabel("validation accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=130)
+    return figure

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import datetime
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -31,6 +34,90 @@ class QuietReporter:
         pass
 
 
+class PlainReporter:
+    """Prints a line for each part of the run and each candidate, with the time: for logs."""
+
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
+
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        if known:
+            self.note(goes_on(known))
+
+    def phase(self, what: str) -> None:
+        self._say(what)
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        pass
+
+    def candidate(self, line: Line) -> None:
+        self._say(describe_line(line))
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def _say(self, text: str) -> None:
+        self._write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S} {text}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Callbacks:
+    """Calls functions of yours, each if it is given; from any thread."""
+
+    on_epoch: Callable[[str, int, float], None] | None = None
+    on_candidate: Callable[[Line], None] | None = None
+    on_note: Callable[[str], None] | None = None
+
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        pass
+
+    def phase(self, what: str) -> None:
+        pass
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        if self.on_epoch is not None:
+            self.on_epoch(name, epoch, loss)
+
+    def candidate(self, line: Line) -> None:
+        if self.on_candidate is not None:
+            self.on_candidate(line)
+
+    def note(self, text: str) -> None:
+        if self.on_note is not None:
+            self.on_note(text)
+
+
+class Reporters:
+    """Tells several reporters, in their order."""
+
+    def __init__(self, *reporters: Any) -> None:
+        self._reporters = reporters
+
+    def start(self, total_epochs: int, known: Sequence[Line]) -> None:
+        for reporter in self._reporters:
+            reporter.start(total_epochs, known)
+
+    def phase(self, what: str) -> None:
+        for reporter in self._reporters:
+            reporter.phase(what)
+
+    def epoch(self, name: str, epoch: int, loss: float) -> None:
+        for reporter in self._reporters:
+            reporter.epoch(name, epoch, loss)
+
+    def candidate(self, line: Line) -> None:
+        for reporter in self._reporters:
+            reporter.candidate(line)
+
+    def note(self, text: str) -> None:
+        for reporter in self._reporters:
+            reporter.note(text)
+
+
+def goes_on(known: Sequence[Line]) -> str:
+    return f"the run goes on: {len(known)} networks are there"
+
+
 class RichReporter:
     """Tells a terminal how a run goes; use it as a context manager."""
 
@@ -47,6 +134,8 @@ class RichReporter:
         )
         self._task = self._progress.add_task("NASH", total=None)
         self._epochs: dict[str, int] = {}
+        self._training: dict[str, int] = {}
+        self._phase = ""
 
     def __enter__(self) -> RichReporter:
         return self
@@ -65,20 +154,47 @@ class RichReporter:
         self._progress.start()
         if known:
             self._progress.advance(self._task, sum(self._epochs.values()))
-            self.note(f"the run goes on: {len(known)} networks are there")
+            self.note(goes_on(known))
 
     def phase(self, what: str) -> None:
-        self._progress.update(self._task, description=what)
+        self._phase, self._training = what, {}
+        self._describe()
 
     def epoch(self, name: str, epoch: int, loss: float) -> None:
         self._progress.advance(self._task, max(0, epoch - self._epochs.get(name, 0)))
         self._epochs[name] = max(epoch, self._epochs.get(name, 0))
+        self._training[name] = epoch
+        self._describe()
+
+    def _describe(self) -> None:
+        """What is in training, and at which epoch."""
+        now = [f"{name.rpartition('-')[2]} epoch {at}" for name, at in list(self._training.items())]
+        self._progress.update(self._task, description=", ".join([self._phase, *sorted(now)]))
 
     def candidate(self, line: Line) -> None:
+        self._training.pop(line["name"], None)
         self._progress.console.print(describe_line(line), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"note: {text}", highlight=False, markup=False)
+
+
+#: Titles of `cells_of`.
+CELLS = ("candidate", "accuracy", "parameters", "MFLOPs", "seconds", "edits")
+
+
+def cells_of(line: Line) -> tuple[str, ...]:
+    """One candidate of the ledger as a row of a table."""
+    accuracy = line.get("test_accuracy", line.get("validation_accuracy"))
+    edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
+    return (
+        line["name"],
+        "failed" if accuracy is None else f"{accuracy:.2%}",
+        f"{line['params']:,}",
+        f"{line['flops'] / 1e6:,.1f}",
+        f"{sum(line['seconds'].values()):.1f}",
+        line.get("failure", edits or "unchanged"),
+    )
 
 
 def describe_line(line: Line) -> str:

@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import html
+import io
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from matplotlib.figure import Figure
 
-from nash_jax.architecture import Architecture, Variables, chain, count_flops, init, ops
+from nash_jax.architecture import (
+    Architecture,
+    Variables,
+    chain,
+    count_flops,
+    count_params,
+    init,
+    ops,
+)
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -27,11 +39,12 @@ from nash_jax.data import (
 )
 from nash_jax.estimation import FAILURES, failed, train_and_validate
 from nash_jax.morphisms import edit_to_dict
-from nash_jax.runs.children import Crew, Listener, hire, max_bytes
+from nash_jax.runs.children import Crew, Listener, hire, max_bytes, num_cores
 from nash_jax.runs.config import Config
 from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
-from nash_jax.runs.pictures import draw_climb, draw_network
+from nash_jax.runs.pictures import climb_figure, draw_climb, draw_network
+from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
 from nash_jax.runs.workdir import (
     RESULT_FILE,
     Memory,
@@ -67,16 +80,46 @@ class Result:
 
     Attributes:
       best: the network, trained on training and validation set; its estimate is on the test set.
-      ledger: a line for every candidate, in the order of the search.
+        Of a search that was interrupted it is the current best, with validation accuracy.
+      history: a line for every candidate, in the order of the search: the ledger.
       seconds: the run's duration, without the time between a stop and a resume.
       shares: of the workers' time in the search, what went where: 'compile', 'train', 'evaluate',
         and 'wait', when a worker had nothing to do. Empty if there was no search.
+      finished: whether the best was trained to the end and tested.
     """
 
     best: Candidate
-    ledger: tuple[Line, ...]
+    history: tuple[Line, ...]
     seconds: float
     shares: dict[str, float]
+    finished: bool = True
+
+    def plot(self) -> Figure:
+        """The climb: validation accuracy of every child, step by step."""
+        return climb_figure(self.history)
+
+    def __repr__(self) -> str:
+        split = "test" if self.finished else "validation"
+        return (
+            f"Result({split} accuracy {self.best.estimate.accuracy:.2%}, "
+            f"{count_params(self.best.spec):,} parameters, {len(self.history)} networks in "
+            f"{self.seconds:.0f} s{'' if self.finished else ', interrupted'})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the climb and a table of all candidates."""
+        picture = io.StringIO()
+        self.plot().savefig(picture, format="svg")
+        svg = picture.getvalue()
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells_of(line)) + "</tr>"
+            for line in self.history
+        )
+        head = "".join(f"<th>{title}</th>" for title in CELLS)
+        return (
+            f"<p>{html.escape(repr(self))}</p>{svg[svg.index('<svg') :]}"
+            f"<table><tr>{head}</tr>{rows}</table>"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,18 +245,64 @@ def execute(
         in_order(record.lines.values()),
     )
     session = _Session(run, reporter, workers if on_cpu else len(devices), together)
-    data = problem.train, problem.valid
-    with hire(config, *data, workers, devices, reporter, record.checkpoints) as crew:
-        bests = search(session, crew)
-    reporter.phase("final training")
-    record.keep_only([*(best.name for best in bests), "final"])
-    final = train_to_the_end(session, bests[-1])
-    lines = list(record.lines.values())
-    shares = shares_of_time(lines, overlapped=not on_cpu)
-    result = Result(final, tuple(in_order(lines)), session.elapsed(), shares)
+    data, bests = (problem.train, problem.valid), []
+
+    def result(best: Candidate, finished: bool) -> Result:
+        lines = list(record.lines.values())
+        shares = shares_of_time(lines, overlapped=not on_cpu)
+        return Result(best, tuple(in_order(lines)), session.elapsed(), shares, finished)
+
+    try:
+        with hire(config, *data, workers, devices, reporter, record.checkpoints) as crew:
+            for best in search(session, crew):
+                bests.append(best)
+        reporter.phase("final training")
+        record.keep_only([*(best.name for best in bests), "final"])
+        final = result(train_to_the_end(session, bests[-1]), finished=True)
+    except KeyboardInterrupt:
+        if not bests:
+            raise
+        return result(bests[-1], finished=False)
     if isinstance(record, Workdir):
-        write_result(record.path, result)
-    return result
+        write_result(record.path, final)
+    return final
+
+
+def run_search(
+    config: Config | None = None,
+    dataset: Dataset | None = None,
+    reporter: Reporter | None = None,
+    workers: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+) -> Result:
+    """Run NASH, by default in memory alone.
+
+    An interrupt (Ctrl-C, or a notebook's stop) ends it with the current best. For processes and
+    `if __name__ == "__main__":` see `execute`.
+
+    Args:
+      config: the settings; by default the paper's, on the digits.
+      dataset: the data; by default what `config.dataset` names. `data.make_dataset` makes one of
+        arrays.
+      reporter: is told of every epoch and every candidate: `RichReporter`, `Callbacks` or your own.
+      workers: children that are trained side by side on CPU; by default one per core.
+      devices: accelerators to train children on; by default all.
+      workdir: where to keep the run, if that is wanted; it can be resumed then.
+
+    Returns:
+      The best network, the history and the times.
+
+    Raises:
+      KeyboardInterrupt: if it is interrupted before model_0 is trained.
+      ValueError, StoppedError, WriteError: as `open_run` and `execute`.
+    """
+    config, reporter = config or Config(), reporter or QuietReporter()
+    folder = None if workdir is None else pathlib.Path(workdir)
+    most = max(1, num_cores() // config.threads_per_child)
+    with open_run(config, folder, note=reporter.note, dataset=dataset) as opened:
+        workers = min(workers or most, config.num_neighbours)
+        return execute(opened, reporter, workers, devices)
 
 
 def write_result(workdir: pathlib.Path, result: Result) -> None:
@@ -223,8 +312,8 @@ def write_result(workdir: pathlib.Path, result: Result) -> None:
         return
     with writing(workdir):
         draw_network(result.best.spec, workdir / "network.png")
-        draw_climb(list(result.ledger), workdir / "climb.png")
-    final = result.ledger[-1]
+        draw_climb(result.history, workdir / "climb.png")
+    final = result.history[-1]
     write_json(
         workdir / RESULT_FILE,
         {
@@ -381,17 +470,20 @@ def _leader(children: Sequence[Candidate]) -> Candidate | None:
     return None if all(child.estimate.failure for child in children) else select(children)
 
 
-def search(session: _Session, crew: Crew) -> list[Candidate]:
-    """Algorithm 1, lines 9 to 22: model_0, pretrained, and the best child of every step."""
+def search(session: _Session, crew: Crew) -> Iterator[Candidate]:
+    """Algorithm 1, lines 9 to 22: model_0, pretrained, then the best child of every step."""
     run, reporter = session.run, session.reporter
     config, problem, keys = run.config, run.problem, _keys(run.config.seed)
     reporter.phase("pretraining")
+    if "model_0" not in run.record.lines:
+        crew.start()
     model_0 = problem.model_0
     best = session.train_alone(
         *("model_0", "pretrained", 0, None, model_0, lambda: init(model_0, keys.init)),
         *(keys.pretrain, (problem.train, problem.valid), config.epochs_pretrain),
     )
-    bests = [best]
+    kept = [best.name]
+    yield best
 
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops
@@ -399,19 +491,15 @@ def search(session: _Session, crew: Crew) -> list[Candidate]:
     state = SearchState(0, best, keys.search)
     for step in range(1, config.num_steps + 1):
         reporter.phase(f"step {step} of {config.num_steps}")
-        kept = [best.name for best in bests]
 
         def estimate_children(
-            best: Candidate,
-            proposals: Sequence[Proposal],
-            step: int = step,
-            kept: list[str] = kept,
+            best: Candidate, proposals: Sequence[Proposal], step: int = step
         ) -> list[Candidate]:
             return session.make_children(crew, best, proposals, step, kept)
 
         state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
-        bests.append(state.best)
-    return bests
+        kept.append(state.best.name)
+        yield state.best
 
 
 def train_to_the_end(session: _Session, best: Candidate) -> Candidate:

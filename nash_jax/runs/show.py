@@ -5,12 +5,12 @@ from __future__ import annotations
 import pathlib
 
 import rich.console
+import rich.markup
 import rich.table
 
-from nash_jax.morphisms import edit_from_dict
 from nash_jax.runs.files import read_json
 from nash_jax.runs.ledger import read_ledger
-from nash_jax.runs.progress import describe_edit
+from nash_jax.runs.progress import CELLS, cells_of
 from nash_jax.runs.workdir import CONFIG_FILE, RESULT_FILE
 
 
@@ -27,19 +27,10 @@ def show(workdir: pathlib.Path, console: rich.console.Console | None = None) -> 
     console = console or rich.console.Console()
     config, ledger = read_json(workdir, CONFIG_FILE), read_ledger(workdir)
     chosen = {line["parent"] for line in ledger}
-    table = rich.table.Table("candidate", "accuracy", "parameters", "MFLOPs", "seconds", "edits")
+    table = rich.table.Table(*CELLS)
     for line in ledger:
-        accuracy = line.get("test_accuracy", line.get("validation_accuracy"))
-        edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
-        table.add_row(
-            line["name"],
-            "failed" if accuracy is None else f"{accuracy:.2%}",
-            f"{line['params']:,}",
-            f"{line['flops'] / 1e6:,.1f}",
-            f"{sum(line['seconds'].values()):.1f}",
-            rich.markup.escape(line.get("failure", edits or "unchanged")),
-            style="bold" if line["name"] in chosen else None,
-        )
+        cells = map(rich.markup.escape, cells_of(line))
+        table.add_row(*cells, style="bold" if line["name"] in chosen else None)
     console.print(table)
     children = config["num_steps"] * config["num_neighbours"]
     done = sum(line["kind"] == "child" for line in ledger)

@@ -4,6 +4,7 @@ config.json    settings, fingerprint of the data, versions and machine
 ledger.jsonl   one line per candidate: see `ledger.ledger_line`
 networks/      the best network of every step, model_0 and the final one: see `checkpoint`
 trainings/     where unfinished trainings stand
+tensorboard/   learning curves, if they are wanted
 network.png    a picture of the final network
 climb.png      the validation accuracy of every child, step by step
 result.json    test accuracy and times
