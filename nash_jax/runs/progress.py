@@ -115,6 +115,8 @@ class Reporters:
 
 
 def goes_on(known: Sequence[Line]) -> str:
+    if known[-1]["kind"] == "final":
+        return "the run is finished"
     return f"the run goes on: {len(known)} networks are there"
 
 
@@ -180,38 +182,42 @@ class RichReporter:
 
 
 #: Titles of `cells_of`.
-CELLS = ("candidate", "accuracy", "parameters", "MFLOPs", "seconds", "edits")
+CELLS = ("candidate", "accuracy", "parameters", "MFLOPs", "seconds", "made by")
 
 
 def cells_of(line: Line) -> tuple[str, ...]:
     """One candidate of the ledger as a row of a table."""
     accuracy = line.get("test_accuracy", line.get("validation_accuracy"))
-    edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
     return (
         line["name"],
         "failed" if accuracy is None else f"{accuracy:.2%}",
         f"{line['params']:,}",
-        f"{line['flops'] / 1e6:,.1f}",
+        f"{line['flops'] / 1e6:,.2f}",
         f"{sum(line['seconds'].values()):.1f}",
-        line.get("failure", edits or "unchanged"),
+        line.get("failure", origin(line)),
     )
 
 
 def describe_line(line: Line) -> str:
     """One candidate of the ledger in one line."""
     split = "test" if line["kind"] == "final" else "validation"
-    edits = ", ".join(describe_edit(edit_from_dict(edit)) for edit in line["edits"])
-    what = {
-        "pretrained": "pretraining",
-        "final": f"{line['parent']}, trained on with the validation images",
-    }
     accuracy = line[f"{split}_accuracy"]
     return (
         f"{line['name']:<13} {split} {'failed' if accuracy is None else f'{accuracy:.2%}':>7}  "
         f"{line['params']:>10,} parameters  {sum(line['seconds'].values()):6.1f} s  "
-        f"{edits or what.get(line['kind'], 'unchanged')}"
-        + (f": {line['failure']}" if "failure" in line else "")
+        f"{origin(line)}" + (f": {line['failure']}" if "failure" in line else "")
     )
+
+
+def origin(line: Line) -> str:
+    """What made a candidate, in a few words."""
+    match line["kind"]:
+        case "pretrained":
+            return "pretraining"
+        case "final":
+            return f"{line['parent']}, trained on with the validation images"
+    edits = [describe_edit(edit_from_dict(edit)) for edit in line["edits"]]
+    return ", ".join(edits) or "unchanged"
 
 
 def describe_edit(edit: Edit) -> str:

@@ -1,0 +1,83 @@
+"""A search as a call: in memory, with callbacks, and what it returns."""
+
+import dataclasses
+
+import chex
+import numpy as np
+import pytest
+from test_runs import TINY, history
+
+import nash_jax as nj
+from nash_jax import runs
+
+CONFIG = dataclasses.replace(TINY, num_steps=1)
+
+
+@pytest.fixture(scope="module")
+def searched():
+    epochs, candidates = [], []
+    reporter = runs.Callbacks(lambda *epoch: epochs.append(epoch), candidates.append)
+    return nj.run_search(CONFIG, reporter=reporter), epochs, candidates
+
+
+def test_a_search_in_memory_is_that_of_a_workdir(searched, tmp_path):
+    result, epochs, candidates = searched
+    kept = nj.run_search(CONFIG, workdir=tmp_path)
+    assert history(kept.history) == history(result.history)
+    assert history(runs.read_ledger(tmp_path)) == history(result.history)
+    chex.assert_trees_all_equal(kept.best.variables, result.best.variables)
+    assert {line["name"] for line in candidates} == {line["name"] for line in result.history}
+    for line in result.history:
+        losses = [loss for name, _, loss in sorted(epochs) if name == line["name"]]
+        assert losses == line["train_losses"]
+
+
+def test_a_result_shows_itself_and_cannot_be_changed(searched):
+    result, _, _ = searched
+    assert result.finished
+    assert f"test accuracy {result.best.estimate.accuracy:.2%}" in repr(result)
+    page = result._repr_html_()
+    assert page.count("<svg") == 1
+    for line in result.history:
+        assert f"<td>{line['name']}</td>" in page
+    assert len(result.plot().axes) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.best = None
+
+
+def test_an_interrupted_search_returns_what_it_has(searched):
+    def stop(line):
+        if line["name"].startswith("step1"):
+            raise KeyboardInterrupt
+
+    result = nj.run_search(CONFIG, reporter=runs.Callbacks(on_candidate=stop))
+    assert not result.finished
+    assert result.best.name == "model_0"
+    assert len(result.history) == 2
+    assert "interrupted" in repr(result)
+    assert history(result.history[:1]) == history(searched[0].history[:1])
+
+
+def test_own_data_in_memory():
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (120, 6, 6, 1), np.uint8), np.arange(120) % 3
+    dataset = nj.data.make_dataset("noise", images[:90], labels[:90], images[90:], labels[90:])
+    config = dataclasses.replace(CONFIG, num_steps=0, batch_size=8, widths=(4,))
+    result = nj.run_search(config, dataset)
+    assert result.best.spec.shapes[result.best.spec.nodes[-1].name] == (3,)
+    assert [line["name"] for line in result.history] == ["model_0", "final"]
+
+
+def test_reporters_are_all_told(tmp_path, capsys):
+    lines = []
+    plain, quiet = runs.PlainReporter(lines.append), runs.QuietReporter()
+    reporter = runs.Reporters(plain, quiet, runs.TensorBoardReporter(tmp_path, CONFIG))
+    nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), reporter=reporter)
+    said = [line[20:].split()[0] for line in lines]
+    assert said[:3] == ["pretraining", "model_0", "step"]
+    assert sorted(said[3:5]) == ["step1-child1", "step1-child2"]
+    assert said[5:] == ["final", "final"]
+    assert capsys.readouterr().out == ""
+    assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {
+        *("model_0", "step1-child1", "step1-child2", "final", "climb")
+    }
