@@ -178,6 +178,36 @@ def open_workdir(
         yield Workdir(path, lines, checkpoint_seconds, keep_all, note)
 
 
+def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
+    """The settings of a run, and the rest of `config.json`: command, versions, machine.
+
+    Args:
+      path: the run's folder.
+
+    Raises:
+      ValueError: if there is no config, or it is not one that a run wrote.
+    """
+    data = read_json(path, CONFIG_FILE)
+    try:
+        values = {f.name: _typed(data.pop(f.name), f.default) for f in dataclasses.fields(Config)}
+        command, versions = data.setdefault("command", []), data.setdefault("versions", {})
+        if not all(isinstance(text, str) for text in [*command, *versions, *versions.values()]):
+            raise TypeError("command and versions must be texts")
+        return Config(**values), data
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{path / CONFIG_FILE} is damaged: {error}") from None
+
+
+def _typed(value: Any, default: Any) -> Any:
+    """A setting as JSON has it, as its default's type."""
+    if isinstance(default, tuple):
+        return tuple(_typed(item, 0) for item in value)
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        raise TypeError(f"a setting must be {type(default).__name__}; got {value!r:.80}")
+    return value
+
+
 def config_checksum(config: Config, fingerprint: str) -> str:
     """What every line of the ledger says about the settings and data that it was made with."""
     return checksum({**_as_json(dataclasses.asdict(config)), "data": fingerprint})

@@ -1,0 +1,212 @@
+"""Damaged and hostile workdirs: recovery or one clear line, never a traceback or another result."""
+
+import dataclasses
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+
+import jax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_durability import FLAGS, copy
+from test_runs import TINY, Silent, history, run
+
+import nash_jax as nj
+from nash_jax import cli, runs
+from nash_jax.runs.files import with_checksum
+
+CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
+COMMANDS = [["show"]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """Programs are compiled once for all tests here."""
+    runs.use_cache(tmp_path_factory.mktemp("cache"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("damage") / "whole"
+    return workdir, run(CONFIG, workdir, Silent(), provenance={"command": ["x"], "versions": {}})
+
+
+def contents(workdir):
+    networks = {path.name: path.read_bytes() for path in (workdir / "networks").iterdir()}
+    result = json.loads((workdir / "result.json").read_text())
+    return networks, history(runs.read_ledger(workdir)), result["test_accuracy"]
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "truncated": lambda data: data[: len(data) // 2],
+    "first bit": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "middle bit": lambda data: (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 16]) + data[len(data) // 2 + 1 :]
+    ),
+    "last bit": lambda data: data[:-1] + bytes([data[-1] ^ 2]),
+    "longer": lambda data: data + b"x",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "ledger.jsonl", "result.json", "lock", "networks/model_0.safetensors"),
+        *("networks/best.safetensors", "networks/final.safetensors"),
+    ],
+)
+def test_a_run_whose_file_is_damaged_recovers_or_says_so(finished, name, damage, tmp_path):
+    whole, result = finished
+    copy(whole, tmp_path)
+    path = tmp_path / name.replace("best", result.history[-1]["parent"])
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    reporter = Silent()
+    run(CONFIG, tmp_path, reporter)
+    assert contents(tmp_path) == contents(whole)
+    # Whatever was lost was said, unless it is made of the rest; an empty ledger tells nothing.
+    silent = name in ("result.json", "lock") or (name, damage) == ("ledger.jsonl", "empty")
+    assert bool(reporter.notes) != silent
+
+
+def ends_well(command, workdir, capsys):
+    """A command of `nash` does what it should, or exits with one line."""
+    try:
+        cli.main([*command, str(workdir)])
+    except SystemExit as stop:
+        message = str(stop.code)
+        assert message.startswith("error: ")
+        assert "\n" not in message
+    capsys.readouterr()
+
+
+def fuzz(data):
+    """Bytes that are wrong somewhere."""
+    return st.one_of(
+        st.integers(0, len(data)).map(lambda end: data[:end]),
+        st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)).map(
+            lambda change: data[: change[0]] + bytes([change[1]]) + data[change[0] + 1 :]
+        ),
+        st.tuples(st.integers(0, len(data)), st.binary(max_size=9)).map(
+            lambda more: data[: more[0]] + more[1] + data[more[0] :]
+        ),
+        st.binary(max_size=50),
+    )
+
+
+TEXTS = ["", "../../x", "step1-child1", "</script><b>", "x" * 500, "\x00", "[red]"]
+JUNK = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.sampled_from(TEXTS),
+    ),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["config.json", "ledger.jsonl", "result.json", "networks"])
+@given(choice=st.data())
+def test_a_command_on_damaged_files_does_not_fall_over(
+    finished, tmp_path_factory, capsys, command, name, choice
+):
+    workdir = copy(finished[0], tmp_path_factory.mktemp("fuzz"))
+    path = workdir / name
+    if path.is_dir():
+        path = path / "final.safetensors"
+    path.write_bytes(choice.draw(fuzz(path.read_bytes())))
+    ends_well(command, workdir, capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["config.json", "ledger.jsonl", "result.json"])
+@given(choice=st.data())
+def test_a_command_on_hostile_files_does_not_fall_over(
+    finished, tmp_path_factory, capsys, command, name, choice
+):
+    """What has a right checksum and wrong content."""
+    workdir = copy(finished[0], tmp_path_factory.mktemp("fuzz"))
+    path = workdir / name
+    texts = path.read_text().splitlines() if name.endswith("jsonl") else [path.read_text()]
+    number = choice.draw(st.integers(0, len(texts) - 1))
+    content = json.loads(texts[number])
+    del content["checksum"]
+    key = choice.draw(st.sampled_from(sorted(content)))
+    if choice.draw(st.booleans()):
+        content[key] = choice.draw(JUNK)
+    else:
+        del content[key]
+    texts[number] = json.dumps(with_checksum(content))
+    path.write_text("\n".join(texts) + "\n")
+    ends_well(command, workdir, capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_what_is_no_run_is_one_line(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "file"):
+        with pytest.raises(SystemExit, match="error: .*"):
+            cli.main([*command, str(path)])
+
+
+def test_links_out_of_the_workdir_are_not_followed(finished, tmp_path):
+    workdir = copy(finished[0], tmp_path / "run")
+    for name in ("config.json", "ledger.jsonl", "networks/final.safetensors"):
+        (workdir / name).rename(tmp_path / "elsewhere")
+        (workdir / name).symlink_to(tmp_path / "elsewhere")
+        read = nj.load if name.startswith("networks") else cli.show
+        with pytest.raises(ValueError, match="must not lead out of its folder"):
+            read(workdir)
+        (workdir / name).unlink()
+        (tmp_path / "elsewhere").rename(workdir / name)
+    cli.show(workdir)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_run_with_a_clear_line_and_a_resume_goes_on(tmp_path):
+    limited = "import os, resource, sys; size = int(sys.argv[1]); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); "
+    limited += "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+
+    def launch(workdir, size=resource.RLIM_INFINITY):
+        command = [sys.executable, "-c", limited, str(size), "-m", "experiments.nash", *FLAGS]
+        return subprocess.run(
+            [*command, f"--workdir={workdir}"], capture_output=True, text=True, check=False
+        )
+
+    full = tmp_path / "full"
+    for size in (100, 5000, 20_000):
+        done = launch(full, size)
+        assert done.returncode == 1, done.stderr
+        error, resume = done.stderr.splitlines()[-2:]
+        assert error.startswith("error: ")
+        assert "cannot be written: File too large; mend that, then resume" in error
+        assert resume.startswith("resume with: python -m experiments.nash")
+        assert "Traceback" not in done.stderr
+    assert launch(full).returncode == 0
+    assert launch(tmp_path / "whole").returncode == 0
+    assert contents(full) == contents(tmp_path / "whole")
+
+
+def test_a_folder_without_permission_is_one_clear_line(finished, tmp_path):
+    if pathlib.Path("/proc/self/status").read_text().split("Uid:")[1].split()[0] == "0":
+        pytest.skip("root may write everywhere")
+    workdir = copy(finished[0], tmp_path / "run")
+    (workdir / "networks" / "final.safetensors").unlink()
+    (workdir / "networks").chmod(0o500)
+    with pytest.raises(runs.WriteError, match="cannot be written: Permission denied; mend that"):
+        run(CONFIG, workdir, Silent())
+    (workdir / "networks").chmod(0o700)
+    run(CONFIG, workdir, Silent())
+    assert contents(workdir) == contents(finished[0])
