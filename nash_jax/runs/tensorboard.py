@@ -9,7 +9,7 @@ from typing import Any
 
 from nash_jax.runs.config import Config
 from nash_jax.runs.ledger import Line
-from nash_jax.training import learning_rates
+from nash_jax.training import learning_rate
 
 FOLDER = "tensorboard"
 
@@ -49,8 +49,8 @@ class TensorBoardReporter:
 
     def epoch(self, name: str, epoch: int, loss: float) -> None:
         epochs = self._epochs.get(name, self._config.epochs_neighbours)
-        rate = float(learning_rates(self._config.training, epochs)[epoch - 1])
         with self._lock:
+            rate = learning_rate(self._config.training, (epoch - 1) / epochs)
             self._writer(name).add_scalar("train_loss", loss, epoch)
             self._writer(name).add_scalar("learning_rate", rate, epoch)
 

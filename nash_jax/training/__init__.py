@@ -22,7 +22,7 @@ from nash_jax.training.loop import (
     update,
 )
 from nash_jax.training.settings import TrainingSettings
-from nash_jax.training.sgdr import direction, learning_rates
+from nash_jax.training.sgdr import direction, learning_rate, learning_rates
 
 __all__ = [
     "DivergedError",
@@ -41,6 +41,7 @@ __all__ = [
     "evaluate_population",
     "faster_flags",
     "fit",
+    "learning_rate",
     "learning_rates",
     "precompile",
     "precompile_evaluation",

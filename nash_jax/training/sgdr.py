@@ -5,6 +5,8 @@ Every training of Algorithm 1 restarts the rate at `lr_start` and anneals it to 
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,20 @@ def learning_rates(settings: TrainingSettings, num_updates: int) -> np.ndarray:
     ratio = settings.lr_end / settings.lr_start
     schedule = optax.cosine_decay_schedule(settings.lr_start, num_updates, alpha=ratio)
     return np.asarray(schedule(jnp.arange(num_updates)), np.float32)
+
+
+def learning_rate(settings: TrainingSettings, progress: float) -> float:
+    """The learning rate after a part of a training, for people to look at.
+
+    Args:
+      settings: how it is trained.
+      progress: the part of its updates that are done, in [0, 1].
+
+    >>> [round(learning_rate(TrainingSettings(), quarters / 4), 4) for quarters in range(4)]
+    [0.05, 0.0427, 0.025, 0.0073]
+    """
+    cosine = (1 + math.cos(math.pi * progress)) / 2
+    return settings.lr_end + (settings.lr_start - settings.lr_end) * cosine
 
 
 def direction(settings: TrainingSettings) -> optax.GradientTransformation:
