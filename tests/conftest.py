@@ -11,6 +11,8 @@ import hypothesis
 import jax
 import pytest
 
+from nash_jax.runs import use_cache
+
 hypothesis.settings.register_profile(
     "nash",
     deadline=None,
@@ -26,3 +28,11 @@ def x64():
     """64-bit numbers for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def program_cache(tmp_path_factory):
+    """Compiled programs are kept for all tests of a module, and its worker processes."""
+    use_cache(tmp_path_factory.mktemp("programs"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)

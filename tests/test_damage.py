@@ -7,7 +7,6 @@ import resource
 import subprocess
 import sys
 
-import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,16 +17,9 @@ import nash_jax as nj
 from nash_jax import cli, runs
 from nash_jax.runs.files import with_checksum
 
+pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
 COMMANDS = [["show"]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    """Programs are compiled once for all tests here."""
-    runs.use_cache(tmp_path_factory.mktemp("cache"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from nash_jax.morphisms import EDITS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_EXAMPLES = [page for page in PAGES if "```python\n" in page.read_text()]
 MORPHISMS = (ROOT / "docs" / "morphisms.md").read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_python_examples_run(page):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert blocks
     names = {}
     for block in blocks:  # of one page, in order
         exec(compile(block, page.name, "exec"), names)

@@ -10,7 +10,6 @@ import sys
 import time
 
 import chex
-import jax
 import pytest
 from test_runs import TINY, Silent, history, run
 
@@ -18,6 +17,8 @@ import nash_jax as nj
 from benchmarks import crashing
 from nash_jax import runs
 from nash_jax.runs import files
+
+pytestmark = pytest.mark.usefixtures("program_cache")
 
 NAMES = ["model_0", *(f"step{s}-child{c}" for s in (1, 2) for c in (1, 2, 3)), "final"]
 
@@ -47,14 +48,6 @@ class Stopping(Silent):
         super().candidate(line)
         if line["name"] == self.where:
             raise StopError
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    """Programs are compiled once for all tests here."""
-    runs.use_cache(tmp_path_factory.mktemp("cache"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from test_runs import TINY, history
 import nash_jax as nj
 from nash_jax import runs
 
+pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1)
 
 
