@@ -8,12 +8,10 @@ import functools
 import itertools
 import os
 import pathlib
-import platform
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -203,17 +201,3 @@ def warn_of_slow_precision(config: Config) -> None:
             "bfloat16 is slower than float32 on this machine's %s: a convolution and its gradient "
             "take %.1f times as long", jax.devices()[0].device_kind, ratio
         )  # fmt: skip
-
-
-def provenance() -> dict[str, Any]:
-    """What else the last bits of a result depend on."""
-    packages = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    return {
-        "command": ["python", *sys.orig_argv[1:]],
-        "versions": {name: metadata.version(name) for name in packages},
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-        "num_cpus": num_cores(),
-        "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-    }

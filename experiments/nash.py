@@ -12,7 +12,7 @@ import rich.console
 from absl import app, flags, logging
 
 from experiments import launching
-from nash_jax.runs import StoppedError, WriteError, execute, open_run, use_cache
+from nash_jax.runs import StoppedError, WriteError, execute, open_run, provenance, use_cache
 
 launching.define_flags()
 flags.adopt_module_key_flags(launching)  # so that --help shows them
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
             launching.reporter_from_flags(config, workdir, console) as reporter,
             launching.stopping_on_signals(workdir),
             open_run(
-                *(config, workdir, launching.provenance(), reporter.note),
+                *(config, workdir, provenance(["python", *sys.orig_argv[1:]]), reporter.note),
                 checkpoint_seconds=flags.FLAGS.checkpoint_seconds,
                 keep_all=flags.FLAGS.keep == "all",
             ) as opened,

@@ -13,6 +13,7 @@ from nash_jax.runs.progress import (
     Reporters,
     RichReporter,
 )
+from nash_jax.runs.provenance import provenance
 from nash_jax.runs.run import (
     Reporter,
     Result,
@@ -50,6 +51,7 @@ __all__ = [
     "num_cores",
     "open_run",
     "prepare",
+    "provenance",
     "read_ledger",
     "run_search",
     "save_network",

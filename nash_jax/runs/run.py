@@ -45,6 +45,7 @@ from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
 from nash_jax.runs.pictures import climb_figure, draw_climb, draw_network
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
+from nash_jax.runs.provenance import provenance
 from nash_jax.runs.workdir import (
     RESULT_FILE,
     Memory,
@@ -175,7 +176,7 @@ class Run:
 def open_run(
     config: Config,
     workdir: pathlib.Path | None = None,
-    provenance: dict[str, Any] | None = None,
+    origin: dict[str, Any] | None = None,
     note: Callable[[str], None] = lambda text: None,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 60.0,
@@ -189,7 +190,7 @@ def open_run(
       config: decides the result; the same config gives the same result.
       workdir: a new or empty folder, or that of an earlier run with the same config. Without one
         nothing is written.
-      provenance: versions and machine, to be kept beside the config.
+      origin: what `provenance` says, to be kept beside the config.
       note: is told what was damaged or has changed in the workdir.
       dataset: the data; by default what `config.dataset` names.
       checkpoint_seconds: between two writings of an unfinished training.
@@ -207,7 +208,7 @@ def open_run(
         yield opened
         return
     with open_workdir(
-        *(workdir, config, fingerprint, provenance or {}, note, checkpoint_seconds, keep_all)
+        *(workdir, config, fingerprint, origin or {}, note, checkpoint_seconds, keep_all)
     ) as record:
         yield dataclasses.replace(opened, record=record)
 
@@ -300,7 +301,7 @@ def run_search(
     config, reporter = config or Config(), reporter or QuietReporter()
     folder = None if workdir is None else pathlib.Path(workdir)
     most = max(1, num_cores() // config.threads_per_child)
-    with open_run(config, folder, note=reporter.note, dataset=dataset) as opened:
+    with open_run(config, folder, provenance(), reporter.note, dataset) as opened:
         workers = min(workers or most, config.num_neighbours)
         return execute(opened, reporter, workers, devices)
 
