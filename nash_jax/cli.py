@@ -1,6 +1,8 @@
 """The command `nash`: look at runs and get networks out of them.
 
 nash show WORKDIR
+nash export WORKDIR --format=weights|flax|stablehlo|onnx
+nash predict WORKDIR IMAGES...
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax.runs.export import FORMATS, export
+from nash_jax.runs.predict import predict
 from nash_jax.runs.show import show
 
 
@@ -22,6 +26,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("workdir", type=pathlib.Path)
     command.set_defaults(run=lambda args: show(args.workdir))
 
+    command = commands.add_parser("export", help="a network for other programs")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--format", choices=FORMATS, required=True)
+    command.add_argument("--candidate", default="final", help="its name; final, if not given")
+    command.add_argument("--out", type=pathlib.Path, help="new folder; else CANDIDATE-FORMAT here")
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser("predict", help="the classes of image files")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("images", type=pathlib.Path, nargs="+")
+    command.add_argument("--candidate", default="final", help="its name; final, if not given")
+    command.add_argument("--top", type=int, default=3, help="how many classes to tell")
+    command.set_defaults(run=_predict)
+
     args = parser.parse_args(argv)
     try:
         args.run(args)
@@ -29,6 +47,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+def _export(args: argparse.Namespace) -> None:
+    print(export(args.workdir, args.format, args.candidate, args.out))
+
+
+def _predict(args: argparse.Namespace) -> None:
+    """Print a line per image; images that cannot be read are told of, and the status is 1 then."""
+    failed = False
+    for seen in predict(args.workdir, args.images, args.candidate, args.top):
+        if seen.error:
+            failed = True
+            print(f"error: {seen.path} is no image that can be read: {seen.error}", file=sys.stderr)
+            continue
+        classes = "  ".join(f"{c} ({p:.1%})" for c, p in zip(seen.classes, seen.probabilities))
+        print(f"{seen.path}: {classes}")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""Getting a network out: files that other programs read without nash_jax.
+
+Every format gives the same logits as `nj.apply`, up to 1e-5 of the largest.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from nash_jax.architecture import Architecture, Variables, apply, to_json
+from nash_jax.runs.checkpoint import load
+from nash_jax.runs.files import write_atomically
+from nash_jax.runs.flax_source import flax_source
+
+Files = dict[str, bytes]
+
+
+def export(
+    workdir: pathlib.Path, format: str, name: str = "final", out: pathlib.Path | None = None
+) -> pathlib.Path:
+    """Write a network of a run in a format for others.
+
+    Args:
+      workdir: the run's folder.
+      format: one of `FORMATS`.
+      name: of the candidate.
+      out: a new or empty folder; by default `NAME-FORMAT` where one is.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ValueError: if there is no such network, the folder is not empty, or the format's library is
+        not there or cannot express the network.
+      WriteError: if it cannot be written.
+    """
+    out = pathlib.Path(f"{name}-{format}") if out is None else out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out must be a new or empty folder; {out} is not; choose another")
+    spec, variables = load(workdir, name)
+    files = FORMATS[format](spec, variables)
+    out.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        write_atomically(out / file, content)
+    return out
+
+
+def as_weights(spec: Architecture, variables: Variables) -> Files:
+    """`spec.json`, for `nj.from_json`; `weights.safetensors`, named like `params/conv1/bias`."""
+    return {
+        "spec.json": (to_json(spec, indent=1) + "\n").encode(),
+        "weights.safetensors": safetensors.numpy.save(_flat(variables)),
+    }
+
+
+def as_flax(spec: Architecture, variables: Variables) -> Files:
+    """`network.py`, which needs flax alone, and `weights.npz` beside it."""
+    return {
+        "network.py": flax_source(spec, "network.py", "weights.npz").encode(),
+        "weights.npz": _npz(_flat(variables)),
+    }
+
+
+def as_stablehlo(spec: Architecture, variables: Variables) -> Files:
+    """`network.stablehlo`: `jax.export.deserialize(data).call(images)`, weights inside.
+
+    Images are float32 `[batch, height, width, channels]`, of any batch; for CPU, CUDA, ROCm and
+    TPU.
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *spec.input_shape), jnp.float32)
+    constant = jax.tree.map(jnp.asarray, variables)
+    exported = jax.export.export(
+        jax.jit(lambda images: apply(spec, constant, images)),
+        platforms=("cpu", "cuda", "rocm", "tpu"),
+    )(images)
+    return {"network.stablehlo": bytes(exported.serialize())}
+
+
+def as_onnx(spec: Architecture, variables: Variables) -> Files:
+    """`network.onnx`, with input `images`, float32 `[batch, height, width, channels]`."""
+    try:
+        import jax2onnx
+    except ImportError:
+        raise ValueError(
+            "onnx needs the package jax2onnx; got none; pip install 'nash_jax[onnx]'"
+        ) from None
+    names: dict[str, Any] = {"__name__": "network"}
+    exec(flax_source(spec, "network.py", "weights.npz"), names)  # layers that the converter knows
+    network, constant = names["Network"](), jax.tree.map(jnp.asarray, variables)
+    try:
+        model: Any = jax2onnx.to_onnx(
+            lambda images: network.apply(constant, images), [("B", *spec.input_shape)]
+        )
+    except Exception as error:  # the converter raises all kinds for what it does not know
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"jax2onnx cannot express this network: {why}; take stablehlo") from error
+    del model.graph.value_info[:]  # some inner shapes are of another layout; nobody needs them
+    return {"network.onnx": model.SerializeToString()}
+
+
+#: What writes each format.
+FORMATS: dict[str, Callable[[Architecture, Variables], Files]] = {
+    "weights": as_weights,
+    "flax": as_flax,
+    "stablehlo": as_stablehlo,
+    "onnx": as_onnx,
+}
+
+
+def _flat(variables: Variables) -> dict[str, np.ndarray]:
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    return {name: np.array(x, order="C") for name, x in flat.items()}
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()

@@ -1,0 +1,181 @@
+"""A network as Flax source that a person could have written, and that needs no nash_jax."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from nash_jax.architecture import Architecture, count_flops, count_params, ops
+from nash_jax.architecture.spec import INPUT
+
+_HEAD = '''"""A network that nash_jax found, as a Flax module; the weights are in {weights}.
+
+python {source} IMAGES.npy    prints the class of each image, `[n, {shape}]`
+
+It needs flax and numpy. {params:,} parameters, {flops:,.2f} MFLOPs per image.
+"""
+
+import pathlib
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+'''
+_AFFINE = '''
+class Affine(nn.Module):
+    """`scale * x + bias` per channel."""
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return scale * x + bias
+
+'''
+_MIX = '''
+class Mix(nn.Module):
+    """`lambda * f + (1 - lambda) * h` with a learnable lambda."""
+
+    @nn.compact
+    def __call__(self, f, h):
+        weight = self.param("lambda", nn.initializers.ones, ())
+        return weight * f + (1 - weight) * h
+
+'''
+_CLASS = '''
+class Network(nn.Module):
+    """Logits `[batch, {classes}]` of images `[batch, {shape}]`, raw pixels from 0 to 255."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+'''
+_TAIL = '''
+
+def load():
+    """The trained variables, for `Network().apply(load(), images)`."""
+    variables = {{"params": {{}}, "batch_stats": {{}}}}
+    with np.load(pathlib.Path(__file__).with_name("{weights}"), allow_pickle=False) as file:
+        for path in file.files:
+            *nodes, name = path.split("/")
+            place = variables
+            for node in nodes:
+                place = place.setdefault(node, {{}})
+            place[name] = file[path]
+    return variables
+
+
+def main(path):
+    images = np.load(path, allow_pickle=False)
+    for number in np.argmax(jax.jit(Network().apply)(load(), images), axis=1):
+        print(number)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+'''
+
+
+def flax_source(spec: Architecture, source: str, weights: str) -> str:
+    """Python source of a module `Network` with the same layers, under the same names.
+
+    Args:
+      spec: the architecture.
+      source: name that the file will have.
+      weights: name of the `.npz` file beside it, with entries like `params/conv1/kernel`.
+    """
+    shape = ", ".join(map(str, spec.input_shape))
+    variables = {INPUT: "x"}
+    lines = ["x = images.astype(jnp.float32)"]
+    for node in spec.nodes:
+        variables[node.name] = _identifier(node.name, set(variables.values()))
+        inputs = [variables[name] for name in node.inputs]
+        ndim = len(spec.shapes[node.name]) + 1
+        lines.append(f"{variables[node.name]} = {_expression(node.op, node.name, inputs, ndim)}")
+    lines.append(f"return {variables[spec.output]}")
+    kinds = {type(node.op) for node in spec.nodes}
+    return (
+        _HEAD.format(
+            source=source,
+            weights=weights,
+            shape=shape,
+            params=count_params(spec),
+            flops=count_flops(spec) / 1e6,
+        )
+        + (_AFFINE if ops.Affine in kinds else "")
+        + (_MIX if ops.Mix in kinds else "")
+        + _CLASS.format(classes=spec.num_classes, shape=shape)
+        + "".join(f"        {line}\n" for line in lines)
+        + _TAIL.format(weights=weights)
+    )
+
+
+def _identifier(name: str, taken: set[str]) -> str:
+    """A node's name as a Python variable of its own."""
+    word = re.sub(r"\W", "_", name)
+    reserved = {"images", "train", "self", "nn", "jnp", "np", "jax", "sys", "pathlib"}
+    while keyword.iskeyword(word) or word in taken | reserved:
+        word += "_"
+    return word
+
+
+def _expression(op: ops.Op, name: str, inputs: list[str], ndim: int) -> str:
+    """What computes a node of its inputs."""
+    x, options = inputs[0], dict[str, tuple[object, object]]()
+    match op:
+        case ops.Conv():
+            options = {
+                "strides": (op.stride, (1, 1)),
+                "feature_group_count": (op.groups, 1),
+                "kernel_dilation": (op.dilation, (1, 1)),
+                "use_bias": (op.use_bias, True),
+                "padding": (op.padding, "SAME"),
+                "name": (name, None),
+            }
+            return f"nn.Conv({op.features}, {op.kernel_size}, {_keywords(options)})({x})"
+        case ops.Dense():
+            options = {"use_bias": (op.use_bias, True), "name": (name, None)}
+            return f"nn.Dense({op.features}, {_keywords(options)})({x})"
+        case ops.BatchNorm():
+            options = {"momentum": (op.momentum, None), "epsilon": (op.epsilon, None)}
+            return f"nn.BatchNorm(not train, {_keywords(options)}, name={name!r})({x})"
+        case ops.Dropout():
+            return f"nn.Dropout({op.rate}, deterministic=not train, name={name!r})({x})"
+        case ops.Affine() | ops.Mix():
+            return f"{type(op).__name__}(name={name!r})({', '.join(inputs)})"
+        case ops.LeakyRelu():
+            return f"nn.leaky_relu({x}, {op.negative_slope})"
+        case ops.Gelu():
+            return f"nn.gelu({x}, approximate=False)"
+        case ops.Relu() | ops.Elu() | ops.Silu() | ops.Tanh() | ops.Sigmoid():
+            return f"nn.{type(op).__name__.lower()}({x})"
+        case ops.MaxPool() | ops.AvgPool():
+            options = {"window_shape": (op.window, None), "strides": (op.stride, None)}
+            options |= {"padding": (op.padding, "VALID")}
+            if isinstance(op, ops.MaxPool):
+                return f"nn.max_pool({x}, {_keywords(options)})"
+            options |= {"count_include_pad": (False, True)}
+            return f"nn.avg_pool({x}, {_keywords(options)})"
+        case ops.GlobalAvgPool():
+            return f"{x}.mean(axis=(1, 2))"
+        case ops.Flatten():
+            return f"{x}.reshape({x}.shape[0], -1)"
+        case ops.Identity():
+            return x
+        case ops.Normalize():
+            mean, std = (f"jnp.float32({list(values)})" for values in (op.mean, op.std))
+            return f"({x} - {mean}) / {std}"
+        case ops.PadChannels():
+            return f"jnp.pad({x}, {((0, 0),) * (ndim - 1) + ((op.before, op.after),)})"
+        case ops.Add():
+            return " + ".join(inputs)
+        case ops.Concat():
+            return f"jnp.concatenate([{', '.join(inputs)}], axis=-1)"
+
+
+def _keywords(options: dict[str, tuple[object, object]]) -> str:
+    """Arguments by name, without those that have the default anyway."""
+    given = {key: value for key, (value, usual) in options.items() if value != usual}
+    return ", ".join(f"{key}={value!r}" for key, value in given.items())
