@@ -1,6 +1,7 @@
 """What a run survives: stops anywhere, damaged files, dead workers, children that fail."""
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -255,12 +256,13 @@ def test_one_process_at_a_time_works_on_a_folder(tmp_path):
         pass
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_written_is_one_clear_error(number, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(runs.WriteError, match="cannot be written: No space left on device; mend"):
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    with pytest.raises(runs.WriteError, match=f"cannot be written: {os.strerror(number)}; mend"):
         run(TINY, tmp_path, Silent())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
 

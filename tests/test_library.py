@@ -5,6 +5,7 @@ import dataclasses
 import chex
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 from test_runs import TINY, history
 
 import nash_jax as nj
@@ -73,12 +74,34 @@ def test_reporters_are_all_told(tmp_path, capsys):
     lines = []
     plain, quiet = runs.PlainReporter(lines.append), runs.QuietReporter()
     reporter = runs.Reporters(plain, quiet, runs.TensorBoardReporter(tmp_path, CONFIG))
-    nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), reporter=reporter)
+    result = nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), reporter=reporter)
     said = [line[20:].split()[0] for line in lines]
     assert said[:3] == ["pretraining", "model_0", "step"]
     assert sorted(said[3:5]) == ["step1-child1", "step1-child2"]
     assert said[5:] == ["final", "final"]
     assert capsys.readouterr().out == ""
-    assert {path.name for path in (tmp_path / "tensorboard").iterdir()} == {
-        *("model_0", "step1-child1", "step1-child2", "final", "climb")
-    }
+    written = {path.name: scalars(path) for path in (tmp_path / "tensorboard").iterdir()}
+    for line in result.history:
+        of = written.pop(line["name"])
+        losses = [value for tag, _, value in of if tag == "train_loss"]
+        np.testing.assert_allclose(losses, line["train_losses"], rtol=1e-6)
+        rates = [value for tag, _, value in of if tag == "learning_rate"]
+        np.testing.assert_allclose(rates, [0.05, 0.025][: len(losses)], rtol=1e-6)
+    best = [line for line in result.history if line["name"] == result.best.parent]
+    climbs = [(1, best[0]["validation_accuracy"]), (0, result.history[0]["validation_accuracy"])]
+    climb = [(step, value) for _, step, value in written.pop("climb")]
+    np.testing.assert_allclose(sorted(climb), sorted(climbs), rtol=1e-6)
+    assert written == {}
+
+
+def scalars(folder):
+    """What TensorBoard would show of a run: `(tag, step, value)` in the order of writing."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + size])
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            data = data[16 + size :]
+    return found

@@ -45,6 +45,7 @@ class TensorBoardReporter:
     def phase(self, what: str) -> None:
         for step, accuracy in self._best.items():
             self._writer("climb").add_scalar("accuracy", accuracy, step)
+        self._writer("climb").flush()
         self._best = {}
 
     def epoch(self, name: str, epoch: int, loss: float) -> None:
@@ -73,5 +74,5 @@ class TensorBoardReporter:
 
     def _writer(self, name: str) -> Any:
         if name not in self._writers:
-            self._writers[name] = self._make(str(self._folder / name))
+            self._writers[name] = self._make(str(self._folder / name), flush_secs=10)
         return self._writers[name]
