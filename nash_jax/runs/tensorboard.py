@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -37,6 +39,7 @@ class TensorBoardReporter:
         self._epochs = {"model_0": config.epochs_pretrain, "final": config.epochs_final}
         self._config, self._lock = config, threading.Lock()
         self._best: dict[int, float] = {}
+        self._numbers = itertools.count()
 
     def start(self, total_epochs: int, known: Sequence[Line]) -> None:
         for line in known:
@@ -45,8 +48,9 @@ class TensorBoardReporter:
     def phase(self, what: str) -> None:
         for step, accuracy in self._best.items():
             self._writer("climb").add_scalar("accuracy", accuracy, step)
-        self._writer("climb").flush()
         self._best = {}
+        if "climb" in self._writers:
+            self._writers.pop("climb").close()  # to flush is not enough: a thread may not be done
 
     def epoch(self, name: str, epoch: int, loss: float) -> None:
         epochs = self._epochs.get(name, self._config.epochs_neighbours)
@@ -74,5 +78,9 @@ class TensorBoardReporter:
 
     def _writer(self, name: str) -> Any:
         if name not in self._writers:
-            self._writers[name] = self._make(str(self._folder / name), flush_secs=10)
+            # Names are by the second, and a file that is there would be written over.
+            suffix = f".{os.getpid()}.{next(self._numbers)}"
+            self._writers[name] = self._make(
+                str(self._folder / name), flush_secs=10, filename_suffix=suffix
+            )
         return self._writers[name]
