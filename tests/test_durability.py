@@ -17,7 +17,9 @@ from test_runs import TINY, Silent, history, run
 import nash_jax as nj
 from benchmarks import crashing
 from nash_jax import runs
-from nash_jax.runs import files
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.runs import children, files
+from nash_jax.search import Candidate, SearchState, propose
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 
@@ -286,6 +288,36 @@ def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tm
         run(config, tmp_path, reporter, workers=2)
     assert len(reporter.lines) == 3
     assert len(runs.read_ledger(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: no\ncode"),
+            "not compiled or run by XLA: INTERNAL: no",
+        ),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB"),
+            "out of memory: RESOURCE_EXHAUSTED",
+        ),
+        (MemoryError("9 GiB"), "out of memory: 9 GiB"),
+    ],
+)
+def test_a_child_that_xla_refuses_is_recorded(error, failure, monkeypatch):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(children, "train_and_validate", refuse)
+    problem = runs.prepare(TINY, nj.data.load_dataset("digits"))
+    variables = nj.init(problem.model_0, jax.random.key(0))
+    estimate = Estimate(0.5, 1.0, Seconds())
+    best = Candidate("model_0", None, (), problem.model_0, variables, estimate)
+    (proposal, *_) = propose(SearchState(0, best, jax.random.key(0)), TINY.hill_climbing)
+    child = children.make_child(TINY, problem.train, problem.valid, best, proposal, Silent())
+    assert child.estimate.failure.startswith(failure)
+    assert "\n" not in child.estimate.failure
+    assert (child.name, child.spec, child.variables) == (proposal.name, proposal.spec, {})
 
 
 class Killing(Silent):
