@@ -11,6 +11,7 @@ import sys
 import time
 
 import chex
+import jax
 import pytest
 from test_runs import TINY, Silent, history, run
 
