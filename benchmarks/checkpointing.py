@@ -30,7 +30,7 @@ import nash_jax as nj
 from benchmarks.machine import machine
 from experiments.launching import compile_faster
 from nash_jax import runs, training
-from nash_jax.runs import checkpoint, files, run, workdir
+from nash_jax.runs import checkpoint, files, pictures, run, workdir
 from nash_jax.training.loop import _snapshot, _start
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
@@ -71,8 +71,8 @@ def measure_search() -> tuple[float, Spent]:
         (workdir, "write_json", "config and result"),
         (run, "write_json", "config and result"),
         (files, "locked", "lock"),
-        (run, "draw_network", "pictures"),
-        (run, "draw_climb", "pictures"),
+        (pictures, "draw_network", "pictures"),
+        (pictures, "draw_climb", "pictures"),
     ):
         setattr(module, name, spent.timed(what, getattr(module, name)))
     config = runs.Config(**runs.PRESETS["digits"] | (TINY if TOY.value else {}))

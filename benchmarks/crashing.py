@@ -22,6 +22,7 @@ import nash_jax.runs.checkpoint
 import nash_jax.runs.children
 import nash_jax.runs.files
 import nash_jax.runs.ledger
+import nash_jax.runs.pictures
 import nash_jax.runs.run
 import nash_jax.runs.workdir
 import nash_jax.search.hill_climbing
@@ -58,7 +59,7 @@ def reach(point: str) -> bool:
 
 def watch() -> None:
     """Have the functions that do what the points are about look whether to die there."""
-    files, run, ledger = nash_jax.runs.files, nash_jax.runs.run, nash_jax.runs.ledger
+    files, ledger = nash_jax.runs.files, nash_jax.runs.ledger
     write_atomically, append_line = files.write_atomically, ledger.append_line
 
     def writing(path: pathlib.Path, data: bytes) -> None:
@@ -104,7 +105,7 @@ def watch() -> None:
     dying_after(nash_jax.runs.workdir.Workdir, "keep_only", "other networks let go")
     dying_after(nash_jax.search.hill_climbing, "select", "selecting")
     dying_after(nash_jax.runs.children._Processes, "__init__", "workers hired")
-    dying_after(run, "draw_network", "picture drawn")
+    dying_after(nash_jax.runs.pictures, "draw_network", "picture drawn")
     told = RichReporter.epoch
 
     def counting(self: RichReporter, name: str, epoch: int, loss: float) -> None:

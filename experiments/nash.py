@@ -6,6 +6,7 @@ python -m experiments.nash --dataset=npz:cifar10.npz --workdir=runs/cifar10
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import rich.console
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> None:
     if result.shares:
         shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
         console.print(f"the workers' time in the search: {shares}", highlight=False)
+    console.print(f"to look at it: nash report {shlex.quote(str(workdir))}", highlight=False)
     console.print(f"{workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
 
 

@@ -15,10 +15,9 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
-from matplotlib.figure import Figure
 
 from nash_jax.architecture import (
     Architecture,
@@ -43,7 +42,6 @@ from nash_jax.runs.children import Crew, Listener, hire, max_bytes, num_cores
 from nash_jax.runs.config import Config
 from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
-from nash_jax.runs.pictures import climb_figure, draw_climb, draw_network
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
 from nash_jax.runs.provenance import provenance
 from nash_jax.runs.workdir import (
@@ -56,6 +54,9 @@ from nash_jax.runs.workdir import (
 )
 from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step, select
 from nash_jax.training import check_batch_size
+
+if TYPE_CHECKING:  # where it is needed it is imported: it takes a second, and workers are here too
+    from matplotlib.figure import Figure
 
 
 class StoppedError(Exception):
@@ -97,6 +98,8 @@ class Result:
 
     def plot(self) -> Figure:
         """The climb: validation accuracy of every child, step by step."""
+        from nash_jax.runs.pictures import climb_figure
+
         return climb_figure(self.history)
 
     def __repr__(self) -> str:
@@ -311,6 +314,8 @@ def write_result(workdir: pathlib.Path, result: Result) -> None:
     with contextlib.suppress(ValueError):
         read_json(workdir, RESULT_FILE)
         return
+    from nash_jax.runs.pictures import draw_climb, draw_network
+
     with writing(workdir):
         draw_network(result.best.spec, workdir / "network.png")
         draw_climb(result.history, workdir / "climb.png")
