@@ -1,6 +1,8 @@
 """The command `nash`: look at runs and get networks out of them.
 
 nash show WORKDIR
+nash report WORKDIR --out=report.html
+nash pictures WORKDIR --out=FOLDER --format=png
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax.runs.report import FORMATS, pictures, report
 from nash_jax.runs.show import show
 
 
@@ -21,6 +24,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
     command.set_defaults(run=lambda args: show(args.workdir))
+
+    command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, help="the file; default: WORKDIR/report.html")
+    command.set_defaults(run=lambda args: print(report(args.workdir, args.out)))
+
+    command = commands.add_parser("pictures", help="the charts and networks of a run, for papers")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the folder for them")
+    command.add_argument("--format", choices=FORMATS, default="svg")
+    command.set_defaults(
+        run=lambda args: print(*pictures(args.workdir, args.out, args.format), sep="\n")
+    )
 
     args = parser.parse_args(argv)
     try:
