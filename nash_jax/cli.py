@@ -1,6 +1,7 @@
 """The command `nash`: look at runs and get networks out of them.
 
 nash show WORKDIR
+nash compare WORKDIR WORKDIR
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=png
 """
@@ -12,6 +13,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax.runs.compare import compare
 from nash_jax.runs.report import FORMATS, pictures, report
 from nash_jax.runs.show import show
 
@@ -24,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
     command.set_defaults(run=lambda args: show(args.workdir))
+
+    command = commands.add_parser("compare", help="several runs side by side in the terminal")
+    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
+    command.set_defaults(run=lambda args: compare(args.workdirs))
 
     command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)

@@ -19,7 +19,7 @@ from nash_jax.runs.files import with_checksum
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
-COMMANDS = [["show"]]
+COMMANDS = [["show"], ["report"], ["compare"]]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from nash_jax.estimation import Seconds
 from nash_jax.runs.ledger import Line
@@ -43,12 +44,16 @@ def network(run: RunView, line: Line) -> Figure:
 
 def climb(run: RunView) -> Figure:
     """Validation accuracy of every child by step; children of a step stand side by side."""
-    figure, axes = _axes(8.4, 3.9)
+    figure, axes = _axes(10.4, 4.2)
     place = {line["name"]: _beside(run, line) for line in run.tried}
     way = run.chosen
     axes.plot(
-        *([place[line["name"]] for line in way], [_percent(line) for line in way]),
-        **{"color": BEST, "linewidth": 1.6, "label": "current best", "zorder": 2},
+        [place[line["name"]] for line in way],
+        [_percent(line) for line in way],
+        color=BEST,
+        linewidth=1.6,
+        label="current best",
+        zorder=2,
     )
     good = [line for line in run.tried if "failure" not in line]
     lowest = min((_percent(line) for line in good), default=0.0)
@@ -61,14 +66,14 @@ def climb(run: RunView) -> Figure:
     axes.set_xticks(list(steps.values()), list(map(str, steps)))
     axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
     axes.set_ylabel("validation accuracy (%)")
-    _legend(axes, run.tried, "lower right")
+    _legend(axes, run.tried)
     return figure
 
 
 def lineage(run: RunView) -> Figure:
     """Who came from whom: a column per step, a row per child, the chosen way in red."""
     rows, steps = _rows(run), _steps(run)
-    figure = Figure(figsize=(1.6 + 1.9 * (len(steps) - 1), 0.9 + 0.36 * rows), layout="constrained")
+    figure = Figure(figsize=(1.6 + 2.2 * (len(steps) - 1), 0.9 + 0.36 * rows), layout="constrained")
     axes = figure.subplots()
     place = {line["name"]: (steps[line["step"]], _row(line, rows)) for line in run.tried}
     on_way = {line["name"] for line in run.chosen}
@@ -92,7 +97,7 @@ def lineage(run: RunView) -> Figure:
 
 def curves(run: RunView) -> Figure:
     """Training loss by epoch, every candidate's after its parent's; the chosen way stands out."""
-    figure, axes = _axes(8.4, 3.6)
+    figure, axes = _axes(10.4, 4.0)
     on_way = {line["name"] for line in [*run.chosen, *([run.final] if run.final else [])]}
     for line in run.lines:
         losses = [float("nan") if x is None else x for x in line["train_losses"]]
@@ -101,16 +106,17 @@ def curves(run: RunView) -> Figure:
         epochs = range(first, first + len(losses))
         color = BEST if chosen else MORPHED if morphed else UNCHANGED
         axes.plot(
-            *(epochs, losses),
-            **{"color": color, "linewidth": 1.8 if chosen else 1.0, "zorder": 3 if chosen else 2},
-            **{"alpha": 1.0 if chosen else 0.6, "marker": "." if len(losses) == 1 else None},
+            epochs,
+            losses,
+            color=color,
+            linewidth=1.8 if chosen else 1.0,
+            alpha=1.0 if chosen else 0.6,
+            marker="." if len(losses) == 1 else None,
+            zorder=3 if chosen else 2,
         )
         # A line is hard to point at: a wide one that cannot be seen lies over it.
-        axes.plot(
-            *(epochs, losses),
-            **{"color": color, "linewidth": 7, "alpha": 0.0, "zorder": 4},
-            **{"gid": GID + line["name"], "solid_capstyle": "round"},
-        )
+        gid = GID + line["name"]
+        axes.plot(epochs, losses, color=color, linewidth=7, alpha=0.0, zorder=4, gid=gid)
     if any(x is not None and x > 0 for line in run.lines for x in line["train_losses"]):
         axes.set_yscale("log")
     axes.set_xlabel("epoch, those of the parents included")
@@ -123,24 +129,28 @@ def curves(run: RunView) -> Figure:
 
 def cost(run: RunView) -> Figure:
     """Validation accuracy against parameters and against FLOPs, each with its Pareto front."""
-    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(10.4, 4.0), layout="constrained")
     good = [line for line in run.tried if "failure" not in line]
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, what, title in ((left, "params", "parameters"), (right, "flops", "FLOPs per image")):
         _tidy(axes)
         front = pareto_front(good, what)
         axes.plot(
-            *([line[what] for line in front], [_percent(line) for line in front]),
-            **{"color": "#6aa84f", "linewidth": 1.4, "drawstyle": "steps-post"},
-            **{"label": "Pareto front", "zorder": 2},
+            [line[what] for line in front],
+            [_percent(line) for line in front],
+            color="#6aa84f",
+            linewidth=1.4,
+            drawstyle="steps-post",
+            label="Pareto front",
+            zorder=2,
         )
         for line in good:
             _point(axes, line[what], _percent(line), line, run)
         if good:
-            axes.set_xscale("log")
+            _log_axis(axes)
         axes.set_xlabel(title)
     left.set_ylabel("validation accuracy (%)")
-    _legend(right, good, "lower right")
+    _legend(right, good)
     return figure
 
 
@@ -160,7 +170,7 @@ def pareto_front(lines: Sequence[Line], what: str) -> list[Line]:
 
 def time(run: RunView) -> Figure:
     """Seconds of every candidate, by what they were spent on."""
-    figure, axes = _axes(8.4, 0.9 + 0.19 * len(run.lines))
+    figure, axes = _axes(10.4, 0.9 + 0.19 * len(run.lines))
     for row, line in enumerate(run.lines):
         left = 0.0
         for part, seconds in dataclasses.asdict(Seconds(**line["seconds"])).items():
@@ -229,7 +239,9 @@ def _point(axes: Axes, x: float, y: float, line: Line, run: RunView) -> None:
         style["marker"] = "o" if line["edits"] or line["kind"] != "child" else "s"
     if chosen:
         style |= {"markeredgecolor": BEST, "markeredgewidth": 2.0, "markersize": 9}
-    axes.plot([x], [y], **style, linestyle="none", zorder=3, gid=GID + line["name"])
+    axes.plot(
+        [x], [y], **style, linestyle="none", zorder=4 if chosen else 3, gid=GID + line["name"]
+    )
 
 
 def _branch(
@@ -261,7 +273,15 @@ def _tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, lines: Sequence[Line], where: str) -> None:
+def _log_axis(axes: Axes) -> None:
+    """A logarithmic axis of x that says 20k, 50k, 100k."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: Axes, lines: Sequence[Line]) -> None:
     """What the points that occur mean."""
     kinds = Counter(
         "failed" if "failure" in line else "morphed" if line["edits"] else "unchanged"
@@ -275,11 +295,9 @@ def _legend(axes: Axes, lines: Sequence[Line], where: str) -> None:
     ):
         if kinds[kind]:
             axes.plot([], [], marker, color=color, label=label)
-    axes.legend(loc=where, fontsize=8, frameon=False)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
 
 
 def _outside(axes: Axes, columns: int) -> None:
     """A legend above the axes, in one row."""
-    axes.legend(
-        loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, fontsize=8, frameon=False
-    )
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, fontsize=8, frameon=False)

@@ -37,12 +37,13 @@ def network_figure(spec: Architecture, marked: frozenset[str] = frozenset()) -> 
       marked: boxes that hold one of these nodes get a thick red edge.
     """
     blocks = _blocks(spec)
-    figure = Figure(
-        figsize=(5.4 + 0.12 * _longest(_edges(spec, blocks)), 0.55 * len(blocks) + 0.9),
-        layout="constrained",
-    )
+    arcs = 0.15 * _longest(_edges(spec, blocks))
+    inch = max(1.05, 0.033 * max(len(_label(spec, block)[0]) for block in blocks))
+    size = (inch * (2.9 + arcs), 0.5 * len(blocks) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     draw_blocks(axes, spec, blocks, marked)
+    axes.set_xlim(-1.75, 1.15 + arcs)
     axes.set_title(
         f"{count_params(spec):,} parameters, {count_flops(spec) / 1e6:,.1f} MFLOPs per image",
         fontsize=9,

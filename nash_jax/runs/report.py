@@ -41,7 +41,10 @@ CHARTS = {
         "The climb",
         "Every network that was tried, by step; the children of a step stand side by side.",
     ),
-    "lineage": ("The lineage", "Who came from whom, with validation accuracy; the chosen way is red."),
+    "lineage": (
+        "The lineage",
+        "Who came from whom, with validation accuracy; the chosen way is red.",
+    ),
     "curves": (
         "Learning curves",
         "Training loss of every epoch; a child's curve begins where its parent's ended.",
@@ -70,7 +73,9 @@ def report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Pa
     return out
 
 
-def pictures(workdir: pathlib.Path, folder: pathlib.Path, ending: str = "svg") -> list[pathlib.Path]:
+def pictures(
+    workdir: pathlib.Path, folder: pathlib.Path, ending: str = "svg"
+) -> list[pathlib.Path]:
     """Write every chart of a run, and every network on the way to the best, as a file of its own.
 
     Args:
@@ -212,14 +217,8 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     svg = re.sub(r' id="', f' id="{name}-', svg)
     marked = rf' id="{re.escape(name)}-{charts.GID}([^"]*)"'
     svg = re.sub(marked, r' data-candidate="\1"', svg)
-    width = round(figure.get_figwidth() * 96)
-    return Markup(re.sub(r' width="[^"]*pt"', f' width="{width}"', svg, count=1)
-                  .replace(f' height="{_height(svg)}"', "", 1))  # fmt: skip
-
-
-def _height(svg: str) -> str:
-    found = re.search(r'height="([^"]*pt)"', svg)
-    return found[1] if found else ""
+    size = rf' width="{round(96 * figure.get_figwidth())}"'
+    return Markup(re.sub(r' width="[^"]*pt" height="[^"]*pt"', size, svg, count=1))
 
 
 def _saved(figure: Figure, ending: str, name: str, fonttype: str = "path") -> bytes:

@@ -63,7 +63,9 @@ class RunView:
         if not self.lines:
             return "unfinished, no network yet"
         done = sum(line["kind"] == "child" for line in self.lines)
-        return f"unfinished, {done} of {self.config.num_steps * self.config.num_neighbours} children"
+        return (
+            f"unfinished, {done} of {self.config.num_steps * self.config.num_neighbours} children"
+        )
 
     @functools.cached_property
     def chosen(self) -> list[Line]:
@@ -130,7 +132,7 @@ def spec_of(line: Line) -> Architecture:
 
 
 def accuracy_of(line: Line) -> float | None:
-    """On the test set for the final network, on the validation set for others; None if it failed."""
+    """Of the final network on the test set, of others on the validation set; None if it failed."""
     accuracy: float | None = line.get("test_accuracy", line.get("validation_accuracy"))
     return accuracy
 
