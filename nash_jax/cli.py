@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from nash_jax.runs.compare import compare
+from nash_jax.runs.files import WriteError
 from nash_jax.runs.report import FORMATS, pictures, report
 from nash_jax.runs.show import show
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         args.run(args)
-    except ValueError as error:
+    except (ValueError, WriteError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from nash_jax.runs import charts
 from nash_jax.runs.config import Config
-from nash_jax.runs.files import write_atomically
+from nash_jax.runs.files import write_atomically, writing
 from nash_jax.runs.ledger import Line
 from nash_jax.runs.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
 from nash_jax.runs.progress import describe_edit, origin
@@ -93,7 +93,8 @@ def pictures(
     if ending not in FORMATS:
         raise ValueError(f"format must be {' or '.join(FORMATS)}; got {ending!r}")
     run = read_run(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in charts.figures(run).items():
         paths.append(folder / f"{name}.{ending}")
