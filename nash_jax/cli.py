@@ -1,7 +1,7 @@
 """The command `nash`: look at runs and get networks out of them.
 
 nash show WORKDIR
-nash compare WORKDIR WORKDIR
+nash compare WORKDIR WORKDIR --html=compare.html
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=png
 """
@@ -28,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("workdir", type=pathlib.Path)
     command.set_defaults(run=lambda args: show(args.workdir))
 
-    command = commands.add_parser("compare", help="several runs side by side in the terminal")
+    command = commands.add_parser("compare", help="several runs side by side")
     command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
-    command.set_defaults(run=lambda args: compare(args.workdirs))
+    command.add_argument("--html", type=pathlib.Path, help="a file to write the same to, as a page")
+    command.set_defaults(run=lambda args: compare(args.workdirs, args.html))
 
     command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)

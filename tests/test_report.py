@@ -274,7 +274,7 @@ def test_pictures_of_another_format_are_refused(finished, tmp_path):
 
 def compared(*workdirs):
     console = rich.console.Console(file=io.StringIO(), width=200)
-    compare(workdirs, console)
+    compare(workdirs, console=console)
     return console.file.getvalue()
 
 
@@ -318,6 +318,15 @@ def test_compare_is_a_command_whose_errors_are_one_line(finished, tmp_path, caps
     assert "97.00%" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: .*config.json cannot be read"):
         cli.main(["compare", str(finished), str(tmp_path)])
+
+
+def test_the_comparison_is_a_page_that_needs_nothing_else(finished, tmp_path):
+    hostile = Ledger(tmp_path / "<img src=x> $x_1$ & y", data="d2").whole()
+    cli.main(["compare", str(finished), str(hostile), f"--html={tmp_path / 'c.html'}"])
+    text = (tmp_path / "c.html").read_text()
+    assert not {"script", "img", "link"} & {tag for tag, _ in Page(text).tags}
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert {"97.00%", str(hostile)} <= set(Page(text).texts)
 
 
 @pytest.fixture

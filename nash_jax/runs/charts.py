@@ -11,8 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FormatStrFormatter,
+    Formatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 
 from nash_jax.estimation import Seconds
 from nash_jax.runs.ledger import Line
@@ -23,6 +31,9 @@ GID = "candidate-"
 INK, GRID = "#222222", "#dddddd"
 #: Where time goes.
 PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
+
+#: Of several runs in one chart.
+SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79", "#999999")
 
 
 def figures(run: RunView) -> dict[str, Figure]:
@@ -67,6 +78,22 @@ def climb(run: RunView) -> Figure:
     axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
     axes.set_ylabel("validation accuracy (%)")
     _legend(axes, run.tried)
+    return figure
+
+
+def climbs(runs: Sequence[RunView]) -> Figure:
+    """Validation accuracy of the current best of several runs, by step."""
+    figure, axes = _axes(10.4, 4.2)
+    for number, run in enumerate(runs):
+        steps = [line["step"] for line in run.chosen]
+        color = SEVERAL[number % len(SEVERAL)]
+        label = _plain(str(run.workdir))
+        accuracies = [_percent(line) for line in run.chosen]
+        axes.plot(steps, accuracies, marker="o", linewidth=1.6, color=color, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
 
@@ -119,6 +146,8 @@ def curves(run: RunView) -> Figure:
         axes.plot(epochs, losses, color=color, linewidth=7, alpha=0.0, zorder=4, gid=gid)
     if any(x is not None and x > 0 for line in run.lines for x in line["train_losses"]):
         axes.set_yscale("log")
+        _label_log(axes.yaxis, FormatStrFormatter("%g"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch, those of the parents included")
     axes.set_ylabel("training loss (nats)")
     for color, label in ((BEST, "chosen"), (MORPHED, "morphed child"), (UNCHANGED, "unchanged")):
@@ -147,7 +176,8 @@ def cost(run: RunView) -> Figure:
         for line in good:
             _point(axes, line[what], _percent(line), line, run)
         if good:
-            _log_axis(axes)
+            axes.set_xscale("log")
+            _label_log(axes.xaxis, EngFormatter(sep=""))
         axes.set_xlabel(title)
     left.set_ylabel("validation accuracy (%)")
     _legend(right, good)
@@ -185,6 +215,12 @@ def time(run: RunView) -> Figure:
         axes.barh([0], [0], color=color, label=part)
     _outside(axes, len(PARTS))
     return figure
+
+
+def _plain(text: str) -> str:
+    """A text that matplotlib draws as it is: no mathematics, no glyph that its font has not."""
+    text = text.encode("ascii", "replace").decode().replace("$", r"\$")
+    return f"./{text}" if text.startswith("_") else text
 
 
 def _percent(line: Line) -> float:
@@ -273,12 +309,11 @@ def _tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _log_axis(axes: Axes) -> None:
-    """A logarithmic axis of x that says 20k, 50k, 100k."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def _label_log(axis: Axis, formatter: Formatter) -> None:
+    """Label a logarithmic axis at 1, 2, 5, 10, and so on."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Axes, lines: Sequence[Line]) -> None:

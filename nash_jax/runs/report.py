@@ -104,17 +104,13 @@ def pictures(
 
 def render(run: RunView) -> str:
     """The report as HTML; the same run gives the same bytes."""
-    script = _resource("report.js")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    script = resource("report.js")
     drawn = {name: inline_svg(figure, name) for name, figure in charts.figures(run).items()}
-    return environment.from_string(_resource("report.html.jinja")).render(
+    return page(
+        "report.html.jinja",
         run=run,
-        style=Markup(_resource("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        colors=DARK,
         charts=[(name, *CHARTS[name], drawn[name]) for name in CHARTS if name in drawn],
         networks=[(line, drawn[f"network-{line['name']}"]) for line in run.chosen],
         facts=facts(run),
@@ -127,6 +123,16 @@ def render(run: RunView) -> str:
         shares=run.shares,
         parts=charts.PARTS,
     )
+
+
+def page(template: str, **values: Any) -> str:
+    """A page from a template, in the style of all; values that are no `Markup` are escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = environment.from_string(resource("style.css.jinja"))
+    sheet = Markup(style.render(colors=DARK) + resource("report.css"))
+    return environment.from_string(resource(template)).render(style=sheet, **values)
 
 
 def facts(run: RunView) -> list[tuple[str, str]]:
@@ -169,11 +175,14 @@ def tip(line: Line) -> str:
     """What a page says when a candidate is pointed at, in lines."""
     edits = [describe_edit(edit) for edit in candidate_of(line).edits]
     split = "test" if line["kind"] == "final" else "validation"
-    known = [f"{split} accuracy {_accuracy(line)}", f"{line['params']:,} parameters"]
-    known += [f"{line['flops'] / 1e6:,.2f} MFLOPs", f"{sum(line['seconds'].values()):.1f} s"]
+    known = [
+        f"{split} accuracy {_accuracy(line)}",
+        f"{line['params']:,} parameters, {line['flops'] / 1e6:,.2f} MFLOPs",
+        f"{sum(line['seconds'].values()):.1f} s",
+    ]
     came = f" from {line['parent']}" if line["parent"] else ""
     failure = [f"failed: {line['failure']}"] if "failure" in line else []
-    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, ", ".join(known)])
+    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, *known])
 
 
 def settings(config: Config) -> list[tuple[str, str, bool, str]]:
@@ -243,5 +252,6 @@ def _accuracy(line: Line) -> str:
     return "failed" if accuracy is None else f"{accuracy:.2%}"
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this package."""
     return (importlib.resources.files("nash_jax.runs") / name).read_text(encoding="utf-8")
