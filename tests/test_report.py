@@ -18,7 +18,7 @@ from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
 from nash_jax.runs import charts
 from nash_jax.runs.compare import compare
-from nash_jax.runs.files import write_json
+from nash_jax.runs.files import with_checksum, write_json
 from nash_jax.runs.ledger import append_line, ledger_line
 from nash_jax.runs.report import pictures, render, report, tip
 from nash_jax.runs.view import changed_nodes, read_run
@@ -221,6 +221,34 @@ def test_a_ledger_that_lost_a_line_has_a_report(finished):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"name": "step1-child1"' not in line))
     assert [line["name"] for line in read_run(finished).chosen] == ["step2-child1"]
+    assert "step2-child3" in page_of(finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("model_0", {"parent": "final"}),
+        ("step1-child1", {"parent": "step1-child1"}),
+        ("step1-child1", {"parent": "step2-child1"}),
+        ("step1-child1", {"step": -1, "params": 0, "flops": -3, "elapsed": -9.0}),
+        ("step1-child1", {"train_losses": [0.0, -1.0, 3e38, None]}),
+        ("step1-child1", {"seconds": dict.fromkeys(("compile", "train", "evaluate", "wait"), -1)}),
+        (
+            "step1-child1",
+            {"seconds": dict.fromkeys(("compile", "train", "evaluate", "wait"), 1e308)},
+        ),
+        ("step1-child1", {"flops": 10**400}),
+        ("final", {"parent": None, "test_accuracy": 1e39}),
+    ],
+)
+def test_lines_that_no_run_would_write_have_a_report(finished, name, changes):
+    path = finished / "ledger.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        if line["name"] == name:
+            del line["checksum"]
+            lines[number] = with_checksum({**line, **changes})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "step2-child3" in page_of(finished)
 
 

@@ -75,8 +75,9 @@ class RunView:
         """
         name = self.final["parent"] if self.final else self._leader()
         way: list[Line] = []
-        while name in self.by_name and self.by_name[name] not in way:
-            way.insert(0, self.by_name[name])
+        there = {line["name"]: line for line in self.tried}
+        while name in there:
+            way.insert(0, there.pop(name))
             name = way[0]["parent"]
         return way
 
