@@ -1,6 +1,9 @@
 """The command `nash`: look at runs and get networks out of them.
 
 nash show WORKDIR
+nash report WORKDIR --out=report.html
+nash pictures WORKDIR --out=FOLDER --format=svg|png
+nash compare WORKDIR WORKDIR --html=compare.html
 nash export WORKDIR --format=weights|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
@@ -12,8 +15,11 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax.runs.compare import compare
 from nash_jax.runs.export import FORMATS, export
+from nash_jax.runs.files import WriteError
 from nash_jax.runs.predict import predict
+from nash_jax.runs.report import PICTURE_FORMATS, pictures, report
 from nash_jax.runs.show import show
 
 
@@ -39,11 +45,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("--candidate", default="final", help="its name; final, if not given")
     command.add_argument("--top", type=int, default=3, help="how many classes to tell")
     command.set_defaults(run=_predict)
+    command = commands.add_parser("compare", help="several runs side by side")
+    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
+    command.add_argument("--html", type=pathlib.Path, help="a file to write the same to, as a page")
+    command.set_defaults(run=lambda args: compare(args.workdirs, args.html))
+
+    command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, help="the file; default: WORKDIR/report.html")
+    command.set_defaults(run=lambda args: print(report(args.workdir, args.out)))
+
+    command = commands.add_parser("pictures", help="the charts and networks of a run, for papers")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the folder for them")
+    command.add_argument("--format", choices=PICTURE_FORMATS, default="svg")
+    command.set_defaults(
+        run=lambda args: print(*pictures(args.workdir, args.out, args.format), sep="\n")
+    )
 
     args = parser.parse_args(argv)
     try:
         args.run(args)
-    except ValueError as error:
+    except (ValueError, WriteError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
 COMMANDS = {
     "show": lambda workdir: ["show", str(workdir)],
+    "report": lambda workdir: ["report", str(workdir)],
+    "pictures": lambda workdir: ["pictures", str(workdir), f"--out={workdir / 'pictures'}"],
+    "compare": lambda workdir: ["compare", str(workdir), f"--html={workdir / 'compare.html'}"],
     "export": lambda workdir: [
         *("export", str(workdir), "--format=weights", f"--out={workdir / 'out'}")
     ],

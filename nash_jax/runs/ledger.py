@@ -203,6 +203,10 @@ _TYPES: dict[str, Any] = {
 }
 
 
+#: More than a loss in float32, or anything else that is counted, can be.
+_MOST = 1e40
+
+
 def _check(line: Line, what: str) -> None:
     """Raises `DamagedError` unless this is a line that `ledger_line` can have made."""
     try:
@@ -226,6 +230,9 @@ def _check(line: Line, what: str) -> None:
         dataclasses.astuple(Seconds(**line["seconds"]))
         if not all(isinstance(x, int | float) for x in line["seconds"].values()):
             raise ValueError("seconds are no numbers")
+        numbers += [*line["seconds"].values(), line["elapsed"], line["params"], line["flops"]]
+        if any(x is not None and abs(x) > _MOST for x in numbers):
+            raise ValueError("a number is larger than any that a run has")
         for edit in line["edits"]:
             edit_from_dict(edit)
         from_dict(line["spec"])

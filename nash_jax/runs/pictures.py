@@ -12,7 +12,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from nash_jax.architecture import INPUT, Architecture, count_flops, count_params, ops
 
-_COLORS = {
+#: What the points and lines of every chart mean.
+MORPHED, UNCHANGED, BEST = "#3d85c6", "#999999", "#cc4125"
+#: The boxes of a network, by kind of op.
+BOX_COLORS = {
     "conv": "#cfe2f3",
     "pool": "#d9ead3",
     "join": "#fce5cd",
@@ -22,19 +25,30 @@ _COLORS = {
 
 
 def draw_network(spec: Architecture, path: pathlib.Path) -> None:
-    """Draw a network from top to bottom; Conv-BatchNorm-activation chains are one box."""
+    """Write `network_figure` to a file."""
+    network_figure(spec).savefig(path, dpi=130)
+
+
+def network_figure(spec: Architecture, marked: frozenset[str] = frozenset()) -> Figure:
+    """A network from top to bottom; Conv-BatchNorm-activation chains are one box.
+
+    Args:
+      spec: the network.
+      marked: boxes that hold one of these nodes get a thick red edge.
+    """
     blocks = _blocks(spec)
-    figure = Figure(
-        figsize=(5.4 + 0.12 * _longest(_edges(spec, blocks)), 0.55 * len(blocks) + 0.9),
-        layout="constrained",
-    )
+    arcs = 0.15 * _longest(_edges(spec, blocks))
+    inch = max(1.05, 0.033 * max(len(_label(spec, block)[0]) for block in blocks))
+    size = (inch * (2.9 + arcs), 0.5 * len(blocks) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    draw_blocks(axes, spec, blocks)
+    draw_blocks(axes, spec, blocks, marked)
+    axes.set_xlim(-1.75, 1.15 + arcs)
     axes.set_title(
         f"{count_params(spec):,} parameters, {count_flops(spec) / 1e6:,.1f} MFLOPs per image",
         fontsize=9,
     )
-    figure.savefig(path, dpi=130)
+    return figure
 
 
 def draw_blocks(
@@ -70,7 +84,7 @@ def draw_blocks(
         edge, width = ("#cc0000", 2.0) if marked.intersection(block) else ("#888888", 1.0)
         style = "round,pad=0.02,rounding_size=0.08"
         box = FancyBboxPatch(
-            (-1, -number - 0.31), 2, 0.62, style, fc=_COLORS[kind], ec=edge, lw=width
+            (-1, -number - 0.31), 2, 0.62, style, fc=BOX_COLORS[kind], ec=edge, lw=width
         )
         axes.add_patch(box)
         axes.text(0, -number, text, ha="center", va="center", fontsize=8)
@@ -158,8 +172,8 @@ def climb_figure(ledger: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for morphed, label, color, marker in (
-        (True, "morphed child", "#3d85c6", "o"),
-        (False, "trained on without a change", "#999999", "s"),
+        (True, "morphed child", MORPHED, "o"),
+        (False, "trained on without a change", UNCHANGED, "s"),
     ):
         shown = [line for line in lines if bool(line["edits"]) == morphed]
         axes.scatter(
@@ -175,7 +189,7 @@ def climb_figure(ledger: Sequence[dict[str, Any]]) -> Figure:
     axes.plot(
         [line["step"] for line in path_to_best],
         [100 * line["validation_accuracy"] for line in path_to_best],
-        color="#cc4125",
+        color=BEST,
         label="current best",
         zorder=2,
     )

@@ -8,6 +8,7 @@ tensorboard/   learning curves, if they are wanted
 network.png    a picture of the final network
 climb.png      the validation accuracy of every child, step by step
 result.json    test accuracy and times
+report.html    what `nash report` wrote
 lock           held by the process that works here
 """
 

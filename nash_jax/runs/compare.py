@@ -1,0 +1,140 @@
+"""Several runs side by side, in the terminal and as a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+import rich.box
+import rich.console
+import rich.markup
+import rich.table
+
+from nash_jax.runs.charts import climbs
+from nash_jax.runs.config import Config
+from nash_jax.runs.files import write_atomically
+from nash_jax.runs.report import inline_svg, page
+from nash_jax.runs.view import RunView, accuracy_of, read_run
+
+MEANS = ("runs", "seeds", "mean test accuracy", "standard deviation", "mean seconds")
+
+
+def compare(
+    workdirs: Sequence[pathlib.Path],
+    out: pathlib.Path | None = None,
+    console: rich.console.Console | None = None,
+) -> None:
+    """Print several runs side by side, and the mean over those that differ only in their seed.
+
+    Settings are shown where they differ. A run on other data than the first one's is marked.
+
+    Args:
+      workdirs: the runs' folders; the runs may still go on.
+      out: an HTML file to write the same to, with a chart of the climbs, that needs nothing else.
+      console: to print to.
+
+    Raises:
+      ValueError: if one is not the folder of a run.
+      WriteError: if the file cannot be written.
+    """
+    console = console or rich.console.Console()
+    runs = [read_run(workdir) for workdir in workdirs]
+    tables = [("", ["", *_names(runs)], rows(runs))]
+    if found := means(runs):
+        tables.append(("Mean over seeds", list(MEANS), found))
+    for _, head, cells in tables:
+        _print(console, head, cells)
+    if out is not None:
+        tables[0] = ("What was found", *tables[0][1:])
+        svg = inline_svg(climbs(runs), "climbs")
+        text = page("compare.html.jinja", names=_names(runs), tables=tables, svg=svg)
+        write_atomically(out, text.encode())
+
+
+def means(runs: Sequence[RunView]) -> list[list[str]]:
+    """For every group of `groups` what `MEANS` names, of the test accuracy."""
+    found = []
+    for group in groups(runs):
+        accuracies = [100 * (accuracy_of(run.final) or 0.0) for run in group if run.final]
+        cells = [", ".join(_names(group)), ", ".join(str(run.config.seed) for run in group)]
+        cells += [f"{statistics.mean(accuracies):.2f}%", f"{statistics.stdev(accuracies):.2f}"]
+        found.append([*cells, f"{statistics.mean(run.seconds for run in group):,.0f}"])
+    return found
+
+
+def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
+    """Finished runs that differ only in their seed, two or more of them, each seed once."""
+    found: dict[tuple[Config, object], dict[int, RunView]] = {}
+    for run in runs:
+        if run.final:
+            same = dataclasses.replace(run.config, seed=0), run.about.get("data")
+            found.setdefault(same, {}).setdefault(run.config.seed, run)
+    return [list(group.values()) for group in found.values() if len(group) > 1]
+
+
+def rows(runs: Sequence[RunView]) -> list[list[str]]:
+    """Rows of a table with a column for every run: what the row is, and each run's cell."""
+    steps = sorted({line["step"] for run in runs for line in run.chosen})
+    bests = [{line["step"]: line for line in run.chosen} for run in runs]
+    found = [run.best for run in runs]
+    titled = [
+        ("data", [_data(run, runs[0]) for run in runs]),
+        ("seed", [str(run.config.seed) for run in runs]),
+        *_differing(runs),
+        ("state", [run.state for run in runs]),
+        *(
+            (f"step {step}" if step else "model_0", [_accuracy(best.get(step)) for best in bests])
+            for step in steps
+        ),
+        ("test accuracy", [_accuracy(run.final) for run in runs]),
+        ("parameters", [f"{best['params']:,}" if best else "" for best in found]),
+        ("MFLOPs", [f"{best['flops'] / 1e6:,.2f}" if best else "" for best in found]),
+        ("networks", [f"{len(run.tried)}" for run in runs]),
+        ("failed", [f"{len(run.failures)}" for run in runs]),
+        ("seconds", [f"{run.seconds:,.0f}" for run in runs]),
+    ]
+    return [[title, *cells] for title, cells in titled]
+
+
+def _print(
+    console: rich.console.Console, head: Sequence[str], cells: Sequence[Sequence[str]]
+) -> None:
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for number, title in enumerate(head):
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(rich.markup.escape(title), justify=justify, overflow="fold")
+    for row in cells:
+        table.add_row(*map(rich.markup.escape, row))
+    console.print(table)
+
+
+def _names(runs: Sequence[RunView]) -> list[str]:
+    return [str(run.workdir) for run in runs]
+
+
+def _data(run: RunView, first: RunView) -> str:
+    same = run.about.get("data") == first.about.get("data")
+    return run.config.dataset + ("" if same else " (other data, not comparable)")
+
+
+def _differing(runs: Sequence[RunView]) -> list[tuple[str, list[str]]]:
+    """The settings, apart from data set and seed, that are not the same in all runs."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    rows = [
+        (name, [_text(getattr(run.config, name)) for run in runs])
+        for name in names
+        if name not in ("dataset", "seed")
+    ]
+    return [(name, cells) for name, cells in rows if len(set(cells)) > 1]
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _accuracy(line: dict[str, object] | None) -> str:
+    accuracy = accuracy_of(line) if line else None
+    return "" if accuracy is None else f"{accuracy:.2%}"

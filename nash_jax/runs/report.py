@@ -1,0 +1,257 @@
+"""A run as one HTML file that needs nothing else: no network, no other file, no plug-in."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import importlib.resources
+import io
+import pathlib
+import re
+import shlex
+from typing import Any
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from nash_jax.runs import charts
+from nash_jax.runs.config import Config
+from nash_jax.runs.files import write_atomically, writing
+from nash_jax.runs.ledger import Line
+from nash_jax.runs.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
+from nash_jax.runs.progress import describe_edit, origin
+from nash_jax.runs.view import RunView, accuracy_of, candidate_of, read_run
+
+REPORT_FILE = "report.html"
+PICTURE_FORMATS = ("svg", "png")
+
+#: The colours of charts, and what they become on a dark screen; the page has a variable for each.
+DARK = {
+    **{"#000000": "#e6e6e6", "#222222": "#e6e6e6", "#444444": "#b5b5b5", "#666666": "#a3a3a3"},
+    **{"#888888": "#7d7d7d", "#bbbbbb": "#555b63", "#cccccc": "#59606a", "#dddddd": "#2f343b"},
+    **{BEST: "#f0705a", "#cc0000": "#ff6b5e", "#b45f06": "#e6a05a"},
+    **{MORPHED: "#6fa8dc", UNCHANGED: "#9a9a9a", "#e69138": "#e69138", "#6aa84f": "#7fbf63"},
+    **dict(zip(BOX_COLORS.values(), ("#1f3d57", "#2a4528", "#54401f", "#4c2f3d", "#33383f"))),
+}
+CHARTS = {
+    "climb": (
+        "The climb",
+        "Every network that was tried, by step; the children of a step stand side by side.",
+    ),
+    "lineage": (
+        "The lineage",
+        "Who came from whom, with validation accuracy; the chosen way is red.",
+    ),
+    "curves": (
+        "Learning curves",
+        "Training loss of every epoch; a child's curve begins where its parent's ended.",
+    ),
+    "cost": ("Accuracy and cost", "Nothing beats a network on the Pareto front at its cost."),
+    "time": ("Where the time went", "Seconds of every candidate, in the order of the search."),
+}
+
+
+def report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path:
+    """Write a run's report.
+
+    Args:
+      workdir: the run's folder; the run may still go on.
+      out: the file to write; by default `report.html` in the folder.
+
+    Returns:
+      The file that was written.
+
+    Raises:
+      ValueError: if it is not the folder of a run.
+      WriteError: if the file cannot be written.
+    """
+    out = workdir / REPORT_FILE if out is None else out
+    write_atomically(out, render(read_run(workdir)).encode())
+    return out
+
+
+def pictures(
+    workdir: pathlib.Path, folder: pathlib.Path, ending: str = "svg"
+) -> list[pathlib.Path]:
+    """Write every chart of a run, and every network on the way to the best, as a file of its own.
+
+    Args:
+      workdir: the run's folder; the run may still go on.
+      folder: is made if it is not there.
+      ending: `svg` or `png`.
+
+    Returns:
+      The files that were written.
+
+    Raises:
+      ValueError: if it is not the folder of a run, or for another ending.
+      WriteError: if a file cannot be written.
+    """
+    if ending not in PICTURE_FORMATS:
+        raise ValueError(f"format must be {' or '.join(PICTURE_FORMATS)}; got {ending!r}")
+    run = read_run(workdir)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in charts.figures(run).items():
+        paths.append(folder / f"{name}.{ending}")
+        write_atomically(paths[-1], _saved(figure, ending, name))
+    return paths
+
+
+def render(run: RunView) -> str:
+    """The report as HTML; the same run gives the same bytes."""
+    script = resource("report.js")
+    drawn = {name: inline_svg(figure, name) for name, figure in charts.figures(run).items()}
+    return page(
+        "report.html.jinja",
+        run=run,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        charts=[(name, *CHARTS[name], drawn[name]) for name in CHARTS if name in drawn],
+        networks=[(line, drawn[f"network-{line['name']}"]) for line in run.chosen],
+        facts=facts(run),
+        rows=[row(line) for line in run.lines],
+        chosen={line["name"] for line in run.chosen},
+        tips={line["name"]: tip(line) for line in run.lines},
+        origin=origin,
+        command=shlex.join(run.about["command"]) or python_call(run.config),
+        settings=settings(run.config),
+        shares=run.shares,
+        parts=charts.PARTS,
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """A page from a template, in the style of all; values that are no `Markup` are escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = environment.from_string(resource("style.css.jinja"))
+    sheet = Markup(style.render(colors=DARK) + resource("report.css"))
+    return environment.from_string(resource(template)).render(style=sheet, **values)
+
+
+def facts(run: RunView) -> list[tuple[str, str]]:
+    """The headline: what each number is, and the number."""
+    best = run.best
+    shown = [("seconds", f"{run.seconds:,.0f}"), ("networks tried", f"{len(run.tried):,}")]
+    shown.append(("failed", f"{len(run.failures):,}"))
+    if best is None:
+        return shown
+    split = "test" if best["kind"] == "final" else "validation"
+    return [
+        (f"{split} accuracy", _accuracy(best)),
+        ("parameters", f"{best['params']:,}"),
+        ("MFLOPs per image", f"{best['flops'] / 1e6:,.2f}"),
+        *shown,
+    ]
+
+
+def row(line: Line) -> dict[str, Any]:
+    """One candidate for the table."""
+    split = "test" if line["kind"] == "final" else "validation"
+    loss, seconds = line[f"{split}_loss"], line["seconds"]
+    return {
+        "name": line["name"],
+        "parent": line["parent"] or "",
+        "made by": origin(line),
+        "failure": line.get("failure", ""),
+        "numbers": [
+            _accuracy(line) + (" (test)" if split == "test" else ""),
+            "" if loss is None else f"{loss:.4f}",
+            f"{line['params']:,}",
+            f"{line['flops'] / 1e6:,.2f}",
+            *(f"{seconds[part]:.1f}" for part in charts.PARTS),
+            f"{line['memory_bytes'] / 2**20:,.1f}",
+        ],
+    }
+
+
+def tip(line: Line) -> str:
+    """What a page says when a candidate is pointed at, in lines."""
+    edits = [describe_edit(edit) for edit in candidate_of(line).edits]
+    split = "test" if line["kind"] == "final" else "validation"
+    known = [
+        f"{split} accuracy {_accuracy(line)}",
+        f"{line['params']:,} parameters, {line['flops'] / 1e6:,.2f} MFLOPs",
+        f"{sum(line['seconds'].values()):.1f} s",
+    ]
+    came = f" from {line['parent']}" if line["parent"] else ""
+    failure = [f"failed: {line['failure']}"] if "failure" in line else []
+    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, *known])
+
+
+def settings(config: Config) -> list[tuple[str, str, bool, str]]:
+    """Every setting: name, value, whether it is not the default, and what it is."""
+    return [
+        (
+            field.name,
+            ", ".join(map(str, value)) if isinstance(value, tuple) else str(value),
+            value != field.default,
+            field.metadata["help"],
+        )
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+    ]
+
+
+def python_call(config: Config) -> str:
+    """How to run these settings again where no command began the run."""
+    fields = dataclasses.fields(config)
+    given = [(field.name, getattr(config, field.name), field.default) for field in fields]
+    words = ", ".join(f"{name}={value!r}" for name, value, default in given if value != default)
+    return f"nash_jax.run_search(nash_jax.Config({words}))"
+
+
+def inline_svg(figure: Figure, name: str) -> Markup:
+    """A figure as an `svg` element of a page that has others.
+
+    Its ids begin with the chart's name, its colours are the page's variables, its texts are texts,
+    and whatever has the gid `candidate-X` gets `data-candidate="X"`.
+
+    Args:
+      figure: the figure.
+      name: of the chart, another for every chart of the page.
+    """
+    svg = _saved(figure, "svg", name, fonttype="none").decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| version="1.1"', "", svg)
+    svg = re.sub(r"#[0-9a-f]{6}\b(?=[;\"])", lambda m: _variable(m[0]), svg)
+    svg = re.sub(r'(xlink:)?href="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-")
+    svg = re.sub(r' id="', f' id="{name}-', svg)
+    marked = rf' id="{re.escape(name)}-{charts.GID}([^"]*)"'
+    svg = re.sub(marked, r' data-candidate="\1"', svg)
+    size = rf' width="{round(96 * figure.get_figwidth())}"'
+    return Markup(re.sub(r' width="[^"]*pt" height="[^"]*pt"', size, svg, count=1))
+
+
+def _saved(figure: Figure, ending: str, name: str, fonttype: str = "path") -> bytes:
+    """A figure as a file's content, the same every time."""
+    buffer = io.BytesIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if ending == "svg" else None
+    with matplotlib.rc_context({"svg.fonttype": fonttype, "svg.hashsalt": name}):
+        figure.savefig(
+            buffer, format=ending, metadata=metadata, dpi=200, transparent=fonttype == "none"
+        )
+    return buffer.getvalue()
+
+
+def _variable(color: str) -> str:
+    """A colour of a chart as the page's variable; one that is unknown stays as it is."""
+    return f"var(--c{color[1:]},{color})" if color in DARK else color
+
+
+def _accuracy(line: Line) -> str:
+    accuracy = accuracy_of(line)
+    return "failed" if accuracy is None else f"{accuracy:.2%}"
+
+
+def resource(name: str) -> str:
+    """The text of a file of this package."""
+    return (importlib.resources.files("nash_jax.runs") / name).read_text(encoding="utf-8")

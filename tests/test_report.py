@@ -1,0 +1,397 @@
+"""Looking at runs: the report, the pictures, the comparison. Nothing is trained here."""
+
+import dataclasses
+import html
+import html.parser
+import io
+import json
+import math
+import re
+import shutil
+
+import pytest
+import rich.console
+
+import nash_jax as nj
+from nash_jax import cli, runs
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.morphisms import Deepen, SkipAdd, Widen
+from nash_jax.runs import charts
+from nash_jax.runs.compare import compare
+from nash_jax.runs.files import with_checksum, write_json
+from nash_jax.runs.ledger import append_line, ledger_line
+from nash_jax.runs.report import pictures, render, report, tip
+from nash_jax.runs.view import changed_nodes, read_run
+from nash_jax.search import Candidate
+
+HOSTILE = "diverged </script><img src=x onerror=alert(1)><!-- ]]> ' \" & \u2028 {{ 7*7 }} $x_1$"
+CONFIG = runs.Config(widths=(4, 6), num_steps=2, num_neighbours=3, num_morphisms=1, seed=7)
+MODEL_0 = nj.chain(input_shape=(8, 8, 1), num_classes=10, widths=CONFIG.widths)
+STEPS = {
+    1: [((Widen("conv1", 8),), 0.9), ((SkipAdd("relu1", "relu2"),), None), ((), 0.85)],
+    2: [((Deepen("relu1", 3),), 0.95), ((Widen("conv2", 12),), 0.93), ((), 0.94)],
+}
+
+
+class Ledger:
+    """Writes the folder of a run, as if networks had been trained."""
+
+    def __init__(self, workdir, config=CONFIG, data="d1", **about):
+        self.workdir, self.elapsed = workdir, 0.0
+        workdir.mkdir(parents=True)
+        settings = json.loads(json.dumps(dataclasses.asdict(config)))
+        write_json(workdir / "config.json", {**settings, "data": data, **about})
+
+    def add(self, name, kind, step, parent, edits, spec, accuracy, failure=""):
+        self.elapsed += 2.0
+        estimate = Estimate(
+            accuracy or 0.0,
+            math.inf if failure else 0.3,
+            Seconds(0.5, 1.0, 0.1, 0.2),
+            2**20,
+            () if failure else (1.5, 0.7),
+            failure,
+        )
+        candidate = Candidate(name, parent, edits, spec, {}, estimate)
+        append_line(self.workdir, ledger_line(candidate, kind, step, self.elapsed, 2, "c"))
+
+    def model_0(self):
+        self.add("model_0", "pretrained", 0, None, (), MODEL_0, 0.8)
+        return self
+
+    def step(self, step, parent, spec, children, failure=HOSTILE):
+        for number, (edits, accuracy) in enumerate(children, start=1):
+            grown = spec
+            for edit in edits:
+                grown = edit.rewrite(grown)
+            why = failure if accuracy is None else ""
+            self.add(
+                f"step{step}-child{number}", "child", step, parent, edits, grown, accuracy, why
+            )
+        return self
+
+    def whole(self, accuracy=0.97):
+        wide = Widen("conv1", 8).rewrite(MODEL_0)
+        deep = Deepen("relu1", 3).rewrite(wide)
+        self.model_0().step(1, "model_0", MODEL_0, STEPS[1]).step(2, "step1-child1", wide, STEPS[2])
+        self.add("final", "final", 2, "step2-child1", (), deep, accuracy)
+        return self.workdir
+
+
+@pytest.fixture
+def finished(tmp_path):
+    about = {"command": ["python", "-m", "experiments.nash", "--dataset=npz:a b.npz"]}
+    return Ledger(tmp_path / "run", **about, versions={"jax": "0.10.2"}, device="cpu").whole()
+
+
+class Page(html.parser.HTMLParser):
+    """The tags, texts and attributes of a page, as a browser takes them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+def page_of(workdir):
+    return render(read_run(workdir))
+
+
+def test_the_report_needs_nothing_else(finished):
+    page = Page(page_of(finished))
+    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & {
+        tag for tag, _ in page.tags
+    }
+    assert not page.values("src")
+    for name in ("href", "xlink:href"):
+        assert all(value.startswith("#") for value in page.values(name))
+    assert not re.search(r"https?:|@import|url\((?!#)", page_of(finished))
+
+
+def test_the_policy_allows_the_script_of_the_page_alone(finished):
+    page = Page(page_of(finished))
+    (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert policy.startswith("default-src 'none'; ")
+    assert re.search(r"script-src 'sha256-[\w+/=]{44}';", policy)
+    assert not any(name.startswith("on") for _, a in page.tags for name in a)
+
+
+def test_every_candidate_is_in_the_charts_the_table_and_the_tips(finished):
+    text = page_of(finished)
+    names = {line["name"] for line in runs.read_ledger(finished)}
+    rows = {a.get("data-candidate") for tag, a in Page(text).tags if tag == "tr"}
+    assert rows - {None} == names
+    tried = names - {"final"}
+    for chart, shown in (("climb", tried), ("lineage", tried), ("curves", names), ("time", names)):
+        section = text[text.index(f'id="chart-{chart}"') :]
+        section = section[: section.index("</section>")]
+        assert set(re.findall(r'data-candidate="([^"]*)"', section)) == shown, chart
+    tips = json.loads(re.search(r'id="tips">(.*?)</script>', text, re.DOTALL)[1])
+    assert tips.keys() == names
+    assert "widen conv1 to 8" in tips["step1-child1"]
+    assert "90.00%" in tips["step1-child1"]
+
+
+def test_the_headline_command_seed_and_versions_are_there(finished):
+    words = " ".join(Page(page_of(finished)).texts)
+    for text in (
+        "97.00%",
+        "finished",
+        "seed 7",
+        "python -m experiments.nash '--dataset=npz:a b.npz'",
+    ):
+        assert text in words
+    for text in ("jax 0.10.2", "fingerprint d1", "num_neighbours"):
+        assert text in words
+
+
+def test_hostile_texts_are_texts(tmp_path):
+    config = dataclasses.replace(CONFIG, dataset=f"npz:{HOSTILE}")
+    workdir = Ledger(
+        tmp_path / "run", config, command=[HOSTILE], versions={HOSTILE: HOSTILE}, python=HOSTILE
+    ).whole()
+    text = page_of(workdir)
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert text.count("</script>") == 2
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert "<!--" not in text
+    assert HOSTILE in "".join(page.texts)  # the table says it as it is
+    tips = json.loads(re.search(r'id="tips">(.*?)</script>', text, re.DOTALL)[1])
+    assert HOSTILE in tips["step1-child2"]
+
+
+def test_ids_are_unique_and_references_lead_somewhere(finished):
+    text = page_of(finished)
+    ids = Page(text).values("id")
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', text)
+    assert {one or other for one, other in references} <= set(ids)
+
+
+def test_the_same_run_gives_the_same_bytes(finished):
+    assert page_of(finished) == page_of(finished)
+
+
+def test_a_run_before_its_first_network_has_a_report(tmp_path):
+    workdir = Ledger(tmp_path / "run").workdir
+    assert "no network yet" in page_of(workdir)
+    assert "run_search" in page_of(workdir)  # no command is known: the call
+
+
+@pytest.mark.parametrize(
+    ("children", "state", "best"),
+    [
+        (0, "unfinished, 0 of 6 children", ["model_0"]),
+        (1, "unfinished, 1 of 6 children", ["model_0"]),
+        (3, "unfinished, 3 of 6 children", ["model_0", "step1-child1"]),
+    ],
+)
+def test_a_run_that_goes_on_has_a_report(tmp_path, children, state, best):
+    workdir = Ledger(tmp_path / "run").model_0().step(1, "model_0", MODEL_0, STEPS[1][:children])
+    with (workdir.workdir / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"name": "step1-ch')  # it is being written
+    run = read_run(workdir.workdir)
+    assert run.state == state
+    assert [line["name"] for line in run.chosen] == best
+    assert html.escape(state) in render(run)
+
+
+def test_a_step_whose_children_all_failed_has_a_report(tmp_path):
+    failed = [(edits, None) for edits, _ in STEPS[1]]
+    ledger = Ledger(tmp_path / "run").model_0().step(1, "model_0", MODEL_0, failed)
+    run = read_run(ledger.workdir)
+    assert [line["name"] for line in run.chosen] == ["model_0"]
+    assert render(run).count(str(html.escape(HOSTILE.split("'")[0]))) == 3
+    assert len(run.failures) == 3
+
+
+def test_a_ledger_that_lost_a_line_has_a_report(finished):
+    path = finished / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"name": "step1-child1"' not in line))
+    assert [line["name"] for line in read_run(finished).chosen] == ["step2-child1"]
+    assert "step2-child3" in page_of(finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("model_0", {"parent": "final"}),
+        ("step1-child1", {"parent": "step1-child1"}),
+        ("step1-child1", {"parent": "step2-child1"}),
+        ("step1-child1", {"step": -1, "params": 0, "flops": -3, "elapsed": -9.0}),
+        ("step1-child1", {"train_losses": [0.0, -1.0, 3e38, None]}),
+        ("step1-child1", {"seconds": dict.fromkeys(("compile", "train", "evaluate", "wait"), -1)}),
+        (
+            "step1-child1",
+            {"seconds": dict.fromkeys(("compile", "train", "evaluate", "wait"), 1e308)},
+        ),
+        ("step1-child1", {"flops": 10**400}),
+        ("final", {"parent": None, "test_accuracy": 1e39}),
+    ],
+)
+def test_lines_that_no_run_would_write_have_a_report(finished, name, changes):
+    path = finished / "ledger.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        if line["name"] == name:
+            del line["checksum"]
+            lines[number] = with_checksum({**line, **changes})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "step2-child3" in page_of(finished)
+
+
+def test_what_an_edit_changes_is_marked():
+    assert changed_nodes(MODEL_0, MODEL_0) == set()
+    assert changed_nodes(MODEL_0, Widen("conv1", 8).rewrite(MODEL_0)) == {"conv1"}
+    deep = Deepen("relu1", 3).rewrite(MODEL_0)
+    assert changed_nodes(MODEL_0, deep) == set(deep.shapes) - set(MODEL_0.shapes)
+
+
+def test_nothing_is_as_good_for_less_than_what_is_on_the_pareto_front(finished):
+    good = [line for line in read_run(finished).tried if "failure" not in line]
+    front = charts.pareto_front(good, "flops")
+    for line in good:
+        beaten = any(
+            (other["flops"], -other["validation_accuracy"])
+            <= (line["flops"], -line["validation_accuracy"])
+            and other["flops"] <= line["flops"]
+            and other["validation_accuracy"] >= line["validation_accuracy"]
+            for other in good
+            if other is not line
+        )
+        if not beaten:
+            assert line in front
+    assert front == sorted(front, key=lambda line: (line["flops"], line["validation_accuracy"]))
+
+
+def test_the_command_writes_the_file(finished, capsys, tmp_path):
+    cli.main(["report", str(finished)])
+    assert capsys.readouterr().out == f"{finished / 'report.html'}\n"
+    assert (finished / "report.html").read_text() == page_of(finished)
+    assert report(finished, tmp_path / "other.html") == tmp_path / "other.html"
+    with pytest.raises(SystemExit, match="error: .*none/x.html cannot be written"):
+        cli.main(["report", str(finished), f"--out={tmp_path}/none/x.html"])
+
+
+@pytest.mark.parametrize(("ending", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_pictures_are_files_of_their_own(finished, tmp_path, ending, begins):
+    cli.main(["pictures", str(finished), f"--out={tmp_path}/out", f"--format={ending}"])
+    names = ["climb", "lineage", "curves", "cost", "time"]
+    names += [f"network-{name}" for name in ("model_0", "step1-child1", "step2-child1")]
+    paths = {f"{name}.{ending}" for name in names}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == paths
+    assert all((tmp_path / "out" / name).read_bytes().startswith(begins) for name in paths)
+
+
+def test_pictures_of_another_format_are_refused(finished, tmp_path):
+    with pytest.raises(ValueError, match="format must be svg or png; got 'gif'"):
+        pictures(finished, tmp_path, "gif")
+
+
+def compared(*workdirs):
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    compare(workdirs, console=console)
+    return console.file.getvalue()
+
+
+def row_of(text, title):
+    return next(line for line in text.splitlines() if line.strip().startswith(title))
+
+
+def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
+    workdirs = [
+        Ledger(tmp_path / f"run{seed}", dataclasses.replace(CONFIG, seed=seed)).whole(accuracy)
+        for seed, accuracy in ((0, 0.96), (1, 0.98))
+    ]
+    again = shutil.copytree(workdirs[1], tmp_path / "again")  # the same seed counts once
+    text = compared(*workdirs, again)
+    assert "97.00%" in text
+    assert "1.41" in text
+    assert row_of(text, "step 1").split()[2:] == ["90.00%"] * 3
+    assert "widths" not in text
+
+
+def test_settings_are_shown_where_they_differ(tmp_path):
+    one = Ledger(tmp_path / "one").whole()
+    config = dataclasses.replace(CONFIG, lr_start=0.01)
+    other = Ledger(tmp_path / "other", config).model_0().workdir
+    text = compared(one, other)
+    assert row_of(text, "lr_start").split() == ["lr_start", "0.05", "0.01"]
+    assert "momentum" not in text
+    assert "mean" not in text
+    assert "unfinished, 0 of 6 children" in text
+
+
+def test_a_run_on_other_data_is_not_comparable(tmp_path):
+    one, other = (Ledger(tmp_path / data, data=data).whole() for data in ("d1", "d2"))
+    text = compared(one, other)
+    assert text.count("not comparable") == 1
+    assert "mean" not in text
+
+
+def test_compare_is_a_command_whose_errors_are_one_line(finished, tmp_path, capsys):
+    cli.main(["compare", str(finished), str(finished)])
+    assert "97.00%" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: .*config.json cannot be read"):
+        cli.main(["compare", str(finished), str(tmp_path)])
+
+
+def test_the_comparison_is_a_page_that_needs_nothing_else(finished, tmp_path):
+    hostile = Ledger(tmp_path / "<img src=x> $x_1$ & y", data="d2").whole()
+    cli.main(["compare", str(finished), str(hostile), f"--html={tmp_path / 'c.html'}"])
+    text = (tmp_path / "c.html").read_text()
+    assert not {"script", "img", "link"} & {tag for tag, _ in Page(text).tags}
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert {"97.00%", str(hostile)} <= set(Page(text).texts)
+
+
+@pytest.fixture
+def browser():
+    """A browser that is installed on this machine."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if found is None:
+        pytest.skip("no chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_report(finished, browser, scheme):
+    address = report(finished).as_uri()
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+    said, requests = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(address)
+    assert page.locator("#tip").is_hidden()
+    line = next(x for x in runs.read_ledger(finished) if x["name"] == "step1-child2")
+    point = page.locator("#chart-climb [data-candidate=step1-child2]")
+    point.hover()
+    assert page.locator("#tip").inner_text() == tip(line)
+    assert "skip relu1 to relu2" in tip(line)
+    assert "lit" in page.locator("tr[data-candidate=step1-child2]").get_attribute("class")
+    page.locator("h1").hover()
+    assert page.locator("#tip").is_hidden()
+    page.locator("#chart-climb [data-candidate=step2-child1]").focus()
+    assert "deepen after relu1" in page.locator("#tip").inner_text()
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert said == []
+    assert requests == [address]
