@@ -126,17 +126,16 @@ class RichReporter:
     def __init__(self, console: rich.console.Console) -> None:
         self._progress = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.TextColumn("{task.completed}/{task.total} epochs"),
+            rich.progress.BarColumn(bar_width=12),
+            rich.progress.TextColumn("{task.completed}/{task.total} epochs,"),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("elapsed,"),
+            rich.progress.TextColumn("and"),
             rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("left"),
             console=console,
         )
         self._task = self._progress.add_task("NASH", total=None)
         self._epochs: dict[str, int] = {}
-        self._training: dict[str, int] = {}
         self._phase = ""
 
     def __enter__(self) -> RichReporter:
@@ -159,22 +158,16 @@ class RichReporter:
             self.note(goes_on(known))
 
     def phase(self, what: str) -> None:
-        self._phase, self._training = what, {}
-        self._describe()
+        self._phase = what
+        self._progress.update(self._task, description=what)
 
     def epoch(self, name: str, epoch: int, loss: float) -> None:
         self._progress.advance(self._task, max(0, epoch - self._epochs.get(name, 0)))
         self._epochs[name] = max(epoch, self._epochs.get(name, 0))
-        self._training[name] = epoch
-        self._describe()
-
-    def _describe(self) -> None:
-        """What is in training, and at which epoch."""
-        now = [f"{name.rpartition('-')[2]} epoch {at}" for name, at in list(self._training.items())]
-        self._progress.update(self._task, description=", ".join([self._phase, *sorted(now)]))
+        child = f"{name.rpartition('-')[2]} " if "-" in name else ""
+        self._progress.update(self._task, description=f"{self._phase}, {child}epoch {epoch}")
 
     def candidate(self, line: Line) -> None:
-        self._training.pop(line["name"], None)
         self._progress.console.print(describe_line(line), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
