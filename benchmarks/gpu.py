@@ -237,7 +237,7 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
+    logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     jax.config.update("jax_compilation_cache_dir", None)  # compiling is measured too
     toy, backend = FLAGS.toy, jax.default_backend()
     if unknown := sorted(set(FLAGS.rows) - set(ROWS)):

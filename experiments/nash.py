@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"flags begin with --; got {argv[1]!r}")
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells every detail of saving
+        logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     launching.compile_faster()
     console = rich.console.Console(soft_wrap=True)
     workdir = launching.workdir_from_flags()
