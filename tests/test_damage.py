@@ -19,6 +19,7 @@ from nash_jax.runs.files import with_checksum
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
+READ_FILES = ("config.json", "ledger.jsonl")
 COMMANDS = {
     "show": lambda workdir: ["show", str(workdir)],
     "report": lambda workdir: ["report", str(workdir)],
@@ -116,8 +117,13 @@ JUNK = st.recursive(
 )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", ["config.json", "ledger.jsonl", "result.json", "networks"])
+READ = [
+    *((command, file) for command in ("show", "report", "compare") for file in READ_FILES),
+    *(("export", "networks"), ("predict", "networks")),
+]
+
+
+@pytest.mark.parametrize(("command", "name"), READ)
 @given(choice=st.data())
 def test_a_command_on_damaged_files_does_not_fall_over(
     finished, tmp_path_factory, capsys, command, name, choice
@@ -130,8 +136,8 @@ def test_a_command_on_damaged_files_does_not_fall_over(
     ends_well(command, workdir, capsys)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", ["config.json", "ledger.jsonl", "result.json"])
+@pytest.mark.parametrize("command", ["show", "report", "pictures", "compare"])
+@pytest.mark.parametrize("name", READ_FILES)
 @given(choice=st.data())
 def test_a_command_on_hostile_files_does_not_fall_over(
     finished, tmp_path_factory, capsys, command, name, choice
@@ -180,10 +186,10 @@ def test_a_full_disk_ends_a_run_with_a_clear_line_and_a_resume_goes_on(tmp_path)
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); "
     limited += "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
 
-    def launch(workdir, size=resource.RLIM_INFINITY):
+    def launch(workdir, size=resource.RLIM_INFINITY, cache="--cache_dir=none"):
         command = [sys.executable, "-c", limited, str(size), "-m", "experiments.nash", *FLAGS]
         return subprocess.run(
-            [*command, f"--workdir={workdir}"], capture_output=True, text=True, check=False
+            [*command, f"--workdir={workdir}", cache], capture_output=True, text=True, check=False
         )
 
     full = tmp_path / "full"
@@ -195,8 +201,9 @@ def test_a_full_disk_ends_a_run_with_a_clear_line_and_a_resume_goes_on(tmp_path)
         assert "cannot be written: File too large; mend that, then resume" in error
         assert resume.startswith("resume with: python -m experiments.nash")
         assert "Traceback" not in done.stderr
-    assert launch(full).returncode == 0
-    assert launch(tmp_path / "whole").returncode == 0
+    cache = f"--cache_dir={tmp_path / 'cache'}"
+    assert launch(full, cache=cache).returncode == 0
+    assert launch(tmp_path / "whole", cache=cache).returncode == 0
     assert contents(full) == contents(tmp_path / "whole")
 
 

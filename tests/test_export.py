@@ -65,7 +65,7 @@ def test_flax_source_is_the_network(name):
     names = {"__name__": "network"}
     exec(compile(flax_source(spec, "network.py", "weights.npz"), "network.py", "exec"), names)
     network = names["Network"]()
-    fresh = network.init(jax.random.key(0), images)
+    fresh = jax.eval_shape(network.init, jax.random.key(0), images)
     shapes = [
         jax.tree.map(np.shape, nj.init(spec, jax.random.key(0))),
         jax.tree.map(np.shape, fresh),
@@ -73,6 +73,8 @@ def test_flax_source_is_the_network(name):
     assert shapes[0]["params"] == shapes[1]["params"]
     assert shapes[0].get("batch_stats", {}) == shapes[1].get("batch_stats", {})
     assert relative(network.apply(variables, images), nj.apply(spec, variables, images)) <= BOUND
+    if name not in ("everything", "small_resnet", "concats"):
+        return
     key = jax.random.key(1)
     ours, updated = network.apply(
         variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
