@@ -169,7 +169,7 @@ def test_what_is_no_run_is_one_line(command, tmp_path, capsys):
 
 def test_links_out_of_the_workdir_are_not_followed(finished, tmp_path):
     workdir = copy(finished[0], tmp_path / "run")
-    for name in ("config.json", "ledger.jsonl", "networks/final.safetensors"):
+    for name in ("config.json", "ledger.jsonl", "networks/final.safetensors", "networks"):
         (workdir / name).rename(tmp_path / "elsewhere")
         (workdir / name).symlink_to(tmp_path / "elsewhere")
         read = nj.load if name.startswith("networks") else cli.show

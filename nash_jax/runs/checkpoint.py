@@ -38,14 +38,20 @@ def save_network(path: pathlib.Path, spec: Architecture, variables: Variables) -
     _save(path, _flat(variables), {"spec": to_json(spec)})
 
 
-def load_network(path: pathlib.Path) -> tuple[Architecture, Variables]:
+def load_network(
+    path: pathlib.Path, within: pathlib.Path | None = None
+) -> tuple[Architecture, Variables]:
     """Read what `save_network` wrote, onto JAX's default device.
+
+    Args:
+      path: the file.
+      within: a folder that no link may lead out of; by default the file's.
 
     Raises:
       DamagedError: if it is something else.
       ValueError: if there is no such file, or it cannot be read.
     """
-    arrays, header = _load(path)
+    arrays, header = _load(path, within)
     try:
         spec = from_json(header.get("spec", ""))
     except ValueError as error:
@@ -161,7 +167,7 @@ def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architec
     if name not in there:
         have = ", ".join(there) or "no networks"
         raise ValueError(f"there is no network {name!r} in {workdir}; it has {have}")
-    return load_network(folder / (name + NETWORK_ENDING))
+    return load_network(folder / (name + NETWORK_ENDING), folder.parent)
 
 
 def _flat(variables: Variables) -> dict[str, Any]:
@@ -177,8 +183,11 @@ def _save(path: pathlib.Path, arrays: Mapping[str, Any], header: dict[str, str])
     write_atomically(path, safetensors.numpy.save(arrays, {_HEADER: json.dumps(header)}))
 
 
-def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    data = read_inside(path.parent, path.name)
+def _load(
+    path: pathlib.Path, within: pathlib.Path | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    within = path.parent if within is None else within
+    data = read_inside(within, str(path.relative_to(within)))
     try:
         arrays = safetensors.numpy.load(data)
         size = int.from_bytes(data[:8], "little")
