@@ -11,7 +11,9 @@ from nash_jax.architecture import (
     from_json,
     init,
     ops,
+    resnet,
     to_json,
+    wide_resnet,
 )
 from nash_jax.runs import Config, load, run_search
 
@@ -29,9 +31,11 @@ __all__ = [
     "load",
     "morphisms",
     "ops",
+    "resnet",
     "run_search",
     "runs",
     "search",
     "to_json",
     "training",
+    "wide_resnet",
 ]

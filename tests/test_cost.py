@@ -4,18 +4,18 @@ import math
 
 import jax
 import pytest
-from zoo import ZOO, resnet, wide_resnet
+from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, ops
 
 
 def test_wrn_28_10_has_the_published_number_of_parameters():
-    assert nj.count_params(wide_resnet(28, 10)) == 36_479_194
+    assert nj.count_params(nj.wide_resnet((32, 32, 3), 10, 28, 10)) == 36_479_194
 
 
 def test_resnet_20_with_option_a_has_the_published_number_of_parameters():
-    assert nj.count_params(resnet(20)) == 269_722
+    assert nj.count_params(nj.resnet((32, 32, 3), 10, 20)) == 269_722
 
 
 def test_flops_of_a_grouped_strided_convolution_by_hand():

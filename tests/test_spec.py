@@ -5,7 +5,7 @@ import pickle
 
 import jax
 import pytest
-from zoo import ZOO, wide_resnet
+from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, ops
@@ -173,7 +173,7 @@ def test_zoo_is_valid(name):
 
 
 def test_readers_know_shared_inputs():
-    spec = wide_resnet(10, 1)
+    spec = nj.wide_resnet((32, 32, 3), 10, 10, 1)
     assert max(map(len, spec.readers.values())) == 2
 
 

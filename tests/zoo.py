@@ -4,61 +4,7 @@ from __future__ import annotations
 
 import nash_jax as nj
 from nash_jax import ops
-
-
-class Builder:
-    """Collects nodes; each method adds some and returns the name of the last."""
-
-    def __init__(self) -> None:
-        self.nodes: list[nj.Node] = []
-
-    def add(self, op, *inputs: str) -> str:
-        name = f"{type(op).__name__.lower()}{len(self.nodes) + 1}"
-        self.nodes.append(nj.Node(name, op, inputs))
-        return name
-
-    def norm_relu(self, x: str) -> str:
-        return self.add(ops.Relu(), self.add(ops.BatchNorm(), x))
-
-    def conv_norm_relu(self, x: str, features: int, kernel_size=3, **kwargs) -> str:
-        return self.norm_relu(self.add(ops.Conv(features, kernel_size, **kwargs), x))
-
-    def classify(self, x: str, num_classes: int, shape) -> nj.Architecture:
-        self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
-        return nj.Architecture(shape, self.nodes)
-
-
-def wide_resnet(depth: int, factor: int, num_classes: int = 10) -> nj.Architecture:
-    """WRN-depth-factor for CIFAR (Zagoruyko & Komodakis 2016): pre-activation, 3 stages."""
-    b = Builder()
-    x, channels = b.add(ops.Conv(16), "input"), 16
-    for stage, features in enumerate((16 * factor, 32 * factor, 64 * factor)):
-        for block in range((depth - 4) // 6):
-            stride = 2 if stage and not block else 1
-            normed = b.norm_relu(x)
-            y = b.conv_norm_relu(normed, features, stride=stride)
-            y = b.add(ops.Conv(features), y)
-            if channels != features:
-                x, channels = b.add(ops.Conv(features, 1, stride), normed), features
-            x = b.add(ops.Add(), y, x)
-    return b.classify(b.norm_relu(x), num_classes, (32, 32, 3))
-
-
-def resnet(depth: int, num_classes: int = 10) -> nj.Architecture:
-    """ResNet-depth for CIFAR with option-A shortcuts (He et al. 2016, section 4.2)."""
-    b = Builder()
-    x, channels = b.conv_norm_relu("input", 16), 16
-    for features in (16, 32, 64):
-        for _ in range((depth - 2) // 6):
-            stride = features // channels
-            y = b.conv_norm_relu(x, features, stride=stride)
-            y = b.add(ops.BatchNorm(), b.add(ops.Conv(features), y))
-            if stride > 1:
-                pad = (features - channels) // 2
-                x = b.add(ops.MaxPool(1, stride), x)  # takes every second pixel
-                x, channels = b.add(ops.PadChannels(pad, pad), x), features
-            x = b.add(ops.Relu(), b.add(ops.Add(), y, x))
-    return b.classify(x, num_classes, (32, 32, 3))
+from nash_jax.architecture.builders import Builder
 
 
 def densenet() -> nj.Architecture:

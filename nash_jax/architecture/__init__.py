@@ -1,7 +1,7 @@
 """What a network is: ops, spec, weights, running, cost, JSON, drawing."""
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.builders import chain
+from nash_jax.architecture.builders import chain, resnet, wide_resnet
 from nash_jax.architecture.cost import count_flops, count_params
 from nash_jax.architecture.network import activations, apply, check_images
 from nash_jax.architecture.serialization import from_json, to_json
@@ -26,6 +26,8 @@ __all__ = [
     "from_json",
     "init",
     "ops",
+    "resnet",
     "to_json",
     "traced",
+    "wide_resnet",
 ]

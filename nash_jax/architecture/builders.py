@@ -1,12 +1,36 @@
-"""Ready-made specs."""
+"""Ready-made specs, and a short way to write others by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import Shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
+
+
+class Builder:
+    """Collects nodes; each method adds some and returns the name of the last."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, op: ops.Op, *inputs: str) -> str:
+        name = f"{type(op).__name__.lower()}{len(self.nodes) + 1}"
+        self.nodes.append(Node(name, op, inputs))
+        return name
+
+    def norm_relu(self, x: str) -> str:
+        return self.add(ops.Relu(), self.add(ops.BatchNorm(), x))
+
+    def conv_norm_relu(self, x: str, features: int, kernel_size: int = 3, **settings: Any) -> str:
+        return self.norm_relu(self.add(ops.Conv(features, kernel_size, **settings), x))
+
+    def classify(self, x: str, num_classes: int, input_shape: Shape) -> Architecture:
+        """Global average pooling and a dense layer behind `x` end the network."""
+        self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
+        return Architecture(input_shape, tuple(self.nodes))
 
 
 def chain(
@@ -61,3 +85,77 @@ def chain(
     append("flatten", ops.Flatten())
     append("dense", ops.Dense(num_classes))
     return Architecture(input_shape, tuple(nodes))
+
+
+def resnet(
+    input_shape: Shape, num_classes: int, depth: int = 20, normalize: ops.Normalize | None = None
+) -> Architecture:
+    """The residual networks for CIFAR, shortcuts of option A (He et al. 2016, section 4.2).
+
+    Args:
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      depth: `6 n + 2`: 20, 32, 44, 56, 110.
+      normalize: how raw pixels are normalised, if the network is to do it.
+
+    Raises:
+      ValueError: for another depth.
+    """
+    _check_depth("resnet", depth, 2)
+    b = Builder()
+    x = INPUT if normalize is None else b.add(normalize, INPUT)
+    x, channels = b.conv_norm_relu(x, 16), 16
+    for features in (16, 32, 64):
+        for _ in range((depth - 2) // 6):
+            stride = features // channels
+            y = b.conv_norm_relu(x, features, stride=stride)
+            y = b.add(ops.BatchNorm(), b.add(ops.Conv(features), y))
+            if stride > 1:
+                pad = (features - channels) // 2
+                x = b.add(ops.MaxPool(1, stride), x)  # takes every second pixel
+                x, channels = b.add(ops.PadChannels(pad, pad), x), features
+            x = b.add(ops.Relu(), b.add(ops.Add(), y, x))
+    return b.classify(x, num_classes, input_shape)
+
+
+def wide_resnet(
+    input_shape: Shape,
+    num_classes: int,
+    depth: int = 16,
+    factor: int = 4,
+    normalize: ops.Normalize | None = None,
+) -> Architecture:
+    """WRN-depth-factor, pre-activated, without dropout (Zagoruyko & Komodakis 2016, Table 1).
+
+    Args:
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      depth: `6 n + 4`: 10, 16, 22, 28, 40.
+      factor: how many times wider than a residual network the blocks are.
+      normalize: how raw pixels are normalised, if the network is to do it.
+
+    Raises:
+      ValueError: for another depth.
+    """
+    _check_depth("wide_resnet", depth, 4)
+    b = Builder()
+    x = INPUT if normalize is None else b.add(normalize, INPUT)
+    x, channels = b.add(ops.Conv(16), x), 16
+    for stage, features in enumerate((16 * factor, 32 * factor, 64 * factor)):
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage and not block else 1
+            normed = b.norm_relu(x)
+            y = b.conv_norm_relu(normed, features, stride=stride)
+            y = b.add(ops.Conv(features), y)
+            if channels != features:
+                x, channels = b.add(ops.Conv(features, 1, stride), normed), features
+            x = b.add(ops.Add(), y, x)
+    return b.classify(b.norm_relu(x), num_classes, input_shape)
+
+
+def _check_depth(name: str, depth: int, rest: int) -> None:
+    if depth < 6 + rest or (depth - rest) % 6:
+        raise ValueError(
+            f"{name} has a depth of 6 n + {rest}; got {depth}; take {6 + rest}, {12 + rest}, "
+            f"{18 + rest} or more"
+        )
