@@ -1,4 +1,4 @@
-"""What launchers share: settings as flags, a new workdir, and where a result comes from."""
+"""What launchers share: settings as flags, a new workdir, and one run from its start to its end."""
 
 from __future__ import annotations
 
@@ -16,19 +16,28 @@ from typing import Any
 
 import jax
 import rich.console
-from absl import flags, logging
+from absl import app, flags, logging
 
+from nash_jax.data import Dataset
 from nash_jax.runs import (
     PRESETS,
+    RECIPES,
     Callbacks,
     Config,
     PlainReporter,
     Reporter,
     Reporters,
+    Result,
     RichReporter,
+    StoppedError,
     TensorBoardReporter,
+    WriteError,
     check_cache,
+    execute,
     num_cores,
+    open_run,
+    provenance,
+    use_cache,
 )
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
@@ -38,11 +47,13 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """One flag per field of `Config`, and those that do not decide the result."""
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
+    flags.DEFINE_enum("recipe", "paper", list(RECIPES), "how to train; replaces defaults likewise")
     flags.DEFINE_string(
         "workdir",
         None,
         "folder for the run: new, empty, or that of an earlier run, which then goes on; default: "
-        "the first of runs/DATASET-1, -2, ... that is new",
+        "the first of runs/DATASET-1, -2, ... that is new (of tables and figures: "
+        "runs/DATASET-PRESET-RECIPE, where they share their runs)",
     )
     flags.DEFINE_enum(
         "progress",
@@ -80,7 +91,7 @@ def define_flags() -> None:
 
 
 def config_from_flags() -> Config:
-    """The paper's defaults, replaced by the preset's, replaced by the flags that were given."""
+    """The paper's defaults, replaced by preset, recipe and the flags that were given."""
     names = [field.name for field in dataclasses.fields(Config)]
     given: dict[str, Any] = {name: FLAGS[name].value for name in names if FLAGS[name].present}
     for name, value in given.items():
@@ -88,7 +99,7 @@ def config_from_flags() -> Config:
             if not all(word.strip().isdecimal() for word in value):
                 raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
             given[name] = tuple(map(int, value))
-    return Config(**PRESETS[FLAGS.preset] | given)
+    return Config(**PRESETS[FLAGS.preset] | RECIPES[FLAGS.recipe] | given)
 
 
 def workdir_from_flags() -> pathlib.Path:
@@ -98,6 +109,41 @@ def workdir_from_flags() -> pathlib.Path:
     kind = FLAGS.dataset.split(":")[0]
     numbered = (pathlib.Path("runs", f"{kind}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
+
+
+@contextlib.contextmanager
+def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
+    """What is the user's to mend ends the program with a line, and how to resume if that helps."""
+    try:
+        with stopping_on_signals(workdir):
+            yield
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except (StoppedError, WriteError) as error:
+        sys.exit(f"error: {error}\n{resume_command(workdir)}")
+
+
+def perform(
+    config: Config,
+    workdir: pathlib.Path,
+    console: rich.console.Console,
+    dataset: Dataset | None = None,
+) -> Result:
+    """Begin a run, or go on with it, as the flags say."""
+    workers, devices = workers_from_flags(config), devices_from_flags()
+    cache = cache_from_flags()
+    with (
+        reporter_from_flags(config, workdir, console) as reporter,
+        open_run(
+            *(config, workdir, provenance(["python", *sys.orig_argv[1:]]), reporter.note, dataset),
+            checkpoint_seconds=FLAGS.checkpoint_seconds,
+            keep_all=FLAGS.keep == "all",
+        ) as opened,
+    ):
+        warn_of_slow_precision(config)
+        if cache is not None:
+            use_cache(cache)
+        return execute(opened, reporter, workers, devices)
 
 
 def resume_command(workdir: pathlib.Path) -> str:
@@ -135,6 +181,15 @@ class _SignalledError(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def begin(argv: list[str]) -> None:
+    """What every launcher does first."""
+    if len(argv) > 1:
+        raise app.UsageError(f"flags begin with --; got {argv[1]!r}")
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
+    compile_faster()
 
 
 def compile_faster() -> None:

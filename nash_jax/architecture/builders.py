@@ -24,7 +24,7 @@ class Builder:
     def norm_relu(self, x: str) -> str:
         return self.add(ops.Relu(), self.add(ops.BatchNorm(), x))
 
-    def conv_norm_relu(self, x: str, features: int, kernel_size: int = 3, **settings: Any) -> str:
+    def conv_norm_relu(self, x: str, features: int, kernel_size: Any = 3, **settings: Any) -> str:
         return self.norm_relu(self.add(ops.Conv(features, kernel_size, **settings), x))
 
     def classify(self, x: str, num_classes: int, input_shape: Shape) -> Architecture:
@@ -112,7 +112,7 @@ def resnet(
             y = b.add(ops.BatchNorm(), b.add(ops.Conv(features), y))
             if stride > 1:
                 pad = (features - channels) // 2
-                x = b.add(ops.MaxPool(1, stride), x)  # takes every second pixel
+                x = b.add(ops.MaxPool((1, 1), (stride, stride)), x)  # takes every second pixel
                 x, channels = b.add(ops.PadChannels(pad, pad), x), features
             x = b.add(ops.Relu(), b.add(ops.Add(), y, x))
     return b.classify(x, num_classes, input_shape)
@@ -148,7 +148,7 @@ def wide_resnet(
             y = b.conv_norm_relu(normed, features, stride=stride)
             y = b.add(ops.Conv(features), y)
             if channels != features:
-                x, channels = b.add(ops.Conv(features, 1, stride), normed), features
+                x, channels = b.add(ops.Conv(features, (1, 1), (stride, stride)), normed), features
             x = b.add(ops.Add(), y, x)
     return b.classify(b.norm_relu(x), num_classes, input_shape)
 

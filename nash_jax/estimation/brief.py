@@ -114,7 +114,7 @@ def train_and_validate(
             on_epoch(epoch, float(loss))
 
     trained = fit(spec, variables, train, key, epochs, settings, check, **options)
-    result = evaluate(spec, trained.variables, valid, precision=settings.precision)
+    result = evaluate(spec, trained.variables, valid, **settings.evaluation)
     if not math.isfinite(result.loss):
         raise DivergedError(f"diverged: the loss was {result.loss} after training")
     seconds = Seconds(

@@ -10,6 +10,7 @@ from nash_jax.morphisms.change import Change
 from nash_jax.morphisms.convolutions import Bottleneck, GrowKernel
 from nash_jax.morphisms.deepen import Deepen, DeepenDense, Duplicate, Insert, InsertSeparable
 from nash_jax.morphisms.edits import EDITS, Edit, calibrate, edit_from_dict, edit_to_dict
+from nash_jax.morphisms.inheritance import inherit_by_name
 from nash_jax.morphisms.primitives import (
     batch_norm_identity,
     blend,
@@ -82,6 +83,7 @@ __all__ = [
     "fold_line",
     "grow_kernel",
     "identity_kernel",
+    "inherit_by_name",
     "rearrange",
     "rebase_batch_norm",
     "sample",

@@ -3,8 +3,8 @@
 from nash_jax.runs.cache import check_cache, use_cache
 from nash_jax.runs.checkpoint import load, load_network, save_network
 from nash_jax.runs.children import Crew, Listener, hire, num_cores
-from nash_jax.runs.config import PRESETS, Config
-from nash_jax.runs.files import DamagedError, WriteError
+from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config
+from nash_jax.runs.files import DamagedError, WriteError, write_atomically
 from nash_jax.runs.ledger import read_ledger
 from nash_jax.runs.progress import (
     Callbacks,
@@ -15,6 +15,7 @@ from nash_jax.runs.progress import (
 )
 from nash_jax.runs.provenance import provenance
 from nash_jax.runs.run import (
+    Problem,
     Reporter,
     Result,
     Run,
@@ -25,21 +26,26 @@ from nash_jax.runs.run import (
     run_search,
 )
 from nash_jax.runs.tensorboard import TensorBoardReporter
+from nash_jax.runs.view import RunView, read_run, spec_of
 
 __all__ = [
     "Callbacks",
     "Config",
     "Crew",
     "DamagedError",
+    "INHERIT",
     "Listener",
     "PRESETS",
     "PlainReporter",
+    "Problem",
     "QuietReporter",
+    "RECIPES",
     "Reporter",
     "Reporters",
     "Result",
     "RichReporter",
     "Run",
+    "RunView",
     "StoppedError",
     "TensorBoardReporter",
     "WriteError",
@@ -53,7 +59,10 @@ __all__ = [
     "prepare",
     "provenance",
     "read_ledger",
+    "read_run",
     "run_search",
     "save_network",
+    "spec_of",
     "use_cache",
+    "write_atomically",
 ]

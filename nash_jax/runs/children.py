@@ -83,20 +83,17 @@ def make_child(
     """
     start = time.perf_counter()
     name, spec, variables = proposal.name, proposal.spec, best.variables
-    training = checkpoints.of(name, spec, config.training, listener.note)
+    settings = config.training_of_children
+    training = checkpoints.of(name, spec, settings, listener.note)
     try:
         grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
-        if proposal.edits and not training.unfinished:
-            batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
-            images = train.images[jax.device_get(batch)]
-            _, variables = morphisms.Sequence(proposal.edits)(
-                best.spec, variables, grow_key, images
-            )
+        if not training.unfinished:
+            variables = _grown(config, best, proposal, train, grow_key, batch_key)
             jax.block_until_ready(variables)
         # Nearly all of growing is compiling the forward pass that calibrates normalisation.
         growing = Seconds(compile=time.perf_counter() - start)
         variables, estimate = train_and_validate(
-            *(spec, variables, train_key, train, valid, config.epochs_neighbours, config.training),
+            *(spec, variables, train_key, train, valid, config.epochs_neighbours, settings),
             lambda epoch, loss: listener.epoch(name, epoch, loss),
             max_bytes=max_bytes,
             resume=training.unfinished,
@@ -106,6 +103,26 @@ def make_child(
     except FAILURES as error:
         variables, estimate = {}, failed(error, time.perf_counter() - start)
     return Candidate(name, best.name, proposal.edits, spec, variables, estimate)
+
+
+def _grown(
+    config: Config,
+    best: Candidate,
+    proposal: Proposal,
+    train: Examples,
+    grow_key: jax.Array,
+    batch_key: jax.Array,
+) -> Variables:
+    """The weights that a child begins with."""
+    if config.inherit == "nothing":
+        return init(proposal.spec, grow_key)
+    if not proposal.edits:
+        return best.variables
+    if config.inherit == "by_name":
+        return morphisms.inherit_by_name(best.spec, best.variables, proposal.spec, grow_key)
+    batch = jax.random.choice(batch_key, len(train), (config.batch_size,), replace=False)
+    images = train.images[jax.device_get(batch)]
+    return morphisms.Sequence(proposal.edits)(best.spec, best.variables, grow_key, images)[1]
 
 
 class Crew(Protocol):
@@ -215,12 +232,12 @@ class _Devices:
     def _compile(self, spec: Architecture, device: jax.Device) -> float:
         """Compile the training and the evaluation of a child; the seconds that it took."""
         train, valid = self._data[device]
-        training = self._config.training
+        training = self._config.training_of_children
         with jax.default_device(device):
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: init(spec, key))
             return precompile(spec, shapes, train, key, training) + precompile_evaluation(
-                spec, shapes, valid, training.precision
+                spec, shapes, valid, **training.evaluation
             )
 
     def _make(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from nash_jax.data import CORRUPT_IMAGES
 from nash_jax.search import HillClimbingSettings
 from nash_jax.training import TrainingSettings
+
+#: Where the weights of a child come from.
+INHERIT = ("morphism", "by_name", "nothing")
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -17,12 +21,24 @@ def _setting(default: Any, help: str) -> Any:
 class Config:
     """The settings of one run of NASH. Each field is a flag of `experiments.nash`."""
 
-    dataset: str = _setting("digits", "'digits' (embedded), or 'npz:FILE' with "
-                            "x_train, y_train, x_test, y_test")  # fmt: skip
+    dataset: str = _setting(
+        "digits",
+        "digits (embedded), tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE",
+    )
+    label: str = _setting("", "which label of a TFDS set that has several, such as coarse_label")
+    image_size: int = _setting(
+        0, "edge to which the images of a folder or a TFDS set are resized; 0: as they are"
+    )
+    corrupt_images: str = _setting("stop", "what to do at an image that cannot be read: stop, skip")
     seed: int = _setting(0, "decides every random choice")
     max_train_examples: int = _setting(0, "use a stratified subset of the training images; 0: all")
     validation_fraction: float = _setting(0.2, "share of the training images to validate on")
-    widths: tuple[int, ...] = _setting((64, 128, 256), "channels of model_0's convolutions")
+    model_0: str = _setting(
+        "chain",
+        "the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds, FILE.json "
+        "(an architecture) or FILE.safetensors (with its weights)",
+    )
+    widths: tuple[int, ...] = _setting((64, 128, 256), "channels of the chain's convolutions")
     num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
     num_neighbours: int = _setting(
         HillClimbingSettings.num_neighbours,
@@ -36,6 +52,11 @@ class Config:
     )
     widening_factors: tuple[int, ...] = _setting(
         HillClimbingSettings.widening_factors, "factors to widen by"
+    )
+    inherit: str = _setting(
+        "morphism",
+        "a child's weights: by morphism; by_name, new and changed layers drawn anew; or nothing, "
+        "all drawn anew",
     )
     max_flops: int = _setting(0, "largest child, in FLOPs per image; 0: no limit")
     max_memory: float = _setting(
@@ -53,6 +74,9 @@ class Config:
     lr_end: float = _setting(
         TrainingSettings.lr_end, "learning rate at the end of every training (lambda_end)"
     )
+    constant_lr: float = _setting(
+        0.0, "learning rate of the children, kept constant; 0: annealed as in every training"
+    )
     momentum: float = _setting(TrainingSettings.momentum, "Nesterov momentum")
     weight_decay: float = _setting(TrainingSettings.weight_decay, "L2 factor of the kernels")
     batch_size: int = _setting(TrainingSettings.batch_size, "images per update")
@@ -63,6 +87,12 @@ class Config:
     cutout: int = _setting(
         TrainingSettings.cutout, "edge of the square that is blackened, in pixels; 0: none"
     )
+    label_smoothing: float = _setting(
+        TrainingSettings.label_smoothing, "share of the target that is spread over all classes"
+    )
+    flip_test: bool = _setting(
+        TrainingSettings.flip_test, "evaluate images and their mirror images, if flip is on"
+    )
     precision: str = _setting(
         TrainingSettings.precision,
         "what to compute with: float32, tf32 or bfloat16; parameters stay in float32",
@@ -71,11 +101,16 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in (
             *(("seed", 0), ("max_train_examples", 0), ("max_flops", 0)),
-            *(("max_memory", 0), ("threads_per_child", 1)),
+            *(("max_memory", 0), ("threads_per_child", 1), ("image_size", 0), ("constant_lr", 0)),
             *(("epochs_pretrain", 0), ("epochs_neighbours", 1), ("epochs_final", 0)),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        for name, words in (("corrupt_images", CORRUPT_IMAGES), ("inherit", INHERIT)):
+            if getattr(self, name) not in words:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(words)}; got {getattr(self, name)!r}"
+                )
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
         if not 0 < self.validation_fraction < 1:
@@ -84,11 +119,22 @@ class Config:
             )
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
-        _ = self.training, self.hill_climbing  # they check their own fields
+        # These check their own fields.
+        _ = self.training, self.training_of_children, self.hill_climbing
 
     @property
     def training(self) -> TrainingSettings:
         return _part(TrainingSettings, self)
+
+    @property
+    def training_of_children(self) -> TrainingSettings:
+        """Annealed like every training, or at a constant rate, which is the paper's 'no SGDR'."""
+        rate = self.constant_lr
+        return (
+            dataclasses.replace(self.training, lr_start=rate, lr_end=rate)
+            if rate
+            else self.training
+        )
 
     @property
     def hill_climbing(self) -> HillClimbingSettings:
@@ -98,6 +144,13 @@ class Config:
 def _part(kind: Any, config: Config) -> Any:
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
 
+
+#: How to train; each replaces the defaults that are named. How one trains must not be mistaken for
+#: how one searches: results of the two are never put into one table.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "modern": {"label_smoothing": 0.1, "flip_test": True, "cutout": 8},
+}
 
 #: Settings that fit a laptop; each replaces the defaults that are named.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -131,4 +184,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_start": 0.01,
         "batch_size": 64,
     },
+}
+# As laptop, in less than half the time: for tables of many runs on a CPU.
+PRESETS["small"] = PRESETS["laptop"] | {
+    "max_flops": 10_000_000,
+    "epochs_pretrain": 4,
+    "epochs_neighbours": 2,
+    "epochs_final": 6,
 }

@@ -22,7 +22,6 @@ import jax
 from nash_jax.architecture import (
     Architecture,
     Variables,
-    chain,
     count_flops,
     count_params,
     init,
@@ -44,6 +43,7 @@ from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
 from nash_jax.runs.provenance import provenance
+from nash_jax.runs.start import Start, starting_network
 from nash_jax.runs.workdir import (
     RESULT_FILE,
     Memory,
@@ -128,15 +128,19 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """What the search may see of a data set: training and validation images, and model_0."""
+    """What the search may see of a data set, training and validation images, and its start."""
 
     train: Examples
     valid: Examples
-    model_0: Architecture
+    start: Start
+
+    @property
+    def model_0(self) -> Architecture:
+        return self.start.spec
 
 
 def prepare(config: Config, dataset: Dataset) -> Problem:
-    """Split the training images and make model_0 for them. The test set is not looked at.
+    """Split the training images and find model_0 for them. The test set is not looked at.
 
     Raises:
       ValueError: if the images are too few or too small for the config.
@@ -146,14 +150,19 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         examples = subset(examples, config.max_train_examples, config.seed)
     train, valid = stratified_split(examples, config.validation_fraction, config.seed)
     check_batch_size(config.training, len(train))
-    normalize = ops.Normalize(*channel_statistics(train.images))
-    model_0 = chain(dataset.image_shape, dataset.num_classes, config.widths, normalize)
-    if config.max_flops and count_flops(model_0) > config.max_flops:
+    smallest = min(dataset.image_shape[:2])
+    if config.cutout >= smallest:
         raise ValueError(
-            f"max_flops must be at least those of model_0, {count_flops(model_0)}; got "
+            f"cutout must be smaller than the images, {smallest} pixels; got {config.cutout}"
+        )
+    normalize = ops.Normalize(*channel_statistics(train.images))
+    start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)
+    if config.max_flops and config.num_steps and count_flops(start.spec) > config.max_flops:
+        raise ValueError(
+            f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
             f"{config.max_flops}; raise it or take smaller widths"
         )
-    return Problem(train, valid, model_0)
+    return Problem(train, valid, start)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,13 +214,18 @@ def open_run(
     """
     dataset = load_dataset(config.dataset) if dataset is None else dataset
     problem = prepare(config, dataset)
-    fingerprint = dataset.fingerprint()
-    opened = Run(config, problem, dataset.test, config_checksum(config, fingerprint), Memory())
+    contents = {"data": dataset.fingerprint()}
+    if problem.start.checksum:  # a file is known by its content, wherever it is
+        contents |= {
+            "network": problem.start.checksum,
+            "model_0": pathlib.Path(config.model_0).name,
+        }
+    opened = Run(config, problem, dataset.test, config_checksum(config, contents), Memory())
     if workdir is None:
         yield opened
         return
     with open_workdir(
-        *(workdir, config, fingerprint, origin or {}, note, checkpoint_seconds, keep_all)
+        *(workdir, config, contents, origin or {}, note, checkpoint_seconds, keep_all)
     ) as record:
         yield dataclasses.replace(opened, record=record)
 
@@ -481,11 +495,12 @@ def search(session: _Session, crew: Crew) -> Iterator[Candidate]:
     run, reporter = session.run, session.reporter
     config, problem, keys = run.config, run.problem, _keys(run.config.seed)
     reporter.phase("pretraining")
-    if "model_0" not in run.record.lines:
+    if config.num_steps and "model_0" not in run.record.lines:
         crew.start()
-    model_0 = problem.model_0
+    model_0, variables = problem.start.spec, problem.start.variables
     best = session.train_alone(
-        *("model_0", "pretrained", 0, None, model_0, lambda: init(model_0, keys.init)),
+        *("model_0", "pretrained", 0, None, model_0),
+        lambda: init(model_0, keys.init) if variables is None else variables,
         *(keys.pretrain, (problem.train, problem.valid), config.epochs_pretrain),
     )
     kept = [best.name]

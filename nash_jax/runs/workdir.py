@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 from nash_jax.architecture import Architecture, Variables
@@ -143,7 +143,7 @@ class Workdir:
 def open_workdir(
     path: pathlib.Path,
     config: Config,
-    fingerprint: str,
+    contents: Mapping[str, str],
     provenance: dict[str, Any],
     note: Callable[[str], None],
     checkpoint_seconds: float = 60.0,
@@ -154,7 +154,7 @@ def open_workdir(
     Args:
       path: the folder.
       config: the run's settings.
-      fingerprint: of the run's data.
+      contents: checksums of what the settings only name: of the run's data, and of model_0's file.
       provenance: versions and machine, to be kept beside the config.
       note: is told what was damaged or has changed, and what is done about it.
       checkpoint_seconds: between two writings of an unfinished training.
@@ -167,7 +167,7 @@ def open_workdir(
     """
     _check_folder(path)
     with locked(path / LOCK_FILE):
-        settings = {**_as_json(dataclasses.asdict(config)), "data": fingerprint}
+        settings = {**_as_json(dataclasses.asdict(config)), **contents}
         lines, damages = _recover(path, settings, provenance)
         for damage in damages:
             note(damage)
@@ -209,9 +209,9 @@ def _typed(value: Any, default: Any) -> Any:
     return value
 
 
-def config_checksum(config: Config, fingerprint: str) -> str:
+def config_checksum(config: Config, contents: Mapping[str, str]) -> str:
     """What every line of the ledger says about the settings and data that it was made with."""
-    return checksum({**_as_json(dataclasses.asdict(config)), "data": fingerprint})
+    return checksum({**_as_json(dataclasses.asdict(config)), **contents})
 
 
 def _as_json(settings: dict[str, Any]) -> dict[str, Any]:

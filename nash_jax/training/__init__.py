@@ -2,9 +2,14 @@
 
 from nash_jax.training.augment import augment
 from nash_jax.training.compilation import bfloat16_seconds_per_float32, faster_flags
+from nash_jax.training.ensembles import (
+    Predictions,
+    ensemble,
+    ensemble_weights,
+    predict_members,
+)
 from nash_jax.training.evaluate import (
     Evaluation,
-    ensemble,
     evaluate,
     evaluate_population,
     precompile_evaluation,
@@ -28,6 +33,7 @@ __all__ = [
     "DivergedError",
     "Evaluation",
     "Fit",
+    "Predictions",
     "Snapshot",
     "TooLargeError",
     "TrainState",
@@ -37,6 +43,7 @@ __all__ = [
     "check_batch_size",
     "direction",
     "ensemble",
+    "ensemble_weights",
     "evaluate",
     "evaluate_population",
     "faster_flags",
@@ -45,6 +52,7 @@ __all__ = [
     "learning_rates",
     "precompile",
     "precompile_evaluation",
+    "predict_members",
     "state_shapes",
     "update",
 ]

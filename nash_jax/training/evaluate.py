@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, apply
@@ -43,19 +41,24 @@ class Evaluation:
     evaluate_seconds: float
 
 
-@functools.partial(jax.jit, static_argnames=("precision", "population"))
+@functools.partial(jax.jit, static_argnames=("precision", "flip", "population"))
 def _logits(
     spec: Architecture,
     variables: Variables,
     images: jax.Array,
     precision: Precision,
+    flip: bool,
     population: bool,
 ) -> jax.Array:
     """Logits `[batch, classes]`; of a population `[members, batch, classes]`."""
 
     def one(variables: Variables) -> jax.Array:
         with matmul_precision(precision):
-            return apply(spec, variables, images, dtype=compute_dtype(precision))
+            logits = apply(spec, variables, images, dtype=compute_dtype(precision))
+            if flip:
+                mirrored = images[:, :, ::-1]
+                logits += apply(spec, variables, mirrored, dtype=compute_dtype(precision))
+            return logits / 2 if flip else logits
 
     return (jax.vmap(one) if population else one)(variables)
 
@@ -66,6 +69,7 @@ def evaluate(
     examples: Examples,
     batch_size: int | None = None,
     precision: Precision = "float32",
+    flip: bool = False,
 ) -> Evaluation:
     """Accuracy and loss in evaluation mode.
 
@@ -76,12 +80,13 @@ def evaluate(
       batch_size: images at a time, by default 256 on CPU and 1,024 elsewhere; the last batch is
         padded, and the padding is not counted.
       precision: what to compute with, as in `TrainingSettings`.
+      flip: average the logits of each image and its mirror image.
 
     Raises:
       ValueError: if there are no examples, or the batch size is below 1.
     """
-    logits, *times = _all_logits(spec, variables, examples, batch_size, precision, False)
-    return Evaluation(*_scores(logits, examples.labels), *times)
+    logits, *times = all_logits(spec, variables, examples, batch_size, precision, flip, False)
+    return Evaluation(*scores(logits, examples.labels), *times)
 
 
 def evaluate_population(
@@ -90,71 +95,23 @@ def evaluate_population(
     examples: Examples,
     batch_size: int | None = None,
     precision: Precision = "float32",
+    flip: bool = False,
 ) -> tuple[Evaluation, ...]:
     """As `evaluate`, for each of a population: all arrays of `variables` are `[members, ...]`.
 
     The members are evaluated together, so that each has the time of all.
     """
-    logits, *times = _all_logits(spec, variables, examples, batch_size, precision, True)
-    return tuple(Evaluation(*_scores(member, examples.labels), *times) for member in logits)
+    logits, *times = all_logits(spec, variables, examples, batch_size, precision, flip, True)
+    return tuple(Evaluation(*scores(member, examples.labels), *times) for member in logits)
 
 
-def ensemble(
-    members: Sequence[tuple[Architecture, Variables]],
-    examples: Examples,
-    weights: Sequence[float] | None = None,
-    batch_size: int | None = None,
-    precision: Precision = "float32",
-) -> Evaluation:
-    """Accuracy and loss of the mean of several networks' probabilities (NASH, section 5.1).
-
-    Members of one architecture, up to the names of its nodes, are evaluated together by `jax.vmap`.
-
-    Args:
-      members: architectures with their variables.
-      examples: images and labels.
-      weights: of the members, >= 0, not all 0; by default all the same.
-      batch_size: as in `evaluate`.
-      precision: as in `evaluate`.
-
-    Raises:
-      ValueError: if there are no members, the weights do not fit, or classes differ in number.
-    """
-    weights = [1.0] * len(members) if weights is None else list(weights)
-    if not members or len(weights) != len(members):
-        raise ValueError(
-            f"an ensemble needs members, each with a weight; got {len(members)} members and "
-            f"{len(weights)} weights"
-        )
-    if not all(0 <= weight < np.inf for weight in weights) or sum(weights) == 0:
-        raise ValueError(f"weights must be finite, >= 0 and not all 0; got {weights}")
-    if len({spec.num_classes for spec, _ in members}) != 1:
-        raise ValueError(
-            "members of an ensemble must have as many classes; got "
-            f"{[spec.num_classes for spec, _ in members]}"
-        )
-    groups: dict[Architecture, list[tuple[Variables, float]]] = {}
-    for (spec, variables), weight in zip(members, weights):
-        graph, names = numbered(spec)
-        groups.setdefault(graph, []).append((renamed(variables, names), weight / sum(weights)))
-    mean: Any = 0
-    times = np.zeros(3)
-    for graph, group in groups.items():
-        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(v for v, _ in group))
-        logits, *seconds = _all_logits(graph, stacked, examples, batch_size, precision, True)
-        shares = np.array([share for _, share in group])
-        mean = mean + np.tensordot(shares, np.exp(_log_softmax(logits)), axes=1)
-        times += seconds
-    with np.errstate(divide="ignore"):  # a probability of 0 has an infinite loss
-        return Evaluation(*_scores(np.log(mean), examples.labels), *map(float, times))
-
-
-def _all_logits(
+def all_logits(
     spec: Architecture,
     variables: Variables,
     examples: Examples,
     batch_size: int | None,
     precision: Precision,
+    flip: bool,
     population: bool,
 ) -> tuple[np.ndarray, float, float, float]:
     """Logits of all images, and the seconds of compiling, waiting and evaluating."""
@@ -166,7 +123,7 @@ def _all_logits(
         raise ValueError("evaluation needs at least one example; got none")
     graph, names = numbered(spec)
     variables = renamed(variables, names)
-    static: Any = {"precision": precision, "population": population}
+    static: Any = {"precision": precision, "flip": flip, "population": population}
     watch = Stopwatch()
     program, new = compiled(_logits, graph, variables, _batch(examples, 0, batch_size), **static)
     compiling = watch.lap()
@@ -180,12 +137,16 @@ def _all_logits(
 
 
 def precompile_evaluation(
-    spec: Architecture, variables: Variables, examples: Examples, precision: Precision
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    precision: Precision,
+    flip: bool = False,
 ) -> float:
     """Compile what `evaluate` will ask for; the seconds that it took. See `precompile`."""
     graph, names = numbered(spec)
     size = 256 if jax.default_backend() == "cpu" else 1024
-    static: Any = {"precision": precision, "population": False}
+    static: Any = {"precision": precision, "flip": flip, "population": False}
     watch = Stopwatch()
     batch = _batch(examples, 0, size)
     _, new = compiled(_logits, graph, renamed(variables, names), batch, **static)
@@ -197,14 +158,15 @@ def _batch(examples: Examples, first: int, size: int) -> Any:
     return examples.images[np.minimum(np.arange(first, first + size), len(examples) - 1)]
 
 
-def _scores(logits: np.ndarray, labels: Any) -> tuple[float, float]:
-    """Accuracy and mean loss."""
+def scores(logits: np.ndarray, labels: Any) -> tuple[float, float]:
+    """Accuracy and mean loss, by logits `[n, classes]`."""
     labels = np.asarray(labels)
-    losses = -np.take_along_axis(_log_softmax(logits), labels[:, None], axis=-1)
+    losses = -np.take_along_axis(log_softmax(logits), labels[:, None], axis=-1)
     return float((logits.argmax(axis=-1) == labels).mean()), float(losses.mean())
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities."""
     with np.errstate(invalid="ignore"):  # where a network has diverged
         shifted = logits - logits.max(axis=-1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -300,6 +300,10 @@ def update(
         variables = {**state.variables, "params": params}
         dtype = compute_dtype(settings.precision)
         logits, new = apply(spec, variables, images, train=True, key=key, dtype=dtype)
+        if settings.label_smoothing:
+            targets = jax.nn.one_hot(labels, spec.num_classes)
+            targets = optax.smooth_labels(targets, settings.label_smoothing)
+            return optax.softmax_cross_entropy(logits, targets).mean(), new
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), new
 

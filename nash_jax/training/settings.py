@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from nash_jax.training.compilation import PRECISIONS, Precision
 
@@ -21,6 +22,9 @@ class TrainingSettings:
       crop_padding: black pixels around an image before it is cropped at random; 0: no crops.
       flip: mirror half of the images left to right.
       cutout: edge of the square that is blackened at random, in pixels; 0: none.
+      label_smoothing: share of the target that is spread over all classes, in [0, 1); the paper: 0.
+      flip_test: average the logits of an image and its mirror image in every evaluation, where
+        `flip` is on.
       precision: 'float32', 'tf32' (float32 with products of 10 binary digits, where the device has
         them) or 'bfloat16' (layers in bfloat16; parameters, statistics and loss in float32).
     """
@@ -33,6 +37,8 @@ class TrainingSettings:
     crop_padding: int = 4
     flip: bool = True
     cutout: int = 0
+    label_smoothing: float = 0.0
+    flip_test: bool = False
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -44,6 +50,7 @@ class TrainingSettings:
             ("batch_size", ">= 1", self.batch_size >= 1),
             ("crop_padding", ">= 0", self.crop_padding >= 0),
             ("cutout", ">= 0", self.cutout >= 0),
+            ("label_smoothing", "in [0, 1)", 0 <= self.label_smoothing < 1),
         ):
             if not holds:
                 raise ValueError(f"{name} must be {rule}; got {getattr(self, name)}")
@@ -51,3 +58,8 @@ class TrainingSettings:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}"
             )
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """How networks that are trained like this are evaluated: arguments of `evaluate`."""
+        return {"precision": self.precision, "flip": self.flip and self.flip_test}

@@ -1,0 +1,60 @@
+"""Ensembles of the networks of one run, and across runs (NASH, section 5.1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.study import Outcome, Study
+from nash_jax.runs import RunView, load
+from nash_jax.training import ensemble, ensemble_weights, predict_members
+
+
+def snapshots(study: Study, run: RunView) -> list[RunView]:
+    """The best network of every step of a run, trained on training and validation set.
+
+    They go on from the weights that the search left them. The last is the run itself.
+    """
+    return [
+        *(
+            trained
+            for line in run.chosen[1:-1]
+            for trained in study.trained(
+                f"snapshot{line['step']}-{run.workdir.name.rpartition('-')[0]}",
+                *(run, run.workdir / "networks" / f"{line['name']}.safetensors"),
+                study.config.epochs_final,
+            )
+        ),
+        run,
+    ]
+
+
+def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> Outcome:
+    """The best networks of every step as one.
+
+    Args:
+      study: the study.
+      run: of hill climbing.
+      fitted: weights by which the networks as the search left them, which have not seen the
+        validation images, are best on these; else all the same.
+    """
+    members, weights = snapshots(study, run), None
+    if fitted:
+        left = [load(run.workdir, line["name"]) for line in run.chosen[1:]]
+        valid = study.problem(run).valid
+        predictions = predict_members(left, valid, **run.config.training.evaluation)
+        weights = ensemble_weights(predictions.log_probabilities, valid.labels).tolist()
+    return together(study, members, weights)
+
+
+def together(
+    study: Study, members: Sequence[RunView], weights: Sequence[float] | None = None
+) -> Outcome:
+    """What the networks of several runs give as one; its cost is that of all of them."""
+    networks = [load(run.workdir) for run in members]
+    evaluation = study.config.training.evaluation
+    result = ensemble(networks, study.dataset.test, weights, **evaluation)
+    each = study.outcomes(members)
+    return Outcome(
+        100 * (1 - result.accuracy),
+        *(sum(getattr(outcome, name) for outcome in each) for name in Outcome._fields[1:]),
+    )

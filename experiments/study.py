@@ -1,0 +1,273 @@
+"""Studies: runs that share settings and a folder, and the tables that are made of them.
+
+A study's folder has a folder for every run, named by what is done and the seed. A run that is there
+is not made again: tables and figures of the same study share their runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import io
+import pathlib
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import rich.console
+from absl import flags
+from matplotlib.figure import Figure
+
+from experiments import launching
+from nash_jax.architecture import Architecture, count_flops, to_json
+from nash_jax.data import Dataset, load_dataset
+from nash_jax.runs import (
+    Config,
+    Problem,
+    RunView,
+    StoppedError,
+    load,
+    prepare,
+    read_run,
+    spec_of,
+    write_atomically,
+)
+
+FLAGS = flags.FLAGS
+
+
+class Paper(NamedTuple):
+    """What the paper reports: test error and its standard deviation in percent, hours, millions."""
+
+    error: float
+    deviation: float | None = None
+    hours: float | None = None
+    params: float | None = None
+
+
+class Outcome(NamedTuple):
+    """What one repetition gives: test error in percent, parameters, seconds, FLOPs of training."""
+
+    error: float
+    params: float
+    seconds: float
+    flops: float
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    setting: str
+    paper: Paper | None
+    outcomes: Sequence[Outcome]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """Runs that differ in what a table compares, and in their seeds.
+
+    Attributes:
+      config: what they share.
+      folder: has their folders.
+      dataset: the data.
+      seeds: one for every repetition.
+      console: to say what is being done.
+      failures: what could not be run, and why.
+    """
+
+    config: Config
+    folder: pathlib.Path
+    dataset: Dataset
+    seeds: Sequence[int]
+    console: rich.console.Console
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def run(self, name: str, seed: int, **changes: Any) -> list[RunView]:
+        """The run of a seed with some settings changed, made if it is not there.
+
+        It is the only item of a list, which is empty if the run cannot be trained to its end.
+        """
+        config = dataclasses.replace(self.config, seed=seed, **changes)
+        folder = self.folder / f"{name}-seed{seed}"
+        if not (folder / "result.json").exists():
+            self.console.print(f"{folder}", highlight=False)
+        try:
+            launching.perform(config, folder, self.console, self.dataset)
+        except StoppedError as error:
+            self.failures.append(f"{folder.name}: {error}")
+            self.console.print(f"{folder} is given up: {error}", highlight=False)
+            return []
+        return [read_run(folder)]
+
+    def runs(self, name: str, **changes: Any) -> list[RunView]:
+        """The runs of all seeds with some settings changed."""
+        return [run for seed in self.seeds for run in self.run(name, seed, **changes)]
+
+    def trained(self, name: str, run: RunView, network: pathlib.Path, epochs: int) -> list[RunView]:
+        """A network trained on training and validation set, and tested, without any search."""
+        changes = {"model_0": str(network), "epochs_pretrain": 0, "num_steps": 0}
+        return self.run(name, run.config.seed, epochs_final=epochs, **changes)
+
+    def architecture(self, run: RunView) -> pathlib.Path:
+        """A file with the architecture that a run found, without its weights."""
+        path = self.folder / "architectures" / f"{run.workdir.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        spec, _ = load(run.workdir)
+        write_atomically(path, to_json(spec).encode())
+        return path
+
+    def problem(self, run: RunView) -> Problem:
+        """The images that a run sees."""
+        return prepare(run.config, self.dataset)
+
+    def outcome(self, run: RunView) -> Outcome:
+        """What a run gives, its whole cost included."""
+        assert run.final is not None
+        error, params = 100 * (1 - run.final["test_accuracy"]), run.final["params"]
+        return Outcome(error, params, run.seconds, self.training_flops(run))
+
+    def outcomes(self, runs: Iterable[RunView]) -> list[Outcome]:
+        return [self.outcome(run) for run in runs]
+
+    def start(self, model_0: str) -> Architecture:
+        """A network to start from, for this study's data."""
+        config = dataclasses.replace(self.config, model_0=model_0, num_steps=0)
+        return prepare(config, self.dataset).model_0
+
+    def epoch_flops(self, spec: Architecture) -> float:
+        """FLOPs of training on all images once; gradients take twice those of the network."""
+        most = self.config.max_train_examples or len(self.dataset.train)
+        return 3.0 * count_flops(spec) * min(most, len(self.dataset.train))
+
+    def training_flops(self, run: RunView) -> float:
+        """FLOPs of all trainings of a run."""
+        searching = 1 - self.config.validation_fraction
+        return sum(
+            self.epoch_flops(spec_of(line))
+            * len(line["train_losses"])
+            * (1 if line["kind"] == "final" else searching)
+            for line in run.lines
+        )
+
+    def write(self, name: str, suffix: str, content: bytes) -> None:
+        path = self.folder / f"{name}{suffix}"
+        write_atomically(path, content)
+        self.console.print(f"written: {path}", highlight=False)
+
+    def write_cells(
+        self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+    ) -> None:
+        """Write a table as CSV and as Markdown, which also says how it came about."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+        self.write(name, ".csv", text.getvalue().encode())
+        lines = [columns, ["---"] * len(columns), *rows]
+        table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+        self.write(name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode())
+
+    def write_figure(self, name: str, figure: Figure) -> None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=130)
+        self.write(name, ".png", picture.getvalue())
+
+    def about(self) -> str:
+        """How the numbers came about: a paragraph of Markdown."""
+        device, config = jax.devices()[0], self.config
+        failed = "".join(f"\n\nNot finished: {failure}." for failure in self.failures)
+        return (
+            f"`{shlex.join(['python', *sys.orig_argv[1:]])}`, "
+            f"{datetime.date.today().isoformat()}, {device.device_kind} ({jax.device_count()}), "
+            f"jax {jax.__version__}; data {self.dataset.name}, fingerprint "
+            f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
+            f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}.{failed}\n"
+        )
+
+
+def define_flags(rows: Iterable[str] = ()) -> None:
+    """The flags of a run, and those of a study."""
+    launching.define_flags()
+    flags.adopt_module_key_flags(launching)
+    flags.DEFINE_integer("repeats", 0, "seeds, from --seed on; 0: 10 of the preset paper, else 3")
+    if rows := list(rows):
+        flags.DEFINE_list("rows", rows, f"which of {', '.join(rows)} to make")
+
+
+@contextlib.contextmanager
+def study_from_flags(argv: list[str]) -> Iterator[Study]:
+    """The study that the flags describe; what is the user's to mend ends the program."""
+    launching.begin(argv)
+    console = rich.console.Console(soft_wrap=True)
+    source = FLAGS.dataset.split(":")[0]
+    folder = pathlib.Path(FLAGS.workdir or f"runs/{source}-{FLAGS.preset}-{FLAGS.recipe}")
+    with launching.exiting_on_errors(folder):
+        config = launching.config_from_flags()
+        if FLAGS.repeats < 0:
+            raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
+        repeats = FLAGS.repeats or (10 if FLAGS.preset == "paper" else 3)
+        dataset = load_dataset(config.dataset)
+        seeds = range(config.seed, config.seed + repeats)
+        yield Study(config, folder, dataset, seeds, console)
+
+
+def write_table(
+    study: Study, name: str, title: str, rows: Mapping[str, Callable[[Study], Row]]
+) -> None:
+    """Make the rows that the flags ask for and write them as CSV, Markdown and a picture."""
+    if unknown := set(FLAGS.rows) - set(rows):
+        raise ValueError(f"rows must be among {', '.join(rows)}; got {', '.join(sorted(unknown))}")
+    made = [row(study) for key, row in rows.items() if key in FLAGS.rows]
+    study.write_cells(name, title, COLUMNS, [cells_of(row) for row in made])
+    study.write_figure(name, errors_figure(made, title))
+
+
+COLUMNS = (
+    *("setting", "paper: error %", "paper: hours", "paper: params M"),
+    *("error %", "n", "params M", "minutes", "training TFLOPs", "every error %"),
+)
+
+
+def cells_of(row: Row) -> list[str]:
+    """A row as text: the paper's numbers, then ours as means, the error's with its deviation."""
+    paper = row.paper or Paper(float("nan"))
+    theirs = [_spread(paper.error, paper.deviation, 1) if row.paper else ""]
+    theirs += ["" if x is None else f"{x:g}" for x in (paper.hours, paper.params)]
+    if not row.outcomes:
+        return [row.setting, *theirs, "not measured", "0", "", "", "", ""]
+    errors = [outcome.error for outcome in row.outcomes]
+    deviation = statistics.stdev(errors) if len(errors) > 1 else None
+    params, seconds, flops = (
+        statistics.mean(getattr(outcome, name) for outcome in row.outcomes)
+        for name in ("params", "seconds", "flops")
+    )
+    ours = [_spread(statistics.mean(errors), deviation, 2), str(len(errors))]
+    ours += [f"{params / 1e6:.2f}", f"{seconds / 60:.1f}", f"{flops / 1e12:,.1f}"]
+    ours += [" ".join(f"{error:.2f}" for error in errors)]
+    return [row.setting, *theirs, *ours]
+
+
+def _spread(mean: float, deviation: float | None, digits: int) -> str:
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+
+
+def errors_figure(rows: Sequence[Row], title: str) -> Figure:
+    """A point for every run's test error and a line at the mean, row by row."""
+    figure = Figure(figsize=(7.5, 0.9 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        errors = [outcome.error for outcome in row.outcomes]
+        axes.plot(errors, [place] * len(errors), "o", color="#3d85c6", alpha=0.7)
+        if errors:
+            mean = statistics.mean(errors)
+            axes.plot([mean, mean], [place - 0.3, place + 0.3], color="#cc4125", linewidth=2)
+    names = [row.setting + (f" (paper: {row.paper.error}%)" if row.paper else "") for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("test error (%): every run, and the mean")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    return figure

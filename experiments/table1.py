@@ -1,0 +1,79 @@
+"""Table 1 of the paper: what selection, morphisms, SGDR and inherited weights are worth.
+
+python -m experiments.table1 --dataset=tfds:cifar10
+python -m experiments.table1 --dataset=npz:cifar10.npz --preset=small
+"""
+
+from __future__ import annotations
+
+from absl import app
+
+from experiments.study import Paper, Row, Study, define_flags, study_from_flags, write_table
+from nash_jax.runs import RunView
+
+#: The constant rates that the paper tried, as parts of its `lr_start` of 0.05.
+CONSTANT_RATES = (0.2, 0.5, 1.0)
+
+
+def hill_climbing(study: Study) -> Row:
+    outcomes = study.outcomes(study.runs("hill_climbing"))
+    return Row(f"n_neigh = {study.config.num_neighbours}", Paper(5.7, 0.35, 12.8, 5.7), outcomes)
+
+
+def random_networks(study: Study) -> Row:
+    outcomes = study.outcomes(study.runs("random", num_neighbours=1))
+    return Row("random networks (n_neigh = 1)", Paper(6.5, 0.76, 4.5, 4.4), outcomes)
+
+
+def from_scratch(study: Study) -> Row:
+    """The networks of the first row, trained for as many epochs as they were in all."""
+    config = study.config
+    epochs = config.epochs_pretrain + config.num_steps * config.epochs_neighbours
+    epochs += config.epochs_final
+    runs = [
+        trained
+        for run in study.runs("hill_climbing")
+        for trained in study.trained("from_scratch", run, study.architecture(run), epochs)
+    ]
+    setting = f"line 1 retrained from scratch ({epochs} epochs)"
+    return Row(setting, Paper(6.1, 0.92, 5.3, 5.7), study.outcomes(runs))
+
+
+def constant_rates(study: Study) -> list[float]:
+    return [part * study.config.lr_start for part in CONSTANT_RATES]
+
+
+def constant_runs(study: Study) -> list[RunView]:
+    """Children trained at a constant rate; pretraining and final training are annealed."""
+    rates = constant_rates(study)
+    return [run for rate in rates for run in study.runs(f"constant_{rate:g}", constant_lr=rate)]
+
+
+def constant_rate(study: Study) -> Row:
+    setting = f"no SGDR (constant {', '.join(f'{rate:g}' for rate in constant_rates(study))})"
+    return Row(setting, Paper(6.4, 0.70, 10.6, 5.8), study.outcomes(constant_runs(study)))
+
+
+def no_morphism(study: Study) -> Row:
+    outcomes = study.outcomes(study.runs("no_morphism", inherit="by_name"))
+    return Row("no network morphism", Paper(6.1, 0.30, 6.6, 2.9), outcomes)
+
+
+ROWS = {
+    "hill_climbing": hill_climbing,
+    "random": random_networks,
+    "from_scratch": from_scratch,
+    "constant_rate": constant_rate,
+    "no_morphism": no_morphism,
+}
+
+
+def main(argv: list[str]) -> None:
+    with study_from_flags(argv) as study:
+        title = f"Table 1: n_steps = {study.config.num_steps}"
+        write_table(study, "table1", title, ROWS)
+
+
+if __name__ == "__main__":
+    define_flags(ROWS)
+    app.run(main)

@@ -1,0 +1,85 @@
+"""The network that a run starts from: model_0."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import re
+from typing import NamedTuple
+
+from nash_jax.architecture import (
+    Architecture,
+    Shape,
+    Variables,
+    chain,
+    from_json,
+    ops,
+    resnet,
+    wide_resnet,
+)
+from nash_jax.runs.checkpoint import NETWORK_ENDING, load_network
+from nash_jax.runs.config import Config
+
+
+class Start(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+      spec: the architecture.
+      variables: its weights, if it has any.
+      checksum: of the file that it comes from; empty if it comes from none.
+    """
+
+    spec: Architecture
+    variables: Variables | None = None
+    checksum: str = ""
+
+
+def starting_network(
+    config: Config, input_shape: Shape, num_classes: int, normalize: ops.Normalize
+) -> Start:
+    """model_0 as `config.model_0` names it, for images and classes of a data set.
+
+    Args:
+      config: says which.
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      normalize: how raw pixels are normalised. A network of a file has its own.
+
+    Raises:
+      ValueError: if there is no such network, or it is one for other data.
+    """
+    data = input_shape, num_classes
+    name = config.model_0
+    if name == "chain":
+        return Start(chain(*data, config.widths, normalize))
+    if match := re.fullmatch(r"resnet-(\d+)", name):
+        return Start(resnet(*data, int(match[1]), normalize))
+    if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
+        return Start(wide_resnet(*data, int(match[1]), int(match[2]), normalize))
+    path = pathlib.Path(name)
+    if path.suffix not in (".json", NETWORK_ENDING):
+        raise ValueError(
+            "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file that ends with "
+            f".json or {NETWORK_ENDING}; got {name!r}"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"model_0 {name} cannot be read: {error.strerror}") from None
+    spec, variables = _read(path, content)
+    if (spec.input_shape, spec.num_classes) != data:
+        raise ValueError(
+            f"model_0 {name} is for images of {list(spec.input_shape)} and {spec.num_classes} "
+            f"classes; the data have {list(input_shape)} and {num_classes}"
+        )
+    return Start(spec, variables, hashlib.sha256(content).hexdigest()[:16])
+
+
+def _read(path: pathlib.Path, content: bytes) -> tuple[Architecture, Variables | None]:
+    if path.suffix == NETWORK_ENDING:
+        return load_network(path)
+    try:
+        return from_json(content.decode()), None
+    except ValueError as error:  # also of what is no UTF-8
+        raise ValueError(f"model_0 {path} is no architecture: {error}") from None
