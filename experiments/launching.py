@@ -33,6 +33,7 @@ from nash_jax.runs import (
     TensorBoardReporter,
     WriteError,
     check_cache,
+    dataset_of,
     execute,
     num_cores,
     open_run,
@@ -55,6 +56,7 @@ def define_flags() -> None:
         "the first of runs/DATASET-1, -2, ... that is new (of tables and figures: "
         "runs/DATASET-PRESET-RECIPE, where they share their runs)",
     )
+    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets are; default: their own place")
     flags.DEFINE_enum(
         "progress",
         "rich",
@@ -123,6 +125,11 @@ def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
         sys.exit(f"error: {error}\n{resume_command(workdir)}")
 
 
+def dataset_from_flags(config: Config) -> Dataset:
+    """The data; what users should know of them is logged as a warning."""
+    return dataset_of(config, logging.warning, FLAGS.data_dir)
+
+
 def perform(
     config: Config,
     workdir: pathlib.Path,
@@ -132,6 +139,8 @@ def perform(
     """Begin a run, or go on with it, as the flags say."""
     workers, devices = workers_from_flags(config), devices_from_flags()
     cache = cache_from_flags()
+    if dataset is None:
+        dataset = dataset_from_flags(config)
     with (
         reporter_from_flags(config, workdir, console) as reporter,
         open_run(

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments import launching
 from nash_jax.architecture import Architecture, count_flops, to_json
-from nash_jax.data import Dataset, load_dataset
+from nash_jax.data import Dataset
 from nash_jax.runs import (
     Config,
     Problem,
@@ -209,8 +209,14 @@ def study_from_flags(argv: list[str]) -> Iterator[Study]:
         if FLAGS.repeats < 0:
             raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
         repeats = FLAGS.repeats or (10 if FLAGS.preset == "paper" else 3)
-        dataset = load_dataset(config.dataset)
+        dataset = launching.dataset_from_flags(config)
         seeds = range(config.seed, config.seed + repeats)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"workdir {folder} cannot be used: {error.strerror}; choose another"
+            ) from None
         yield Study(config, folder, dataset, seeds, console)
 
 

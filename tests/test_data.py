@@ -115,7 +115,7 @@ def test_one_array_is_no_npz(tmp_path):
 
 @pytest.mark.parametrize("source", ["", "digit", "npz:", "npz", "cifar10"])
 def test_an_unknown_source_is_one_clear_error(source):
-    with pytest.raises(ValueError, match="dataset must be 'digits' or 'npz:FILE'; got"):
+    with pytest.raises(ValueError, match="dataset must be digits, tfds:.* or npz:FILE; got"):
         data.load_dataset(source)
 
 

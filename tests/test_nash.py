@@ -88,7 +88,7 @@ def test_presets_are_valid(preset):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--dataset=mnist", "dataset must be 'digits' or 'npz:FILE'; got 'mnist'"),
+        ("--dataset=mnist", "cifar:DIR or npz:FILE; got 'mnist'"),
         ("--dataset=npz:none.npz", "there is no file none.npz"),
         ("--seed=-1", "seed must be >= 0; got -1"),
         ("--seed=4294967296", "seed must be below 2**32; got 4294967296"),
@@ -105,6 +105,16 @@ def test_presets_are_valid(preset):
         ("--workers=-1", "workers must be >= 0; got -1"),
         ("--devices=7", "devices must be numbers from 0 to 0, of the cpu devices of this machine"),
         ("--devices=x", "devices must be numbers from 0 to 0"),
+        ("--dataset=npz:x.npz --label=y", "label is for tfds: and cifar:; got 'y'"),
+        ("--image_size=8", "image_size is for tfds: and folder:; got 8 with dataset 'digits'"),
+        ("--corrupt_images=mend", "corrupt_images must be one of stop, skip; got 'mend'"),
+        ("--model_0=vgg", "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file"),
+        ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),
+        ("--model_0=none.json", "model_0 none.json cannot be read: No such file"),
+        ("--inherit=all", "inherit must be one of morphism, by_name, nothing; got 'all'"),
+        ("--constant_lr=-1", "constant_lr must be >= 0; got -1.0"),
+        ("--label_smoothing=1", "label_smoothing must be in [0, 1); got 1.0"),
+        ("--recipe=modern", "cutout must be smaller than the images, 8 pixels; got 8"),
         ("--precision=half", "precision must be one of float32, tf32, bfloat16; got 'half'"),
         ("--max_memory=-1", "max_memory must be >= 0; got -1.0"),
         ("--threads_per_child=0", "threads_per_child must be >= 1; got 0"),
@@ -112,7 +122,7 @@ def test_presets_are_valid(preset):
     ],
 )
 def test_a_mistake_is_one_clear_line_and_nothing_is_written(flag, message, tmp_path):
-    assert message in error("--preset=digits", f"--workdir={tmp_path / 'run'}", flag)
+    assert message in error("--preset=digits", f"--workdir={tmp_path / 'run'}", *flag.split())
     assert list(tmp_path.iterdir()) == []
 
 

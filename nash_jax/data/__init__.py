@@ -1,19 +1,23 @@
 """Where images come from."""
 
 from nash_jax.data.dataset import Dataset, Examples, channel_statistics, make_dataset
-from nash_jax.data.sources import load_dataset
+from nash_jax.data.findings import findings
+from nash_jax.data.images import UNREADABLE, read_image, reason, with_channels
+from nash_jax.data.sources import CORRUPT_IMAGES, load_dataset
 from nash_jax.data.splits import stratified_split, subset
-
-#: What can be done at an image that cannot be read.
-CORRUPT_IMAGES = ("stop", "skip")
 
 __all__ = [
     "CORRUPT_IMAGES",
     "Dataset",
     "Examples",
+    "UNREADABLE",
     "channel_statistics",
+    "findings",
     "load_dataset",
     "make_dataset",
+    "read_image",
+    "reason",
     "stratified_split",
     "subset",
+    "with_channels",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,17 +38,30 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training set and a test set of the same image shape and classes."""
+    """A training set and a test set of the same image shape and classes.
+
+    Attributes:
+      name: what it is called.
+      train: to search and to train on.
+      test: is looked at once, by the final network.
+      num_classes: how many.
+      class_names: of all classes, where the source has names; else empty.
+    """
 
     name: str
     train: Examples
     test: Examples
     num_classes: int
+    class_names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         height, width, channels = map(int, self.train.images.shape[1:])
         return (height, width, channels)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class, or its number if it has none."""
+        return self.class_names[label] if self.class_names else str(label)
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that other images or labels would not have."""
@@ -60,7 +74,12 @@ class Dataset:
 
 
 def make_dataset(
-    name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray
+    name: str,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    class_names: Sequence[str] = (),
 ) -> Dataset:
     """A `Dataset` of four arrays, after checking them.
 
@@ -70,6 +89,7 @@ def make_dataset(
       y_train: whole numbers `[n]`, 0 to the number of classes - 1.
       x_test: as `x_train`.
       y_test: as `y_train`.
+      class_names: of the classes, in their order; none, if they have no names.
 
     Raises:
       ValueError: naming the array that breaks a rule, what it is and what to do.
@@ -115,11 +135,17 @@ def make_dataset(
             f"{name}: x_test must have images of shape {list(x_train.shape[1:])}, as x_train; got "
             f"{list(x_test.shape[1:])}; resize them"
         )
+    if len(class_names) not in (0, num_classes):
+        raise ValueError(
+            f"{name}: there must be a name for each of the {num_classes} classes; got "
+            f"{len(class_names)}"
+        )
     return Dataset(
         name,
         Examples(x_train, y_train.astype(np.int32)),
         Examples(x_test, y_test.astype(np.int32)),
         num_classes,
+        tuple(class_names),
     )
 
 

@@ -1,35 +1,90 @@
-"""Where data sets come from: the embedded digits, and NumPy files."""
+"""Where data sets come from, by the name that a `--dataset` flag gives."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
+from nash_jax.data.cifar import read_cifar
 from nash_jax.data.dataset import Dataset, make_dataset
+from nash_jax.data.folders import read_folder
+from nash_jax.data.splits import HELD_OUT
+from nash_jax.data.tfds import read_tfds
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
+#: What can be done at an image that cannot be read.
+CORRUPT_IMAGES = ("stop", "skip")
 
-def load_dataset(source: str) -> Dataset:
-    """The data set that a `--dataset` flag names.
+
+def load_dataset(
+    source: str,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    label: str = "",
+    image_size: int = 0,
+    corrupt_images: str = "stop",
+    note: Callable[[str], None] = lambda text: None,
+) -> Dataset:
+    """The data set of a name.
 
     Args:
-      source: `digits` (scikit-learn's 1,797 real 8x8 digits; a fixed stratified 20% are the test
-        set) or `npz:FILE`, a file with the arrays `x_train, y_train, x_test, y_test`.
+      source: one of
+
+        - `digits`: scikit-learn's 1,797 real 8x8 digits; a fixed stratified 20% are the test set;
+        - `tfds:NAME[/CONFIG][:VERSION]`: a set of TensorFlow Datasets, see `read_tfds`;
+        - `folder:DIR`: image files in a folder per class, see `read_folder`;
+        - `cifar:DIR`: the official binary files of CIFAR-10 or CIFAR-100;
+        - `npz:FILE`: a file with the arrays `x_train, y_train, x_test, y_test`.
+
+      data_dir: where TensorFlow Datasets are; by default their own place.
+      label: of a set with several labels, which.
+      image_size: edge to which the images of a folder or of TensorFlow Datasets are resized; 0: as
+        they are.
+      corrupt_images: 'stop' at such images that cannot be read, or 'skip' them.
+      note: is told of what users should know.
 
     Raises:
-      ValueError: if there is no such source or file, or its arrays break a rule.
+      ValueError: if there is no such source, it cannot be read, or it breaks a rule.
 
     >>> load_dataset('digits').image_shape
     (8, 8, 1)
     """
+    kind, _, rest = source.partition(":")
+    for name, value, kinds in (
+        ("label", label, ("tfds", "cifar")),
+        ("image_size", image_size, ("tfds", "folder")),
+    ):
+        if value and kind not in kinds:
+            raise ValueError(
+                f"{name} is for {' and '.join(each + ':' for each in kinds)}; got {value!r} with "
+                f"dataset {source!r}; leave it out"
+            )
+    if corrupt_images not in CORRUPT_IMAGES:
+        raise ValueError(
+            f"corrupt_images must be one of {', '.join(CORRUPT_IMAGES)}; got {corrupt_images!r}"
+        )
+    options = image_size, corrupt_images, note
     if source == "digits":
         return _digits()
-    kind, _, rest = source.partition(":")
-    if kind == "npz" and rest:
-        return _npz(rest)
-    raise ValueError(f"dataset must be 'digits' or 'npz:FILE'; got {source!r}")
+    if rest and "\0" not in rest:
+        where = pathlib.Path(rest).expanduser()
+        match kind:
+            case "tfds":
+                there = None if data_dir is None else pathlib.Path(data_dir)
+                return read_tfds(rest, there, label, *options)
+            case "folder":
+                return read_folder(where, *options)
+            case "cifar":
+                return read_cifar(where, label)
+            case "npz":
+                return _npz(rest)
+    raise ValueError(
+        "dataset must be digits, tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE; "
+        f"got {source!r}"
+    )
 
 
 def _digits() -> Dataset:
@@ -39,7 +94,7 @@ def _digits() -> Dataset:
     digits = load_digits()
     images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)  # they are 0 to 16
     x_train, x_test, y_train, y_test = train_test_split(
-        images, digits.target, test_size=0.2, stratify=digits.target, random_state=0
+        images, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=0
     )
     return make_dataset("digits", x_train, y_train, x_test, y_test)
 
@@ -54,7 +109,8 @@ def _npz(name: str) -> Dataset:
         raise ValueError(f"dataset npz: {name} cannot be used: {why}") from None
     if not found:
         raise ValueError(f"dataset npz: there is no file {name}; give the path of an .npz file")
-    return make_dataset(f"npz:{path.name}", *arrays)
+    x_train, y_train, x_test, y_test = arrays
+    return make_dataset(f"npz:{path.name}", x_train, y_train, x_test, y_test)
 
 
 def _read_arrays(path: pathlib.Path) -> list[np.ndarray]:

@@ -38,6 +38,27 @@ def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Ex
     return examples.take(np.flatnonzero(~second)), examples.take(np.flatnonzero(second))
 
 
+#: The share of the images that is the test set, where a source has none.
+HELD_OUT = 0.2
+
+
+def held_out(labels: np.ndarray) -> np.ndarray:
+    """Which images are the test set of a source that has none: stratified, and always the same.
+
+    Args:
+      labels: of all images, `[n]`.
+
+    Returns:
+      Booleans `[n]`.
+
+    Raises:
+      ValueError: if a class has fewer than two images.
+    """
+    places = Examples(np.arange(len(labels)), labels)
+    _, test = stratified_split(places, HELD_OUT, seed=0)
+    return np.isin(places.images, test.images)
+
+
 def subset(examples: Examples, size: int, seed: int) -> Examples:
     """About `size` examples, each class in its proportion; all of them if there are no more."""
     if size >= len(examples):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import PIL.Image
 
 from nash_jax.architecture import apply
+from nash_jax.data import UNREADABLE, read_image, reason, with_channels
 from nash_jax.runs.checkpoint import load
+from nash_jax.runs.workdir import CONFIG_FILE, read_config
 
 
 class Prediction(NamedTuple):
@@ -19,13 +20,13 @@ class Prediction(NamedTuple):
 
     Attributes:
       path: the image.
-      classes: the likeliest, the first first.
+      classes: the likeliest, the first first: their names, or numbers where they have none.
       probabilities: theirs.
       error: why the image could not be read; empty if it could.
     """
 
     path: pathlib.Path
-    classes: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
 
@@ -47,29 +48,17 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be >= 1; got {top}")
     spec, variables = load(workdir, name)
+    has_config = (workdir / CONFIG_FILE).exists()
+    names = read_config(workdir)[1]["classes"] if has_config else []
+    height, width, channels = spec.input_shape
     run = jax.jit(lambda images: jax.nn.softmax(apply(spec, variables, images)))
     for path in paths:
         try:
-            image = read_image(path, spec.input_shape)
-        except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
-            yield Prediction(path, error=why)
+            image = with_channels(read_image(path, (height, width)), channels)
+        except UNREADABLE as error:
+            yield Prediction(path, error=reason(error))
             continue
         probabilities = np.asarray(run(image[None]))[0]
-        classes = np.argsort(-probabilities, kind="stable")[:top]
-        yield Prediction(
-            path, tuple(map(int, classes)), tuple(float(probabilities[c]) for c in classes)
-        )
-
-
-def read_image(path: pathlib.Path, shape: Sequence[int]) -> np.ndarray:
-    """An image as uint8 `[height, width, channels]`, with 1 or 3 channels.
-
-    Raises:
-      OSError, ValueError: if it is none that Pillow reads.
-    """
-    height, width, channels = shape
-    with PIL.Image.open(path) as image:
-        converted = image.convert("L" if channels == 1 else "RGB")
-        resized = converted.resize((width, height), PIL.Image.Resampling.BILINEAR)
-        return np.asarray(resized, np.uint8).reshape(height, width, channels)
+        likeliest = np.argsort(-probabilities, kind="stable")[:top]
+        named = tuple(names[c] if c < len(names) else str(c) for c in likeliest)
+        yield Prediction(path, named, tuple(float(probabilities[c]) for c in likeliest))

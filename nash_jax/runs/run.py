@@ -31,6 +31,7 @@ from nash_jax.data import (
     Dataset,
     Examples,
     channel_statistics,
+    findings,
     load_dataset,
     stratified_split,
     subset,
@@ -165,6 +166,34 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     return Problem(train, valid, start)
 
 
+def dataset_of(
+    config: Config,
+    note: Callable[[str], None] = lambda text: None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """The data set that a config names.
+
+    Args:
+      config: `dataset`, `label`, `image_size` and `corrupt_images` matter.
+      note: is told what `data.findings` has to say, and what was skipped.
+      data_dir: where TensorFlow Datasets are; by default their own place.
+
+    Raises:
+      ValueError: if there is no such set, or it breaks a rule.
+    """
+    dataset = load_dataset(
+        config.dataset,
+        data_dir=None if data_dir is None else pathlib.Path(data_dir),
+        label=config.label,
+        image_size=config.image_size,
+        corrupt_images=config.corrupt_images,
+        note=note,
+    )
+    for finding in findings(dataset):
+        note(finding)
+    return dataset
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """A run that has been checked and can begin, or go on.
@@ -212,9 +241,11 @@ def open_run(
       ValueError: for anything wrong with the config, the data or the workdir.
       WriteError: if the workdir cannot be written.
     """
-    dataset = load_dataset(config.dataset) if dataset is None else dataset
+    dataset = dataset_of(config, note) if dataset is None else dataset
     problem = prepare(config, dataset)
-    contents = {"data": dataset.fingerprint()}
+    contents: dict[str, Any] = {"data": dataset.fingerprint()}
+    if dataset.class_names:
+        contents["classes"] = list(dataset.class_names)
     if problem.start.checksum:  # a file is known by its content, wherever it is
         contents |= {
             "network": problem.start.checksum,

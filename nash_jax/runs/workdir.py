@@ -143,7 +143,7 @@ class Workdir:
 def open_workdir(
     path: pathlib.Path,
     config: Config,
-    contents: Mapping[str, str],
+    contents: Mapping[str, Any],
     provenance: dict[str, Any],
     note: Callable[[str], None],
     checkpoint_seconds: float = 60.0,
@@ -154,7 +154,8 @@ def open_workdir(
     Args:
       path: the folder.
       config: the run's settings.
-      contents: checksums of what the settings only name: of the run's data, and of model_0's file.
+      contents: of what the settings only name: checksums of the run's data and of model_0's file,
+        and the names of the classes.
       provenance: versions and machine, to be kept beside the config.
       note: is told what was damaged or has changed, and what is done about it.
       checkpoint_seconds: between two writings of an unfinished training.
@@ -192,8 +193,10 @@ def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
     try:
         values = {f.name: _typed(data.pop(f.name), f.default) for f in dataclasses.fields(Config)}
         command, versions = data.setdefault("command", []), data.setdefault("versions", {})
-        if not all(isinstance(text, str) for text in [*command, *versions, *versions.values()]):
-            raise TypeError("command and versions must be texts")
+        classes = data.setdefault("classes", [])
+        texts = [*command, *versions, *versions.values(), *classes]
+        if not isinstance(classes, list) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("command, versions and classes must be texts")
         return Config(**values), data
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path / CONFIG_FILE} is damaged: {error}") from None
@@ -209,7 +212,7 @@ def _typed(value: Any, default: Any) -> Any:
     return value
 
 
-def config_checksum(config: Config, contents: Mapping[str, str]) -> str:
+def config_checksum(config: Config, contents: Mapping[str, Any]) -> str:
     """What every line of the ledger says about the settings and data that it was made with."""
     return checksum({**_as_json(dataclasses.asdict(config)), **contents})
 

@@ -1,0 +1,203 @@
+"""Sets of TensorFlow Datasets, read without TensorFlow from where they were prepared."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nash_jax.data.dataset import Dataset, make_dataset
+from nash_jax.data.images import read_images
+from nash_jax.data.splits import HELD_OUT, held_out
+
+
+def read_tfds(
+    source: str,
+    data_dir: pathlib.Path | None,
+    label: str,
+    image_size: int,
+    corrupt_images: str,
+    note: Callable[[str], None],
+) -> Dataset:
+    """A set of TensorFlow Datasets by its name.
+
+    Reading needs files of the format array_record, and no TensorFlow. A set that is not there is
+    prepared, and downloaded, if TensorFlow is installed.
+
+    Args:
+      source: `NAME[/CONFIG][:VERSION]`; without a version, the newest that is there.
+      data_dir: where the sets are; by default TFDS's own place.
+      label: which, if there are several; by default that of `supervised_keys`.
+      image_size, corrupt_images, note: as in `read_images`.
+
+    Raises:
+      ValueError: if the package or the set is not there, or it is no image classification.
+    """
+    match = re.fullmatch(r"([A-Za-z]\w*)(?:/([\w.\-]+))?(?::(\d+\.\d+\.\d+))?", source)
+    if match is None:
+        raise ValueError(
+            f"dataset tfds: must be followed by NAME[/CONFIG][:VERSION]; got {source!r}"
+        )
+    tfds = _package(source)
+    name, (set_name, config, version) = f"tfds:{source}", match.groups()
+    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    folder = root / set_name / (config or "")
+    prepared = _prepared(folder, version) or _prepare(tfds, name, root, source, folder, note)
+    try:
+        builder = tfds.builder_from_directory(prepared)
+        info = builder.info
+        image_key, label_key = _keys(tfds, info, label, name)
+        splits = _splits(list(info.splits), name)
+        parts = [_read(tfds, builder, split, image_key, label_key, name) for split in splits]
+    except _NotUsableError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # damaged files make TFDS and its readers raise all kinds of errors
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(
+            f"dataset {name} cannot be read from {prepared}: {why}; delete this folder and prepare "
+            "it again"
+        ) from None
+    sizes = [len(files) for files, _ in parts]
+    files = [file for each, _ in parts for file in each]
+
+    def place_name(place: int) -> str:
+        split = place >= sizes[0]
+        return f"{splits[split]}[{place - sizes[0] if split else place}]"
+
+    found = read_images(files, place_name, f"dataset {name}", image_size, corrupt_images, note)
+    labels = np.concatenate([labels for _, labels in parts])[found.places]
+    if len(parts) == 1:
+        note(f"dataset {name} has no test split: {HELD_OUT:.0%} of its images are the test set")
+        test = held_out(labels)
+    else:
+        test = found.places >= sizes[0]
+    images = found.images
+    return make_dataset(
+        *(name, images[~test], labels[~test], images[test], labels[test]),
+        class_names=info.features[label_key].names,
+    )
+
+
+class _NotUsableError(Exception):
+    """The set is whole, and not one for this."""
+
+
+def _package(source: str) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ValueError(
+            f"dataset tfds:{source} needs the package {error.name}; install the extra: "
+            "pip install 'nash_jax[tfds]'"
+        ) from None
+    return tfds
+
+
+def _prepared(folder: pathlib.Path, version: str | None) -> pathlib.Path | None:
+    """The folder of a version that is prepared, or of the newest one; None if there is none."""
+    if not folder.is_dir():
+        return None
+    versions = {
+        tuple(map(int, path.name.split("."))): path
+        for path in folder.iterdir()
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
+    }
+    if version is not None:
+        return versions.get(tuple(map(int, version.split("."))))
+    return versions[max(versions)] if versions else None
+
+
+def _prepare(
+    tfds: Any,
+    name: str,
+    root: pathlib.Path,
+    source: str,
+    folder: pathlib.Path,
+    note: Callable[[str], None],
+) -> pathlib.Path:
+    """Download and prepare a set, which takes TensorFlow; say how, where it is not there."""
+    where = f"dataset {name} is not prepared in {folder}"
+    entries = folder.iterdir() if folder.is_dir() else ()
+    there = sorted(path.name for path in entries if not path.name.startswith("."))
+    if there:
+        where += f" (there are {', '.join(there[:5])}{', ...' if len(there) > 5 else ''})"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ValueError(
+            f"{where}; give --data_dir if it is elsewhere; to prepare it, which downloads it, pip "
+            "install tensorflow and run this again, or on any machine: tfds build "
+            f"{source} --file_format=array_record"
+        )
+    note(f"{where}; it is downloaded and prepared now")
+    try:
+        builder = tfds.builder(source, data_dir=root, file_format="array_record")
+        builder.download_and_prepare()
+        return pathlib.Path(builder.data_dir)
+    except Exception as error:  # a network, a disk and another package's code may fail
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{where}, and cannot be: {why}") from None
+
+
+def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
+    """The names of the image and of the label among a set's features."""
+    features = dict(info.features.items()) if hasattr(info.features, "items") else {}
+    images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
+    labels = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
+    if not images or not labels:
+        raise _NotUsableError(
+            f"dataset {name} must have an image and a class label; it has "
+            f"{', '.join(features) or 'no named features'}; take another"
+        )
+    if label and label not in labels:
+        kind = f", where {label} is {type(features[label]).__name__}" if label in features else ""
+        raise _NotUsableError(
+            f"label must be a class label of {name}, {' or '.join(labels)}; got {label!r}{kind}"
+        )
+    supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
+    chosen = label or next((key for key in supervised if key in labels), labels[0])
+    if not label and chosen not in supervised and len(labels) > 1:
+        raise _NotUsableError(
+            f"dataset {name} has several labels, {', '.join(labels)}; give one with --label"
+        )
+    return next((key for key in supervised if key in images), images[0]), chosen
+
+
+def _splits(there: list[str], name: str) -> list[str]:
+    """The split to search on, and the one to test on, if there is one with labels."""
+    if "train" not in there:
+        raise _NotUsableError(
+            f"dataset {name} must have a split train; it has {', '.join(there) or 'none'}"
+        )
+    tests = [split for split in ("test", "validation") if split in there]
+    return ["train", *tests[:1]]
+
+
+def _read(
+    tfds: Any, builder: Any, split: str, image_key: str, label_key: str, name: str
+) -> tuple[list[bytes], np.ndarray]:
+    """Image files and labels of a split."""
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise _NotUsableError(
+            f"dataset {name} is prepared as {builder.info.file_format.value}, which TensorFlow "
+            f"alone can read; prepare it with tfds build {name.removeprefix('tfds:')} "
+            "--file_format=array_record"
+        )
+    expected = builder.info.splits[split]
+    for path in expected.filepaths:
+        if not pathlib.Path(path).is_file():
+            raise FileNotFoundError(f"{path} is missing")
+    decoders = {image_key: tfds.decode.SkipDecoding()}  # that is left to `read_images`
+    examples = builder.as_data_source(split=split, decoders=decoders)
+    if len(examples) != expected.num_examples:
+        raise ValueError(f"{split} has {len(examples)} of {expected.num_examples} examples")
+    records = examples.__getitems__(list(range(len(examples))))
+    files = [record[image_key] for record in records]
+    labels = np.array([record[label_key] for record in records], np.int32)
+    if len(labels) and labels.min() < 0:
+        raise _NotUsableError(
+            f"dataset {name}: the split {split} has images without labels; take another set"
+        )
+    return files, labels

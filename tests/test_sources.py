@@ -1,0 +1,407 @@
+"""Folders of images, CIFAR's files and TensorFlow Datasets, and every way they can be wrong."""
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import shutil
+import sys
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from nash_jax import data
+
+CIFAR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cifar10"
+
+
+def image(number, size=(6, 6), channels=3):
+    shape = size if channels == 1 else (*size, channels)
+    return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+
+
+def write_folder(root, classes=("cat", "dog"), count=3, first=0):
+    """PNG files in a folder per class; the images, class by class."""
+    arrays = []
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            arrays.append(image(first + 100 * label + number))
+            PIL.Image.fromarray(arrays[-1]).save(root / name / f"{number}.png")
+    return np.stack(arrays)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three training and two test images of each of two classes."""
+    root = tmp_path / "set"
+    write_folder(root / "train")
+    write_folder(root / "test", count=2, first=1000)
+    return root
+
+
+def load(root, **options):
+    notes = []
+    loaded = data.load_dataset(f"folder:{root}", note=notes.append, **options)
+    return loaded, notes
+
+
+def message(root, **options):
+    with pytest.raises(ValueError, match="dataset folder:") as caught:
+        load(root, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Folders.
+
+
+def test_a_folder_is_read_as_it_is(folder):
+    (folder / "train" / "cat" / "notes.txt").write_text("no image")
+    (folder / "train" / ".hidden").mkdir()
+    loaded, notes = load(folder)
+    expected = [image(n) for n in (0, 1, 2, 100, 101, 102)]
+    np.testing.assert_array_equal(loaded.train.images, expected)
+    np.testing.assert_array_equal(loaded.train.labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(loaded.test.labels, [0, 0, 1, 1])
+    assert loaded.class_names == ("cat", "dog")
+    assert notes == []
+
+
+def test_without_a_test_folder_a_fifth_of_each_class_is_held_out(tmp_path):
+    write_folder(tmp_path / "set", count=10)
+    loaded, notes = load(tmp_path / "set")
+    assert np.bincount(loaded.train.labels).tolist() == [8, 8]
+    assert np.bincount(loaded.test.labels).tolist() == [2, 2]
+    assert "has no test/: 20% of its images are the test set" in notes[0]
+    again, _ = load(tmp_path / "set")
+    assert again.fingerprint() == loaded.fingerprint()
+
+
+def test_images_of_any_size_and_kind_are_resized_and_made_alike(folder):
+    cat = folder / "train" / "cat"
+    PIL.Image.fromarray(image(5, (40, 20), 1)).save(cat / "grey.jpg")
+    PIL.Image.fromarray(image(6, (9, 9), 4)).save(cat / "clear.PNG")
+    PIL.Image.fromarray(image(7, (9, 9), 3)).quantize(8).save(cat / "few.gif")
+    deep = image(8, (8, 8), 1).astype(np.uint16) * 257
+    PIL.Image.fromarray(deep).save(cat / "deep.png")
+    loaded, _ = load(folder, image_size=8)
+    assert loaded.image_shape == (8, 8, 3)
+    assert len(loaded.train) == 10
+    places = sorted(["0.png", "1.png", "2.png", "grey.jpg", "clear.PNG", "few.gif", "deep.png"])
+    found = loaded.train.images[places.index("deep.png")]
+    np.testing.assert_array_equal(found, np.repeat(image(8, (8, 8), 1)[..., None], 3, axis=2))
+
+
+def test_grey_images_have_one_channel(tmp_path):
+    for name in ("a", "b"):
+        for number in range(4):
+            (tmp_path / name).mkdir(exist_ok=True)
+            PIL.Image.fromarray(image(number, channels=1)).save(tmp_path / name / f"{number}.png")
+    assert load(tmp_path)[0].image_shape == (6, 6, 1)
+
+
+def test_images_of_several_sizes_need_one(folder):
+    PIL.Image.fromarray(image(5, (7, 9))).save(folder / "test" / "dog" / "9.png")
+    text = message(folder)
+    assert "0.png is 6x6 and " in text
+    assert "dog/9.png is 9x7 pixels; give --image_size=32" in text
+
+
+def test_corrupt_images_stop_or_are_skipped(folder):
+    whole = (folder / "train" / "cat" / "1.png").read_bytes()
+    (folder / "train" / "cat" / "1.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "test" / "dog" / "1.png").write_text("no image")
+    text = message(folder)
+    assert "2 of 10 images cannot be read, first " in text
+    assert "train/cat/1.png: " in text
+    assert "--corrupt_images=skip" in text
+    loaded, notes = load(folder, corrupt_images="skip")
+    np.testing.assert_array_equal(loaded.train.images[:2], [image(0), image(2)])
+    np.testing.assert_array_equal(loaded.test.labels, [0, 0, 1])
+    assert "2 of 10 images cannot be read and are skipped: " in notes[0]
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    assert "there must be an image that can be read" in message(folder, corrupt_images="skip")
+
+
+def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder):
+    path = folder / "train" / "cat" / "1.png"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        for damaged in (whole[:place], whole[:place] + b"\xa5" + whole[place + 1 :]):
+            path.write_bytes(damaged)
+            with contextlib.suppress(ValueError):
+                load(folder)
+                continue
+            assert "train/cat/1.png" in message(folder)
+
+
+def test_folders_that_are_no_data_set_are_one_clear_error(folder, tmp_path):
+    assert f"there is no folder {tmp_path / 'none'}" in message(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert "two classes or more; got none" in message(tmp_path / "empty")
+    (folder / "train" / "bird").mkdir()
+    assert "train/ and test/ must have the same classes; only one has bird" in message(folder)
+    (folder / "test" / "bird").mkdir()
+    assert "every class needs an image; " in message(folder)
+    assert "train/bird has none" in message(folder)
+    shutil.rmtree(folder / "test")
+    text = message(folder)
+    assert f"must have both train/ and test/, or neither; {folder / 'test'} is missing" in text
+
+
+# CIFAR's binary files.
+
+
+def write_cifar(root, names, labels):
+    """Files of five records each; the images by file."""
+    root.mkdir()
+    arrays = {}
+    for number, name in enumerate(names):
+        images = np.stack([image(10 * number + k, (32, 32)) for k in range(5)])
+        heads = np.stack([np.arange(5) % (2 + k) for k in range(labels)], axis=1)
+        planes = images.transpose(0, 3, 1, 2).reshape(5, -1)
+        records = np.concatenate([heads.astype(np.uint8), planes], axis=1)
+        (root / name).write_bytes(records.tobytes())
+        arrays[name] = images
+    return arrays
+
+
+def test_cifar_10_is_read_as_it_is(tmp_path):
+    names = [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
+    arrays = write_cifar(tmp_path / "ten", names, 1)
+    (tmp_path / "ten" / "batches.meta.txt").write_text("cat\ndog\n\n")
+    loaded = data.load_dataset(f"cifar:{tmp_path / 'ten'}")
+    np.testing.assert_array_equal(loaded.test.images, arrays["test_batch.bin"])
+    np.testing.assert_array_equal(loaded.train.images[5:10], arrays["data_batch_2.bin"])
+    np.testing.assert_array_equal(loaded.test.labels, [0, 1, 0, 1, 0])
+    assert loaded.class_names == ("cat", "dog")
+
+
+def test_cifar_100_has_two_labels(tmp_path):
+    write_cifar(tmp_path / "hundred", ["train.bin", "test.bin"], 2)
+    source = f"cifar:{tmp_path / 'hundred'}"
+    assert data.load_dataset(source).train.labels.tolist() == [0, 1, 2, 0, 1]
+    assert data.load_dataset(source, label="coarse_label").train.labels.tolist() == [0, 1, 0, 1, 0]
+    with pytest.raises(ValueError, match="has the labels coarse_label, label; got 'fine'"):
+        data.load_dataset(source, label="fine")
+
+
+def test_cifar_files_that_are_missing_or_cut_are_named(tmp_path):
+    write_cifar(tmp_path / "ten", [f"data_batch_{n}.bin" for n in range(1, 6)], 1)
+    source = f"cifar:{tmp_path / 'ten'}"
+    with pytest.raises(ValueError, match="test_batch.bin cannot be read: No such file"):
+        data.load_dataset(source)
+    (tmp_path / "ten" / "test_batch.bin").write_bytes(bytes(3074))
+    with pytest.raises(ValueError, match="must have records of 3073 bytes; got 3074 bytes"):
+        data.load_dataset(source)
+
+
+# TensorFlow Datasets. Their import says that some of what it imports is deprecated.
+
+
+@pytest.fixture(scope="module")
+def tfds():
+    return pytest.importorskip("tensorflow_datasets")
+
+
+@pytest.fixture(scope="module")
+def prepared(tfds, tmp_path_factory):
+    """A folder with a set of two labels and two configurations, prepared as array_record."""
+    root = tmp_path_factory.mktemp("tfds")
+
+    def png(number, size):
+        path = root / "image.png"
+        PIL.Image.fromarray(image(number, size)).save(path)
+        return path.read_bytes()
+
+    class TwoLabels(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.0")
+        BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in ("even", "uneven"))
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+                "coarse_label": tfds.features.ClassLabel(num_classes=2),
+                "title": tfds.features.Text(),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(12), "test": self._generate_examples(6)}
+
+        def _generate_examples(self, count):
+            for n in range(count):
+                size = (6, 6) if self.builder_config.name == "even" or n else (5, 7)
+                labels = {"label": n % 3, "coarse_label": n % 2}
+                yield n, {"image": png(100 * count + n, size), **labels, "title": "x"}
+
+    for name in ("even", "uneven"):
+        TwoLabels(
+            data_dir=str(root), config=name, file_format="array_record"
+        ).download_and_prepare()
+    return root
+
+
+def load_tfds(source, root, **options):
+    return data.load_dataset(f"tfds:{source}", data_dir=root, **options)
+
+
+def test_a_prepared_set_is_read_without_tensorflow(prepared):
+    loaded = load_tfds("two_labels/even", prepared)
+    assert (len(loaded.train), len(loaded.test), loaded.image_shape) == (12, 6, (6, 6, 3))
+    assert loaded.class_names == ("a", "b", "c")
+    expected = {image(1200 + n, (6, 6)).tobytes(): n % 3 for n in range(12)}
+    found = zip(loaded.train.images, loaded.train.labels.tolist())
+    assert {x.tobytes(): label for x, label in found} == expected
+    same = load_tfds("two_labels/even:1.2.0", prepared)
+    assert same.fingerprint() == loaded.fingerprint()
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_label_can_be_chosen(prepared):
+    loaded = load_tfds("two_labels/even", prepared, label="coarse_label")
+    assert loaded.num_classes == 2
+    with pytest.raises(ValueError, match="coarse_label or label; got 'title', where title is Text"):
+        load_tfds("two_labels/even", prepared, label="title")
+    with pytest.raises(ValueError, match="coarse_label or label; got 'fine'"):
+        load_tfds("two_labels/even", prepared, label="fine")
+
+
+def test_sizes_that_differ_are_said_and_can_be_made_alike(prepared):
+    with pytest.raises(ValueError, match="images must be of one size; .* give --image_size=32"):
+        load_tfds("two_labels/uneven", prepared)
+    assert load_tfds("two_labels/uneven", prepared, image_size=8).image_shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("none", "is not prepared in .*none; give --data_dir .* tfds build none --file_format"),
+        ("two_labels", "is not prepared in .*two_labels .there are even, uneven.; give"),
+        ("two_labels/even:9.9.9", "is not prepared in .*even .there are 1.2.0.; give"),
+        ("../etc", "must be followed by NAME"),
+        ("x:1", "must be followed by NAME"),
+    ],
+)
+def test_a_set_that_is_not_there_is_one_clear_error(prepared, source, text, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=text) as caught:
+        load_tfds(source, prepared)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_half_prepared_set_is_one_clear_error(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    whole = prepared / "two_labels" / "even" / "1.2.0"
+    unfinished = tmp_path / "one" / "two_labels" / "even" / "incomplete.X_1.2.0"
+    shutil.copytree(whole, unfinished)
+    with pytest.raises(ValueError, match="is not prepared in .*there are incomplete.X_1.2.0"):
+        load_tfds("two_labels/even", tmp_path / "one")
+    part = tmp_path / "two" / "two_labels" / "even" / "1.2.0"
+    shutil.copytree(whole, part)
+    (record,) = part.glob("*test.array_record*")
+    content = record.read_bytes()
+    for damaged in (content[:100], b"", bytes(len(content))):
+        record.write_bytes(damaged)
+        with pytest.raises(ValueError, match="cannot be read from .*; delete this folder and"):
+            load_tfds("two_labels/even", tmp_path / "two")
+    record.unlink()
+    with pytest.raises(ValueError, match="cannot be read from .* is missing; delete this folder"):
+        load_tfds("two_labels/even", tmp_path / "two")
+
+
+def test_a_set_is_prepared_where_tensorflow_is_installed(tfds, prepared, tmp_path, monkeypatch):
+    """The download is another package's: here it is a copy."""
+    asked = []
+
+    def builder(name, data_dir, file_format):
+        asked.append((name, file_format))
+        folder = pathlib.Path(data_dir) / "two_labels" / "even" / "1.2.0"
+        whole = prepared / "two_labels" / "even" / "1.2.0"
+        return types.SimpleNamespace(
+            data_dir=str(folder), download_and_prepare=lambda: shutil.copytree(whole, folder)
+        )
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(tfds, "builder", builder)
+    notes = []
+    loaded = load_tfds("two_labels/even", tmp_path, note=notes.append)
+    assert len(loaded.train) == 12
+    assert asked == [("two_labels/even", "array_record")]
+    assert "it is downloaded and prepared now" in notes[0]
+
+    def fails(name, data_dir, file_format):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(tfds, "builder", fails)
+    with pytest.raises(ValueError, match="and cannot be: no network"):
+        load_tfds("other", tmp_path)
+
+
+# What is said of a set.
+
+
+def dataset(train_labels, test_labels, first_test=1000):
+    def images(n, first):
+        return np.stack([image(first + k) for k in range(n)])
+
+    arrays = images(len(train_labels), 0), np.array(train_labels)
+    tests = images(len(test_labels), first_test), np.array(test_labels)
+    return data.make_dataset("set", *arrays, *tests, ("cat", "dog"))
+
+
+def test_a_sound_set_has_no_findings():
+    assert data.findings(dataset([0, 1, 0, 1], [0, 1])) == []
+
+
+def test_imbalance_is_told_of():
+    (said,) = data.findings(dataset([0, 1, 0, 0], [0, 1]))
+    assert "dog has 1 training images, cat has 3; always saying cat would be right for 75%" in said
+
+
+def test_duplicates_are_told_of():
+    (said,) = data.findings(dataset([0, 1, 0, 1], [0, 0], first_test=0))
+    assert said.startswith("set: 2 of 2 test images are also training images, 1 of them with anoth")
+
+
+# The real CIFAR-10, in all its forms.
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CIFAR.exists(), reason="CIFAR-10 is not there")
+def test_the_real_cifar_10_is_the_same_from_every_source(tfds, tmp_path):
+    tool = CIFAR.parents[1] / "tools" / "cifar10.py"
+    spec = importlib.util.spec_from_file_location("cifar10", tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    x_train, y_train, x_test, y_test = module.load()
+    known = data.make_dataset("known", x_train, y_train, x_test, y_test)
+    few = slice(0, 2000), slice(0, 500)
+    module.write_tfds(*(tmp_path, x_train[few[0]], y_train[few[0]], x_test[few[1]], y_test[few[1]]))
+    loaded = load_tfds("cifar10:3.0.2", tmp_path)
+    assert loaded.class_names[:2] == ("airplane", "automobile")
+    expected = {x.tobytes(): y for x, y in zip(x_train[few[0]], y_train)}
+    found = zip(loaded.train.images, loaded.train.labels)
+    assert {x.tobytes(): y for x, y in found} == expected
+    for number in range(5):
+        part = slice(10_000 * number, 10_000 * (number + 1))
+        path = tmp_path / f"data_batch_{number + 1}.bin"
+        path.write_bytes(module.to_bin(x_train[part], y_train[part]))
+    (tmp_path / "test_batch.bin").write_bytes(module.to_bin(x_test, y_test))
+    assert data.load_dataset(f"cifar:{tmp_path}").fingerprint() == known.fingerprint()
+    assert data.findings(known) == []
+
+
+def test_the_number_of_threads_does_not_matter(folder, monkeypatch):
+    first, _ = load(folder)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert load(folder)[0].fingerprint() == first.fingerprint()
