@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import types
 
 import chex
 import jax
@@ -14,7 +15,7 @@ from test_network import random_variables
 
 import nash_jax as nj
 from nash_jax import Node, data, ops, training
-from nash_jax.training import TrainingSettings
+from nash_jax.training import TrainingSettings, loop, streaming
 from nash_jax.training.loop import _start
 
 PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
@@ -155,6 +156,32 @@ def test_the_scanned_epoch_is_the_looped_one(spec, digits):
     np.testing.assert_allclose(looped.losses, scanned.losses, rtol=1e-4)
 
 
+@pytest.mark.parametrize("members", [(), (2,)])
+def test_a_streamed_training_is_that_on_images_in_memory(spec, digits, members):
+    key = jax.random.split(KEY, members) if members else KEY
+    variables = jax.vmap(lambda k: nj.init(spec, k))(key) if members else nj.init(spec, KEY)
+    settings = dataclasses.replace(PLAIN, batch_size=16, crop_padding=1)
+    looped = training.fit(spec, variables, digits, key, 2, settings, scan=False)
+    streamed = training.fit(spec, variables, digits, key, 2, settings, stream=True)
+    chex.assert_trees_all_equal(streamed.variables, looped.variables)
+    np.testing.assert_array_equal(streamed.losses, looped.losses)
+
+
+def test_images_that_are_too_many_for_the_device_are_streamed(spec, digits, monkeypatch):
+    device = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 2 * digits.images.nbytes})
+    assert training.fits_on_device(digits, device)
+    assert not training.fits_on_device(digits.join(digits), device)
+    asked = []
+    whole = streaming.streamed
+    monkeypatch.setattr(loop, "fits_on_device", lambda examples: False)
+    monkeypatch.setattr(loop, "streamed", lambda *args: asked.append(1) or whole(*args))
+    training.fit(spec, nj.init(spec, KEY), digits, KEY, 2, PLAIN)
+    assert len(asked) >= 2
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ValueError, match="too many for the device's memory.*pip install"):
+        training.fit(spec, nj.init(spec, KEY), digits, KEY, 1, PLAIN)
+
+
 def test_the_update_is_compiled_once_whatever_the_length_the_set_and_the_names(spec, digits):
     variables = nj.init(spec, KEY)
     first = training.fit(spec, variables, digits, KEY, 1, PLAIN)
@@ -205,6 +232,58 @@ def test_an_ensemble_averages_probabilities(spec, digits):
         assert found.accuracy == (probabilities.argmax(1) == digits.labels).mean()
         loss = -np.log(probabilities[np.arange(200), digits.labels]).mean()
         np.testing.assert_allclose(found.loss, loss, rtol=1e-4)
+
+
+def test_weights_of_an_ensemble_are_the_most_likely_ones():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    logits = rng.normal(size=(3, 200, 4))
+    for member, knowledge in enumerate((2.0, 1.0, 0.0)):
+        logits[member, np.arange(200), labels] += knowledge
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits))
+    weights = training.ensemble_weights(log_probabilities, labels)
+
+    def likelihood(weights):
+        right = np.exp(log_probabilities[:, np.arange(200), labels])
+        return np.log(weights @ right).sum()
+
+    assert weights.sum() == pytest.approx(1)
+    others = rng.dirichlet(np.ones(3), 2000)
+    assert likelihood(weights) >= max(map(likelihood, others)) - 1e-6
+    assert weights[0] > weights[1] > weights[2]
+
+
+def test_a_population_of_members_is_predicted_as_each_alone(spec, digits):
+    members = [(spec, random_variables(spec, seed)) for seed in range(3)]
+    found = training.predict_members(members, digits)
+    for (s, v), own in zip(members, found.log_probabilities):
+        expected = jax.nn.log_softmax(nj.apply(s, v, digits.images))
+        np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_smoothed_labels_by_hand(spec, digits):
+    settings = dataclasses.replace(PLAIN, label_smoothing=0.2)
+    state = _start(nj.init(spec, KEY), settings)
+    images, labels = digits.images[:8], digits.labels[:8]
+    logits, _ = nj.apply(spec, state.variables, images, train=True, key=KEY)
+    targets = np.full((8, 10), 0.02) + 0.8 * np.eye(10)[labels]
+    expected = -(targets * np.asarray(jax.nn.log_softmax(logits))).sum(axis=1).mean()
+    _, loss = training.update(spec, state, images, labels, 0.1, KEY, settings)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_evaluation_of_mirrored_images_averages_logits(spec, digits):
+    variables = random_variables(spec)
+    found = training.evaluate(spec, variables, digits, flip=True)
+    both = digits.images, digits.images[:, :, ::-1]
+    logits = sum(np.asarray(nj.apply(spec, variables, images)) for images in both) / 2
+    assert found.accuracy == (logits.argmax(1) == digits.labels).mean()
+    mirrored = data.Examples(both[1], digits.labels)
+    again = training.evaluate(spec, variables, mirrored, flip=True)
+    assert again.loss == pytest.approx(found.loss, rel=1e-5)
+    on = TrainingSettings(flip=True, flip_test=True)
+    assert on.evaluation == {"precision": "float32", "flip": True}
+    assert not dataclasses.replace(on, flip=False).evaluation["flip"]
 
 
 @pytest.mark.parametrize(

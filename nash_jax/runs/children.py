@@ -37,7 +37,7 @@ from nash_jax.runs.cache import use_cache
 from nash_jax.runs.checkpoint import NO_CHECKPOINTS, Checkpoints
 from nash_jax.runs.config import Config
 from nash_jax.search import Candidate, Proposal
-from nash_jax.training import faster_flags, precompile, precompile_evaluation
+from nash_jax.training import faster_flags, fits_on_device, precompile, precompile_evaluation
 
 #: Settings of the C library that keep memory between updates, where it is glibc: without them every
 #: update gives its pages back and takes new ones, which costs it 5 to 15 percent.
@@ -206,6 +206,8 @@ class _Devices:
         self._data = {
             device: [
                 Examples(*jax.device_put((data.images, data.labels), device))
+                if fits_on_device(data, device)
+                else data
                 for data in (train, valid)
             ]
             for device in devices

@@ -28,6 +28,7 @@ from nash_jax.training.loop import (
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rate, learning_rates
+from nash_jax.training.streaming import fits_on_device
 
 __all__ = [
     "DivergedError",
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate_population",
     "faster_flags",
     "fit",
+    "fits_on_device",
     "learning_rate",
     "learning_rates",
     "precompile",

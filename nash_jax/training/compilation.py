@@ -88,12 +88,12 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
-    if sharding is not None and sharding.device_set == {_default_device()}:
+    if sharding is not None and sharding.device_set == {default_device()}:
         sharding = None
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _default_device() -> jax.Device:
+def default_device() -> jax.Device:
     device = _config.jax_default_device
     return device if isinstance(device, jax.Device) else jax.local_devices(backend=device)[0]
 

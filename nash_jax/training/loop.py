@@ -3,7 +3,8 @@
 An update is compiled once per architecture, whatever the length of the training or the size of the
 set. On CPU the loop over updates is Python's, because XLA runs convolutions inside loops 20 to 38
 times slower there; elsewhere an epoch, with its shuffling, is one `lax.scan` over images that stay
-on the device, and the next epoch is under way before the result of the last is read.
+on the device, and the next epoch is under way before the result of the last is read. Images that
+are too many for the device are streamed to the loop over updates.
 
 A population, several weights of one architecture, is trained by the same update under `jax.vmap`.
 A training on several devices splits each batch among them: batch normalisation, the loss and the
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,7 @@ from nash_jax.training.compilation import (
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rates
+from nash_jax.training.streaming import fits_on_device, streamed
 
 
 class TrainState(NamedTuple):
@@ -104,6 +106,7 @@ def fit(
     settings: TrainingSettings,
     on_epoch: Callable[[int, np.ndarray], None] | None = None,
     scan: bool | None = None,
+    stream: bool | None = None,
     devices: Sequence[jax.Device] | None = None,
     max_bytes: int | None = None,
     resume: Snapshot | None = None,
@@ -123,6 +126,8 @@ def fit(
       settings: how to train.
       on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
       scan: whether an epoch is one `lax.scan`; by default, wherever it is not slower.
+      stream: whether batches come from the host's memory, read ahead by grain, instead of staying
+        on the device; by default, where the images are too many for it. There is no scan then.
       devices: where to train; several share each batch. By default JAX's default device.
       max_bytes: the memory that may be taken on each device; by default any.
       resume: where an earlier training with the same arguments stood, which goes on here as if it
@@ -151,13 +156,13 @@ def fit(
         state = jax.tree.map(lambda x: jnp.asarray(np.array(x)), resume.state)
     num_batches = len(examples) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
-    scan = jax.default_backend() != "cpu" if scan is None else scan
-    if scan:
+    make_epoch = _epoch_maker(examples, scan, stream)
+    if make_epoch is _scanned:
         examples = Examples(*_placed((examples.images, examples.labels), mesh))
     if mesh is not None:
         state, key = _placed((state, key), mesh)
     watch = Stopwatch()
-    compiled_epoch = (_scanned if scan else _looped)(graph, state, examples, key, settings, mesh)
+    compiled_epoch = make_epoch(graph, state, examples, key, settings, mesh)
     compiling = watch.lap()
     if max_bytes is not None and compiled_epoch.required_bytes > max_bytes:
         raise TooLargeError(compiled_epoch.required_bytes, max_bytes)
@@ -196,9 +201,8 @@ def precompile(
     """
     graph, names = numbered(spec)
     state = _abstract(renamed(variables, names), settings)
-    scan = jax.default_backend() != "cpu" if scan is None else scan
     watch = Stopwatch()
-    epoch = (_scanned if scan else _looped)(graph, state, examples, key, settings, None)
+    epoch = _epoch_maker(examples, scan, None)(graph, state, examples, key, settings, None)
     return watch.lap() if epoch.new else 0.0
 
 
@@ -408,6 +412,17 @@ class _Epoch(NamedTuple):
     new: bool
 
 
+def _epoch_maker(
+    examples: Examples, scan: bool | None, stream: bool | None
+) -> Callable[..., _Epoch]:
+    """How an epoch is compiled and run, as `fit` was asked."""
+    stream = not fits_on_device(examples) if stream is None else stream
+    if stream:
+        return functools.partial(_looped, stream=True)
+    scan = jax.default_backend() != "cpu" if scan is None else scan
+    return _scanned if scan else _looped
+
+
 def _scanned(
     spec: Architecture,
     state: TrainState,
@@ -435,15 +450,21 @@ def _looped(
     key: jax.Array,
     settings: TrainingSettings,
     mesh: Mesh | None,
+    stream: bool = False,
 ) -> _Epoch:
     """An epoch as Python's loop over the compiled augmentation and update."""
     members = _members(key)
 
-    def batch(index: np.ndarray) -> tuple[Any, Any]:
-        chosen = examples.images[index], examples.labels[index]
-        return chosen if mesh is None else jax.device_put(chosen, _shared(mesh, members))
+    def batches(order: np.ndarray) -> Iterator[tuple[Any, Any]]:
+        chosen = (
+            streamed(examples, order)
+            if stream
+            else ((examples.images[index], examples.labels[index]) for index in order)
+        )
+        for batch in chosen:
+            yield batch if mesh is None else jax.device_put(batch, _shared(mesh, members))
 
-    images, labels = batch(np.zeros((*members, settings.batch_size), np.int32))
+    images, labels = next(batches(np.zeros((1, *members, settings.batch_size), np.int32)))
     number, rate = np.int32(0), np.float32(0)
     augmenting, first = compiled(_augment, images, key, number, settings=settings)
     args = state, images, labels, rate, key
@@ -452,8 +473,7 @@ def _looped(
     def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
         losses = []
         order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
-        for number, index in enumerate(order):
-            images, labels = batch(index)
+        for number, (images, labels) in enumerate(batches(order)):
             images, dropout_key = augmenting.call(images, key, np.int32(number))
             if mesh is not None:
                 images = jax.device_put(images, _shared(mesh, members))

@@ -1,0 +1,170 @@
+"""What a run can start from, and where its children's weights and rates come from."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+from test_runs import TINY, Silent, run
+
+import nash_jax as nj
+from nash_jax import data, morphisms, ops, runs, training
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.runs import children
+from nash_jax.search import Candidate, Proposal
+
+KEY = jax.random.key(0)
+ALONE = dataclasses.replace(TINY, num_steps=0, epochs_pretrain=0, epochs_final=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def problem(digits):
+    return runs.prepare(TINY, digits)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "channels"), [("resnet-8", 7, 64), ("wrn-10-2", 10, 128)]
+)
+def test_hand_made_networks_are_known_by_name(name, depth, channels, digits):
+    spec = runs.prepare(dataclasses.replace(ALONE, model_0=name), digits).model_0
+    convs = [node for node in spec.nodes if isinstance(node.op, ops.Conv)]
+    assert len(convs) == depth
+    assert spec.shapes[spec.nodes[-2].name] == (channels,)
+    assert isinstance(spec.nodes[0].op, ops.Normalize)
+    assert spec.num_classes == 10
+
+
+def test_a_run_starts_from_an_architecture_or_a_network_of_a_file(digits, tmp_path):
+    spec = nj.chain((8, 8, 1), 10, (3,))
+    variables = nj.init(spec, jax.random.key(5))
+    (tmp_path / "net.json").write_text(nj.to_json(spec))
+    runs.save_network(tmp_path / "net.safetensors", spec, variables)
+    start = runs.prepare(
+        dataclasses.replace(ALONE, model_0=str(tmp_path / "net.safetensors")), digits
+    ).start
+    assert start.spec == spec
+    chex.assert_trees_all_equal(start.variables, variables)
+    start = runs.prepare(
+        dataclasses.replace(ALONE, model_0=str(tmp_path / "net.json")), digits
+    ).start
+    assert (start.spec, start.variables) == (spec, None)
+
+
+def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_path):
+    spec = nj.chain((8, 8, 1), 10, (3,))
+    variables = nj.init(spec, jax.random.key(5))
+    file = tmp_path / "a" / "net.safetensors"
+    file.parent.mkdir()
+    runs.save_network(file, spec, variables)
+    config = dataclasses.replace(ALONE, model_0=str(file))
+    result = run(config, tmp_path / "run", Silent())
+    assert [line["name"] for line in result.history] == ["model_0", "final"]
+    problem = runs.prepare(config, digits)
+    before = training.evaluate(spec, variables, problem.valid)
+    assert result.history[0]["validation_accuracy"] == before.accuracy
+    # The file is known by its content: it may move, and may not change.
+    (tmp_path / "b").mkdir()
+    moved = file.rename(tmp_path / "b" / "net.safetensors")
+    config = dataclasses.replace(config, model_0=str(moved))
+    assert run(config, tmp_path / "run", Silent()).history == result.history
+    runs.save_network(moved, spec, nj.init(spec, jax.random.key(6)))
+    with pytest.raises(ValueError, match="settings that it began with; network was"):
+        run(config, tmp_path / "run", Silent())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("net.json", "{}", "net.json is no architecture: "),
+        ("net.json", b"\xff\xfe", "net.json is no architecture: "),
+        ("net.json", nj.to_json(nj.chain((8, 8, 3), 10, (3,))), "for images of .8, 8, 3. and 10"),
+        ("net.json", nj.to_json(nj.chain((8, 8, 1), 9, (3,))), "and 9 classes; the data have"),
+        ("net.safetensors", "x", "net.safetensors is damaged"),
+    ],
+)
+def test_a_file_that_is_no_start_is_one_clear_error(name, content, message, digits, tmp_path):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message) as caught:
+        runs.prepare(dataclasses.replace(ALONE, model_0=str(tmp_path / name)), digits)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def best(problem):
+    variables = nj.init(problem.model_0, KEY)
+    estimate = Estimate(0.5, 1.0, Seconds())
+    return Candidate("model_0", None, (), problem.model_0, variables, estimate)
+
+
+def grown(best, problem, edits, **changes):
+    """The weights that a child begins with."""
+    spec = morphisms.Sequence(edits).rewrite(best.spec)
+    proposal = Proposal("child", edits, spec, KEY)
+    config = dataclasses.replace(TINY, **changes)
+    return spec, children._grown(config, best, proposal, problem.train, KEY, KEY)
+
+
+EDITS = (morphisms.Widen("conv2", 12), morphisms.Deepen("relu1", 3))
+
+
+def test_a_child_by_morphism_computes_what_its_parent_does(best, problem):
+    spec, variables = grown(best, problem, EDITS)
+    images = problem.valid.images[:20]
+    expected = nj.apply(best.spec, best.variables, images)
+    np.testing.assert_allclose(nj.apply(spec, variables, images), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_child_by_name_inherits_unchanged_layers_alone(best, problem):
+    spec, variables = grown(best, problem, EDITS, inherit="by_name")
+    fresh = nj.init(spec, KEY)
+    old, new = best.variables["params"], variables["params"]
+    chex.assert_trees_all_equal(new["conv1"], old["conv1"])
+    chex.assert_trees_all_equal(new["bn1"], old["bn1"])
+    for node in set(new) - {"conv1", "bn1"}:  # new, wider, or behind what is wider
+        chex.assert_trees_all_equal(new[node], fresh["params"][node])
+    assert {"conv2", "bn2", "dense"} < set(new)
+
+
+def test_a_child_that_inherits_nothing_is_drawn_anew_edited_or_not(best, problem):
+    for edits in (EDITS, ()):
+        spec, variables = grown(best, problem, edits, inherit="nothing")
+        chex.assert_trees_all_equal(variables, nj.init(spec, KEY))
+    _, variables = grown(best, problem, (), inherit="by_name")
+    assert variables is best.variables
+
+
+def test_inheritance_by_name_runs_under_jit(best):
+    after = morphisms.Widen("conv2", 12).rewrite(best.spec)
+    by_name = morphisms.inherit_by_name
+    jitted = jax.jit(lambda variables, key: by_name(best.spec, variables, after, key))
+    found = jitted(best.variables, KEY)
+    expected = by_name(best.spec, best.variables, after, KEY)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+
+def test_a_constant_rate_is_that_of_the_children_alone():
+    config = dataclasses.replace(TINY, constant_lr=0.02)
+    rates = training.learning_rates(config.training_of_children, 5)
+    np.testing.assert_allclose(rates, 0.02, rtol=1e-6)
+    assert config.training == TINY.training
+    assert TINY.training_of_children == TINY.training
+
+
+def test_a_constant_rate_and_weights_by_name_make_other_children(tmp_path):
+    """The same edits of the same model_0: only what the children learn differs."""
+    small = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, epochs_final=0)
+    lines = [
+        run(dataclasses.replace(small, **changes), None, Silent()).history
+        for changes in ({}, {"constant_lr": 0.05}, {"inherit": "by_name"})
+    ]
+    for other in lines[1:]:
+        assert other[0]["train_losses"] == lines[0][0]["train_losses"]
+        assert other[1]["edits"] == lines[0][1]["edits"]
+        assert other[1]["train_losses"] != lines[0][1]["train_losses"]
+    assert lines[2][2]["train_losses"] == lines[0][2]["train_losses"]  # nothing new in the parent
