@@ -15,10 +15,9 @@ import statistics
 from collections.abc import Callable
 
 import jax
-from absl import app
 
 from experiments import table1
-from experiments.study import Row, Study, define_flags, study_from_flags, write_table
+from experiments.study import Row, Study, run, study_from_flags, write_table
 from nash_jax.architecture import Architecture, count_flops
 from nash_jax.morphisms import sample_edits
 
@@ -75,5 +74,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(ROWS)
-    app.run(main)
+    run(main)

@@ -8,10 +8,9 @@ The runs are those of `experiments.table1`.
 from __future__ import annotations
 
 import numpy as np
-from absl import app
 from matplotlib.figure import Figure
 
-from experiments.study import Study, define_flags, study_from_flags
+from experiments.study import Study, run, study_from_flags
 from experiments.table1 import constant_runs
 from nash_jax.runs import RunView
 
@@ -56,5 +55,4 @@ def write(study: Study, groups: dict[str, list[RunView]]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run(main)

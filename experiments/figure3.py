@@ -9,10 +9,9 @@ ended with, and the test accuracy of this network after its final training.
 from __future__ import annotations
 
 import numpy as np
-from absl import app
 from matplotlib.figure import Figure
 
-from experiments.study import Study, define_flags, study_from_flags
+from experiments.study import Study, run, study_from_flags
 from experiments.table1 import constant_runs
 from nash_jax.runs import RunView
 
@@ -58,5 +57,4 @@ def write(study: Study, groups: list[tuple[str, float, list[RunView]]]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    run(main)

@@ -46,7 +46,9 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """One flag per field of `Config`, and those that do not decide the result."""
+    """One flag per field of `Config`, and those that do not decide the result; once a process."""
+    if "preset" in FLAGS:
+        return
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
     flags.DEFINE_enum("recipe", "paper", list(RECIPES), "how to train; replaces defaults likewise")
     flags.DEFINE_string(
@@ -108,9 +110,15 @@ def workdir_from_flags() -> pathlib.Path:
     """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there."""
     if FLAGS.workdir:
         return pathlib.Path(FLAGS.workdir)
-    kind = FLAGS.dataset.split(":")[0]
-    numbered = (pathlib.Path("runs", f"{kind}-{number}") for number in itertools.count(1))
+    numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
+
+
+def data_name() -> str:
+    """The data set in a folder's name: `digits`, `tfds-cifar10`, `npz-cifar10`, `folder-pets`."""
+    kind, _, rest = FLAGS.dataset.partition(":")
+    name = rest.replace("/", "-").replace(":", "-") if kind == "tfds" else pathlib.Path(rest).stem
+    return f"{kind}-{name}" if name else kind
 
 
 @contextlib.contextmanager

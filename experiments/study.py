@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import rich.console
-from absl import flags
+from absl import app, flags
 from matplotlib.figure import Figure
 
 from experiments import launching
@@ -39,6 +39,18 @@ from nash_jax.runs import (
 )
 
 FLAGS = flags.FLAGS
+
+launching.define_flags()
+flags.DEFINE_integer("repeats", 0, "seeds, from --seed on; 0: 10 of the preset paper, else 3")
+flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
+flags.adopt_module_key_flags(launching)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Run a launcher's main function; `--help` shows all flags."""
+    for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__]):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(main)
 
 
 class Paper(NamedTuple):
@@ -169,6 +181,7 @@ class Study:
         lines = [columns, ["---"] * len(columns), *rows]
         table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
         self.write(name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode())
+        self.console.print(table, markup=False, highlight=False)
 
     def write_figure(self, name: str, figure: Figure) -> None:
         picture = io.BytesIO()
@@ -188,22 +201,13 @@ class Study:
         )
 
 
-def define_flags(rows: Iterable[str] = ()) -> None:
-    """The flags of a run, and those of a study."""
-    launching.define_flags()
-    flags.adopt_module_key_flags(launching)
-    flags.DEFINE_integer("repeats", 0, "seeds, from --seed on; 0: 10 of the preset paper, else 3")
-    if rows := list(rows):
-        flags.DEFINE_list("rows", rows, f"which of {', '.join(rows)} to make")
-
-
 @contextlib.contextmanager
 def study_from_flags(argv: list[str]) -> Iterator[Study]:
     """The study that the flags describe; what is the user's to mend ends the program."""
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
-    source = FLAGS.dataset.split(":")[0]
-    folder = pathlib.Path(FLAGS.workdir or f"runs/{source}-{FLAGS.preset}-{FLAGS.recipe}")
+    name = f"{launching.data_name()}-{FLAGS.preset}-{FLAGS.recipe}"
+    folder = pathlib.Path(FLAGS.workdir or f"runs/{name}")
     with launching.exiting_on_errors(folder):
         config = launching.config_from_flags()
         if FLAGS.repeats < 0:
@@ -226,7 +230,7 @@ def write_table(
     """Make the rows that the flags ask for and write them as CSV, Markdown and a picture."""
     if unknown := set(FLAGS.rows) - set(rows):
         raise ValueError(f"rows must be among {', '.join(rows)}; got {', '.join(sorted(unknown))}")
-    made = [row(study) for key, row in rows.items() if key in FLAGS.rows]
+    made = [row(study) for key, row in rows.items() if key in FLAGS.rows or not FLAGS.rows]
     study.write_cells(name, title, COLUMNS, [cells_of(row) for row in made])
     study.write_figure(name, errors_figure(made, title))
 

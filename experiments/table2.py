@@ -6,11 +6,9 @@ python -m experiments.table2 --dataset=npz:cifar10.npz --preset=small
 
 from __future__ import annotations
 
-from absl import app
-
 from experiments import table1
 from experiments.ensembles import snapshot_ensemble, together
-from experiments.study import Paper, Row, Study, define_flags, study_from_flags, write_table
+from experiments.study import Paper, Row, Study, run, study_from_flags, write_table
 from nash_jax.runs import RunView
 
 
@@ -61,5 +59,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(ROWS)
-    app.run(main)
+    run(main)

@@ -6,10 +6,8 @@ python -m experiments.table3 --dataset=cifar:cifar-100-binary --preset=small
 
 from __future__ import annotations
 
-from absl import app
-
 from experiments import table2
-from experiments.study import Paper, define_flags, study_from_flags, write_table
+from experiments.study import Paper, run, study_from_flags, write_table
 
 ROWS = {
     "longer": lambda study: table2.longer(study, Paper(23.4, None, 24, 22.3)),
@@ -25,5 +23,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(ROWS)
-    app.run(main)
+    run(main)

@@ -184,9 +184,24 @@ def test_absl_refuses_unknown_flags_and_values(flag):
 
 def test_the_default_workdir_is_the_first_free_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parse("--dataset=npz:x.npz")
-    (tmp_path / "runs" / "npz-1").mkdir(parents=True)
-    assert str(launching.workdir_from_flags()) == "runs/npz-2"
+    parse("--dataset=npz:some/x.npz")
+    (tmp_path / "runs" / "npz-x-1").mkdir(parents=True)
+    assert str(launching.workdir_from_flags()) == "runs/npz-x-2"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "digits"),
+        ("tfds:cifar10", "tfds-cifar10"),
+        ("tfds:a/b:1.0.0", "tfds-a-b-1.0.0"),
+        ("folder:/x/pets/", "folder-pets"),
+        ("npz:", "npz"),
+    ],
+)
+def test_the_default_workdir_is_named_after_the_data(dataset, name):
+    parse(f"--dataset={dataset}")
+    assert launching.data_name() == name
 
 
 @pytest.mark.slow
