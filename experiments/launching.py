@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -133,9 +133,9 @@ def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
         sys.exit(f"error: {error}\n{resume_command(workdir)}")
 
 
-def dataset_from_flags(config: Config) -> Dataset:
-    """The data; what users should know of them is logged as a warning."""
-    return dataset_of(config, logging.warning, FLAGS.data_dir)
+def dataset_from_flags(config: Config, note: Callable[[str], None]) -> Dataset:
+    """The data; `note` is told what users should know of them."""
+    return dataset_of(config, note, FLAGS.data_dir)
 
 
 def perform(
@@ -147,20 +147,19 @@ def perform(
     """Begin a run, or go on with it, as the flags say."""
     workers, devices = workers_from_flags(config), devices_from_flags()
     cache = cache_from_flags()
-    if dataset is None:
-        dataset = dataset_from_flags(config)
-    with (
-        reporter_from_flags(config, workdir, console) as reporter,
-        open_run(
-            *(config, workdir, provenance(["python", *sys.orig_argv[1:]]), reporter.note, dataset),
+    origin = provenance(["python", *sys.orig_argv[1:]])
+    with reporter_from_flags(config, workdir, console) as reporter:
+        if dataset is None:
+            dataset = dataset_from_flags(config, reporter.note)
+        with open_run(
+            *(config, workdir, origin, reporter.note, dataset),
             checkpoint_seconds=FLAGS.checkpoint_seconds,
             keep_all=FLAGS.keep == "all",
-        ) as opened,
-    ):
-        warn_of_slow_precision(config)
-        if cache is not None:
-            use_cache(cache)
-        return execute(opened, reporter, workers, devices)
+        ) as opened:
+            warn_of_slow_precision(config)
+            if cache is not None:
+                use_cache(cache)
+            return execute(opened, reporter, workers, devices)
 
 
 def resume_command(workdir: pathlib.Path) -> str:

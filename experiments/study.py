@@ -213,7 +213,9 @@ def study_from_flags(argv: list[str]) -> Iterator[Study]:
         if FLAGS.repeats < 0:
             raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
         repeats = FLAGS.repeats or (10 if FLAGS.preset == "paper" else 3)
-        dataset = launching.dataset_from_flags(config)
+        dataset = launching.dataset_from_flags(
+            config, lambda text: console.print(f"note: {text}", markup=False, highlight=False)
+        )
         seeds = range(config.seed, config.seed + repeats)
         try:
             folder.mkdir(parents=True, exist_ok=True)
