@@ -143,7 +143,8 @@ def _prepare(
 
 def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
     """The names of the image and of the label among a set's features."""
-    features = dict(info.features.items()) if hasattr(info.features, "items") else {}
+    # A prepared set's features come in any order, so they are sorted.
+    features = dict(sorted(info.features.items())) if hasattr(info.features, "items") else {}
     images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
     labels = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
     if not images or not labels:
