@@ -26,7 +26,13 @@ HAND_MADE = ("resnet-20", "resnet-56", "wrn-16-4", "wrn-28-10")
 
 def budget(study: Study) -> float:
     """FLOPs of a whole search, final training included: the mean over the seeds."""
-    return statistics.mean(study.training_flops(run) for run in study.runs("hill_climbing"))
+    runs = study.runs("hill_climbing")
+    if not runs:
+        raise ValueError(
+            f"the cost of a search must be known, and none ended in {study.folder}; lower lr_start "
+            "in a new workdir"
+        )
+    return statistics.mean(map(study.training_flops, runs))
 
 
 def hand_made(study: Study, network: str) -> Row:

@@ -143,12 +143,13 @@ def perform(
     workdir: pathlib.Path,
     console: rich.console.Console,
     dataset: Dataset | None = None,
+    quiet: bool = False,
 ) -> Result:
-    """Begin a run, or go on with it, as the flags say."""
+    """Begin a run, or go on with it, as the flags say; or quietly."""
     workers, devices = workers_from_flags(config), devices_from_flags()
     cache = cache_from_flags()
     origin = provenance(["python", *sys.orig_argv[1:]])
-    with reporter_from_flags(config, workdir, console) as reporter:
+    with reporter_from_flags(config, workdir, console, quiet) as reporter:
         if dataset is None:
             dataset = dataset_from_flags(config, reporter.note)
         with open_run(
@@ -215,11 +216,11 @@ def compile_faster() -> None:
 
 @contextlib.contextmanager
 def reporter_from_flags(
-    config: Config, workdir: pathlib.Path, console: rich.console.Console
+    config: Config, workdir: pathlib.Path, console: rich.console.Console, quiet: bool
 ) -> Iterator[Reporter]:
     """Who is told how the run goes."""
     more = [TensorBoardReporter(workdir, config)] if FLAGS.tensorboard else []
-    match FLAGS.progress:
+    match "quiet" if quiet else FLAGS.progress:
         case "rich":
             with RichReporter(console) as reporter:
                 yield Reporters(reporter, *more)

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import rich.console
 from absl import app, flags
 from matplotlib.figure import Figure
@@ -89,7 +88,8 @@ class Study:
       dataset: the data.
       seeds: one for every repetition.
       console: to say what is being done.
-      failures: what could not be run, and why.
+      made: the runs so far, by the names of their folders.
+      failures: why others could not be made, likewise.
     """
 
     config: Config
@@ -97,7 +97,8 @@ class Study:
     dataset: Dataset
     seeds: Sequence[int]
     console: rich.console.Console
-    failures: list[str] = dataclasses.field(default_factory=list)
+    made: dict[str, RunView] = dataclasses.field(default_factory=dict)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def run(self, name: str, seed: int, **changes: Any) -> list[RunView]:
         """The run of a seed with some settings changed, made if it is not there.
@@ -106,15 +107,22 @@ class Study:
         """
         config = dataclasses.replace(self.config, seed=seed, **changes)
         folder = self.folder / f"{name}-seed{seed}"
-        if not (folder / "result.json").exists():
+        if folder.name not in {*self.made, *self.failures}:
+            self._make(config, folder)
+        return [self.made[folder.name]] if folder.name in self.made else []
+
+    def _make(self, config: Config, folder: pathlib.Path) -> None:
+        """Make a run, or see that it is there."""
+        finished = (folder / "result.json").exists()
+        if not finished:
             self.console.print(f"{folder}", highlight=False)
         try:
-            launching.perform(config, folder, self.console, self.dataset)
+            launching.perform(config, folder, self.console, self.dataset, quiet=finished)
         except StoppedError as error:
-            self.failures.append(f"{folder.name}: {error}")
+            self.failures[folder.name] = str(error)
             self.console.print(f"{folder} is given up: {error}", highlight=False)
-            return []
-        return [read_run(folder)]
+        else:
+            self.made[folder.name] = read_run(folder)
 
     def runs(self, name: str, **changes: Any) -> list[RunView]:
         """The runs of all seeds with some settings changed."""
@@ -190,15 +198,22 @@ class Study:
 
     def about(self) -> str:
         """How the numbers came about: a paragraph of Markdown."""
-        device, config = jax.devices()[0], self.config
-        failed = "".join(f"\n\nNot finished: {failure}." for failure in self.failures)
+        config = self.config
+        failed = "".join(f"\n\nNot finished: {n}: {why}." for n, why in self.failures.items())
+        machines = dict.fromkeys(_machine(run.about) for run in self.made.values())
         return (
             f"`{shlex.join(['python', *sys.orig_argv[1:]])}`, "
-            f"{datetime.date.today().isoformat()}, {device.device_kind} ({jax.device_count()}), "
-            f"jax {jax.__version__}; data {self.dataset.name}, fingerprint "
+            f"{datetime.date.today().isoformat()}, runs on "
+            f"{' and on '.join(machines) or 'nothing'}; data {self.dataset.name}, fingerprint "
             f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
             f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}.{failed}\n"
         )
+
+
+def _machine(about: Mapping[str, Any]) -> str:
+    """Where a run was begun."""
+    jax_version = about["versions"].get("jax")
+    return f"{about.get('device')} with {about.get('num_cpus')} CPU cores, jax {jax_version}"
 
 
 @contextlib.contextmanager
