@@ -247,6 +247,7 @@ def write_table(
     """Make the rows that the flags ask for and write them as CSV, Markdown and a picture."""
     if unknown := set(FLAGS.rows) - set(rows):
         raise ValueError(f"rows must be among {', '.join(rows)}; got {', '.join(sorted(unknown))}")
+    title = f"{title}, recipe {FLAGS.recipe}"
     made = [row(study) for key, row in rows.items() if key in FLAGS.rows or not FLAGS.rows]
     study.write_cells(name, title, COLUMNS, [cells_of(row) for row in made])
     study.write_figure(name, errors_figure(made, title))

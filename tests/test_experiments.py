@@ -139,7 +139,7 @@ def test_baselines_cost_what_the_searches_cost(folder):
     args = *TINY, f"--workdir={folder}", "--rows=hill_climbing,random_search,wrn-28-10"
     launch(baselines, *args)
     ours, searched, wide = read_csv(folder / "baselines.csv")
-    assert wide["setting"] == "wrn-28-10, 0 epochs"
+    assert wide["setting"] == "wrn-28-10, of which one epoch costs more"
     assert wide["error %"] == "not measured"
     assert int(ours["n"]) == int(searched["n"]) == 2
     for line in runs.read_ledger(folder / "random_search-seed0"):
@@ -175,7 +175,10 @@ def fresh(tmp_path):
 
 
 def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkeypatch):
-    def perform(config, workdir, console, dataset):
+    tried = []
+
+    def perform(config, workdir, console, dataset, quiet):
+        tried.append(workdir.name)
         raise runs.StoppedError("all children of step 1 failed")
 
     monkeypatch.setattr(study.launching, "perform", perform)
@@ -183,6 +186,8 @@ def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkey
         flags.FLAGS(["x"])
         row = table1.random_networks(fresh)
         assert study.cells_of(row)[4:] == ["not measured", "0", "", "", "", ""]
+        assert not table1.random_networks(fresh).outcomes
+        assert tried == ["random-seed0", "random-seed1"]
         assert fresh.about().count("Not finished: random-seed") == 2
         study.errors_figure([row], "nothing")
 
