@@ -11,6 +11,7 @@ nash predict WORKDIR IMAGES...
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, like head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit
+        sys.exit(1)
     except (ValueError, WriteError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

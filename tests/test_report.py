@@ -8,6 +8,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import rich.console
@@ -283,6 +285,15 @@ def test_the_command_writes_the_file(finished, capsys, tmp_path):
     assert report(finished, tmp_path / "other.html") == tmp_path / "other.html"
     with pytest.raises(SystemExit, match="error: .*none/x.html cannot be written"):
         cli.main(["report", str(finished), f"--out={tmp_path}/none/x.html"])
+
+
+@pytest.mark.parametrize("name", ["show", "report"])
+def test_a_reader_that_has_enough_is_told_of_no_error(finished, name):
+    command = [sys.executable, "-m", "nash_jax.cli", name, str(finished)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(("ending", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
