@@ -206,7 +206,8 @@ class Study:
             f"{datetime.date.today().isoformat()}, runs on "
             f"{' and on '.join(machines) or 'nothing'}; data {self.dataset.name}, fingerprint "
             f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
-            f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}.{failed}\n"
+            f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}. The paper's numbers "
+            f"are those of its own data, settings and GPU.{failed}\n"
         )
 
 
