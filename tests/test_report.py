@@ -345,11 +345,13 @@ def test_settings_are_shown_where_they_differ(tmp_path):
     assert "unfinished, 0 of 6 children" in text
 
 
-def test_a_run_on_other_data_is_not_comparable(tmp_path):
-    one, other = (Ledger(tmp_path / data, data=data).whole() for data in ("d1", "d2"))
-    text = compared(one, other)
-    assert text.count("not comparable") == 1
-    assert "mean" not in text
+def test_a_run_on_other_data_is_not_compared(tmp_path):
+    one, same, other = (
+        Ledger(tmp_path / name, data=data).whole()
+        for name, data in (("one", "d1"), ("same", "d1"), ("other", "d2"))
+    )
+    with pytest.raises(ValueError, match="must be on the same data, .*; got d1 .* and d2 .*other"):
+        compared(one, same, other)
 
 
 def test_compare_is_a_command_whose_errors_are_one_line(finished, tmp_path, capsys):
@@ -360,7 +362,7 @@ def test_compare_is_a_command_whose_errors_are_one_line(finished, tmp_path, caps
 
 
 def test_the_comparison_is_a_page_that_needs_nothing_else(finished, tmp_path):
-    hostile = Ledger(tmp_path / "<img src=x> $x_1$ & y", data="d2").whole()
+    hostile = Ledger(tmp_path / "<img src=x> $x_1$ & y").whole()
     cli.main(["compare", str(finished), str(hostile), f"--html={tmp_path / 'c.html'}"])
     text = (tmp_path / "c.html").read_text()
     assert not {"script", "img", "link"} & {tag for tag, _ in Page(text).tags}

@@ -29,7 +29,7 @@ def compare(
 ) -> None:
     """Print several runs side by side, and the mean over those that differ only in their seed.
 
-    Settings are shown where they differ. A run on other data than the first one's is marked.
+    Settings are shown where they differ.
 
     Args:
       workdirs: the runs' folders; the runs may still go on.
@@ -37,11 +37,13 @@ def compare(
       console: to print to.
 
     Raises:
-      ValueError: if one is not the folder of a run.
+      ValueError: if one is not the folder of a run, or they are not of the same data, by the
+        fingerprint.
       WriteError: if the file cannot be written.
     """
     console = console or rich.console.Console()
     runs = [read_run(workdir) for workdir in workdirs]
+    _check_data(runs)
     tables = [("", ["", *_names(runs)], rows(runs))]
     if found := means(runs):
         tables.append(("Mean over seeds", list(MEANS), found))
@@ -67,10 +69,10 @@ def means(runs: Sequence[RunView]) -> list[list[str]]:
 
 def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
     """Finished runs that differ only in their seed, two or more of them, each seed once."""
-    found: dict[tuple[Config, object], dict[int, RunView]] = {}
+    found: dict[Config, dict[int, RunView]] = {}
     for run in runs:
         if run.final:
-            same = dataclasses.replace(run.config, seed=0), run.about.get("data")
+            same = dataclasses.replace(run.config, seed=0)
             found.setdefault(same, {}).setdefault(run.config.seed, run)
     return [list(group.values()) for group in found.values() if len(group) > 1]
 
@@ -81,7 +83,7 @@ def rows(runs: Sequence[RunView]) -> list[list[str]]:
     bests = [{line["step"]: line for line in run.chosen} for run in runs]
     found = [run.best for run in runs]
     titled = [
-        ("data", [_data(run, runs[0]) for run in runs]),
+        ("data", [run.config.dataset for run in runs]),
         ("seed", [str(run.config.seed) for run in runs]),
         *_differing(runs),
         ("state", [run.state for run in runs]),
@@ -115,9 +117,17 @@ def _names(runs: Sequence[RunView]) -> list[str]:
     return [str(run.workdir) for run in runs]
 
 
-def _data(run: RunView, first: RunView) -> str:
-    same = run.about.get("data") == first.about.get("data")
-    return run.config.dataset + ("" if same else " (other data, not comparable)")
+def _check_data(runs: Sequence[RunView]) -> None:
+    for run in runs[1:]:
+        if run.about.get("data") != runs[0].about.get("data"):
+            raise ValueError(
+                "runs that are compared must be on the same data, by its fingerprint; got "
+                + " and ".join(
+                    f"{each.about.get('data')} ({each.config.dataset}) in {each.workdir}"
+                    for each in (runs[0], run)
+                )
+                + "; compare them apart"
+            )
 
 
 def _differing(runs: Sequence[RunView]) -> list[tuple[str, list[str]]]:
