@@ -1,6 +1,7 @@
 """Training: schedule, optimiser and augmentation by hand, and the contracts of fit and evaluate."""
 
 import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -272,6 +273,22 @@ def test_smoothed_labels_by_hand(spec, digits):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_gradients_are_clipped_to_a_norm(spec, digits):
+    def moved(clip_norm):
+        """How far an update moves the parameters, over the learning rate."""
+        settings = dataclasses.replace(PLAIN, momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
+        before = nj.init(spec, KEY)
+        batch = digits.images[:8], digits.labels[:8]
+        state, _ = training.update(spec, _start(before, settings), *batch, 0.5, KEY, settings)
+        steps = jax.tree.map(np.subtract, state.variables["params"], before["params"])
+        return math.hypot(*(np.linalg.norm(step) for step in jax.tree.leaves(steps))) / 0.5
+
+    free = moved(0.0)
+    assert free > 0.1
+    assert moved(0.1) == pytest.approx(0.1, rel=1e-4)
+    assert moved(2 * free) == pytest.approx(free, rel=1e-4)
+
+
 def test_evaluation_of_mirrored_images_averages_logits(spec, digits):
     variables = random_variables(spec)
     found = training.evaluate(spec, variables, digits, flip=True)
@@ -372,6 +389,7 @@ def test_evaluation_counts_every_image_once_whatever_the_batch(spec, digits):
         ({"batch_size": 0}, "batch_size must be >= 1; got 0"),
         ({"crop_padding": -1}, "crop_padding must be >= 0; got -1"),
         ({"cutout": -1}, "cutout must be >= 0; got -1"),
+        ({"clip_norm": math.inf}, "clip_norm must be >= 0 and finite; got inf"),
     ],
 )
 def test_bad_settings_are_one_clear_error(changes, message):

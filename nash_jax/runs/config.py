@@ -90,6 +90,9 @@ class Config:
     label_smoothing: float = _setting(
         TrainingSettings.label_smoothing, "share of the target that is spread over all classes"
     )
+    clip_norm: float = _setting(
+        TrainingSettings.clip_norm, "largest norm of all gradients together; 0: no limit"
+    )
     flip_test: bool = _setting(
         TrainingSettings.flip_test, "evaluate images and their mirror images, if flip is on"
     )
@@ -149,7 +152,7 @@ def _part(kind: Any, config: Config) -> Any:
 #: how one searches: results of the two are never put into one table.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
-    "modern": {"label_smoothing": 0.1, "flip_test": True, "cutout": 8},
+    "modern": {"label_smoothing": 0.1, "clip_norm": 1.0, "flip_test": True, "cutout": 8},
 }
 
 #: Settings that fit a laptop; each replaces the defaults that are named.

@@ -23,6 +23,7 @@ class TrainingSettings:
       flip: mirror half of the images left to right.
       cutout: edge of the square that is blackened at random, in pixels; 0: none.
       label_smoothing: share of the target that is spread over all classes, in [0, 1); the paper: 0.
+      clip_norm: largest norm of all gradients together, before weight decay; 0: none, as the paper.
       flip_test: average the logits of an image and its mirror image in every evaluation, where
         `flip` is on.
       precision: 'float32', 'tf32' (float32 with products of 10 binary digits, where the device has
@@ -38,6 +39,7 @@ class TrainingSettings:
     flip: bool = True
     cutout: int = 0
     label_smoothing: float = 0.0
+    clip_norm: float = 0.0
     flip_test: bool = False
     precision: Precision = "float32"
 
@@ -51,6 +53,7 @@ class TrainingSettings:
             ("crop_padding", ">= 0", self.crop_padding >= 0),
             ("cutout", ">= 0", self.cutout >= 0),
             ("label_smoothing", "in [0, 1)", 0 <= self.label_smoothing < 1),
+            ("clip_norm", ">= 0 and finite", 0 <= self.clip_norm < math.inf),
         ):
             if not holds:
                 raise ValueError(f"{name} must be {rule}; got {getattr(self, name)}")

@@ -41,14 +41,19 @@ def learning_rate(settings: TrainingSettings, progress: float) -> float:
 
 
 def direction(settings: TrainingSettings) -> optax.GradientTransformation:
-    """From gradients to the step to be scaled by the learning rate: weight decay and momentum.
+    """From gradients to the step to be scaled by the learning rate.
+
+    They are clipped to `clip_norm`, if there is one, then come weight decay and momentum.
 
     The learning rate stays outside, so that one compiled update serves trainings of any length.
     """
-    return optax.chain(
+    steps = [
         optax.add_decayed_weights(settings.weight_decay, mask=_kernels),
         optax.trace(settings.momentum, nesterov=True),
-    )
+    ]
+    if settings.clip_norm:
+        steps.insert(0, optax.clip_by_global_norm(settings.clip_norm))
+    return optax.chain(*steps)
 
 
 def _kernels(params: optax.Params) -> optax.Params:
