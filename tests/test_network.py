@@ -1,5 +1,7 @@
 """Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -16,6 +18,11 @@ from nash_jax.architecture.network import _convolve
 
 def random_variables(spec, seed=0, dtype=jnp.float32):
     """Variables with every array random, so that nothing is hidden by a zero or a one."""
+    return jax.tree.map(lambda x: x, _drawn(spec, seed, dtype))  # new dicts, the same arrays
+
+
+@functools.cache
+def _drawn(spec, seed, dtype):
     rng = np.random.default_rng(seed)
     variables = nj.init(spec, jax.random.key(seed), dtype)
 
