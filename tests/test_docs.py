@@ -25,10 +25,19 @@ def test_python_examples_run(page):
         exec(compile(block, page.name, "exec"), names)
 
 
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_linked_files_are_there(page):
-    for path in re.findall(r'(?:\]\(|src=")([^)"]+)', page.read_text()):
-        assert path.startswith("https:") or (page.parent / path).exists(), path
+def test_links_lead_somewhere(page):
+    for link in re.findall(r'(?:\]\(|src=")(?!https:)([^)"]+)', page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def rows(text):
