@@ -85,7 +85,7 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
         case ops.GlobalAvgPool():
             return GlobalAvgPool()
         case ops.Flatten():
-            return Flatten()
+            return Flatten(op.scale)
         case ops.Dropout():
             return nn.Dropout(op.rate)
         case ops.Identity():
@@ -193,8 +193,12 @@ class GlobalAvgPool(nn.Module):
 class Flatten(nn.Module):
     """Channels fastest, as in nash_jax: in the memory format `channels_last`, only a view."""
 
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
+        return self.scale * x.permute(0, 2, 3, 1).flatten(1)
 
 
 class Affine(nn.Module):

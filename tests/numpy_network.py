@@ -97,7 +97,7 @@ _OPS = {
     "Tanh": lambda n, p, s, x: np.tanh(x),
     "Sigmoid": lambda n, p, s, x: 1 / (1 + np.exp(-x)),
     "GlobalAvgPool": lambda n, p, s, x: x.mean(axis=(1, 2)),
-    "Flatten": lambda n, p, s, x: x.reshape(len(x), -1),
+    "Flatten": lambda n, p, s, x: n["scale"] * x.reshape(len(x), -1),
     "Dropout": lambda n, p, s, x: x,
     "Identity": lambda n, p, s, x: x,
     "Normalize": lambda n, p, s, x: (x - np.array(n["mean"])) / np.array(n["std"]),

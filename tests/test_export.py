@@ -40,7 +40,7 @@ def everything():
         Node("drop", ops.Dropout(0.3), "pad"),
         Node("same", ops.Identity(), "drop"),
         Node("cat", ops.Concat(), ("same", "x")),
-        Node("flat", ops.Flatten(), "cat"),
+        Node("flat", ops.Flatten(0.3), "cat"),
         Node("mean", ops.GlobalAvgPool(), "cat"),
         Node("pad2", ops.PadChannels(0, 1), "mean"),
         Node("both", ops.Concat(), ("flat", "pad2")),

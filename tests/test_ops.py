@@ -29,6 +29,8 @@ def test_one_number_stands_for_height_and_width():
         (lambda: ops.BatchNorm(epsilon=0), r"BatchNorm.epsilon"),
         (lambda: ops.BatchNorm(momentum=float("nan")), r"BatchNorm.momentum"),
         (lambda: ops.BatchNorm(momentum=10**400), r"BatchNorm.momentum"),
+        (lambda: ops.Flatten(0), r"Flatten.scale must be a number > 0 and finite; got 0"),
+        (lambda: ops.Flatten(float("inf")), r"Flatten.scale"),
         (lambda: ops.Dropout(1.0), r"Dropout.rate must be a number in \[0, 1\); got 1.0"),
         (lambda: ops.MaxPool(2, 0), r"MaxPool.stride"),
         (lambda: ops.PadChannels(-1), r"PadChannels.before must be a whole number >= 0 .* got -1"),
@@ -46,4 +48,6 @@ def test_describe_leaves_defaults_out():
     assert ops.describe(ops.Conv(64, 5)) == "Conv 64, 5x5"
     assert ops.describe(ops.Conv(64, stride=2)) == "Conv 64, 3x3, stride 2x2"
     assert ops.describe(ops.MaxPool(2)) == "MaxPool 2x2"
+    assert ops.describe(ops.Flatten()) == "Flatten"
+    assert ops.describe(ops.Flatten(1 / 3)) == "Flatten scale 0.3333"
     assert ops.describe(ops.Relu()) == "Relu"

@@ -181,7 +181,16 @@ class GlobalAvgPool:
 
 @dataclasses.dataclass(frozen=True)
 class Flatten:
-    """`(height, width, channels)` to `(height * width * channels,)`, channels fastest."""
+    """`(height, width, channels)` to `(height * width * channels,)`, channels fastest.
+
+    `scale` multiplies all values: a step of gradient descent on a dense layer behind it then moves
+    the outputs `scale**2` times as far.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_number(self, "scale", "a number > 0 and finite", 1e-30, 1e30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,5 +336,6 @@ def describe(op: Op) -> str:
         elif field.name == "use_bias" and value != field.default:
             words.append("bias" if value else "no bias")
         elif value != field.default:
+            text = f"{value:.4g}" if isinstance(value, float) else text
             words.append(f"{field.name} {text}")
     return " ".join([type(op).__name__, ", ".join(words)]).strip()

@@ -161,7 +161,8 @@ def _expression(op: ops.Op, name: str, inputs: list[str], ndim: int) -> str:
         case ops.GlobalAvgPool():
             return f"{x}.mean(axis=(1, 2))"
         case ops.Flatten():
-            return f"{x}.reshape({x}.shape[0], -1)"
+            flat = f"{x}.reshape({x}.shape[0], -1)"
+            return flat if op.scale == 1 else f"{op.scale} * {flat}"
         case ops.Identity():
             return x
         case ops.Normalize():
