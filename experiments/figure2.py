@@ -7,6 +7,9 @@ The runs are those of `experiments.table1`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,7 +18,7 @@ from experiments.table1 import constant_runs
 from nash_jax.runs import RunView
 
 TITLE = "Figure 2: the best network by step"
-COLUMNS = ("training of children", "step", "validation error %", "standard deviation", "n")
+COLUMNS = ("training of children", "step", "validation error %", "n")
 
 
 def errors_by_step(runs: list[RunView]) -> np.ndarray:
@@ -31,7 +34,7 @@ def main(argv: list[str]) -> None:
 def write(study: Study, groups: dict[str, list[RunView]]) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    rows = []
+    records = []
     for (name, runs), color in zip(groups.items(), ("#cc4125", "#3d85c6")):
         if not runs:
             continue
@@ -41,17 +44,30 @@ def write(study: Study, groups: dict[str, list[RunView]]) -> None:
         steps = range(len(mean))
         axes.plot(steps, mean, "--o", color=color, label=f"{name} ({len(runs)} runs)")
         axes.fill_between(steps, mean - 2 * deviation, mean + 2 * deviation, color=color, alpha=0.2)
-        for step in steps:
-            numbers = f"{mean[step]:.2f}", f"{deviation[step]:.2f}"
-            rows.append((name, str(step), *numbers, str(len(runs))))
+        records += [
+            {
+                "training_of_children": name,
+                "step": step,
+                "validation_error_percent": round(float(mean[step]), 4),
+                "validation_error_std": round(float(deviation[step]), 4),
+                "n": len(runs),
+            }
+            for step in steps
+        ]
     axes.set_xlabel("hill climbing step (0: model_0)")
     axes.set_ylabel("validation error of the current best (%)")
     axes.set_title(f"{TITLE}, mean ± 2 standard deviations", fontsize=10)
     axes.set_xticks(range(study.config.num_steps + 1))
     axes.grid(alpha=0.3)
     axes.legend()
-    study.write_cells("figure2", TITLE, COLUMNS, rows)
+    study.write_csv("figure2", records)
+    study.write_markdown("figure2", TITLE, COLUMNS, [cells_of(record) for record in records])
     study.write_figure("figure2", figure)
+
+
+def cells_of(record: Mapping[str, Any]) -> list[str]:
+    name, step, mean, deviation, number = record.values()
+    return [name, str(step), f"{mean:.2f} ± {deviation:.2f}", str(number)]
 
 
 if __name__ == "__main__":

@@ -40,19 +40,32 @@ def main(argv: list[str]) -> None:
 def write(study: Study, groups: list[tuple[str, float, list[RunView]]]) -> None:
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    rows = []
+    rows, points = [], []
     for (name, paper, runs), color in zip(groups, ("#cc4125", "#3d85c6")):
         enough = len(runs) > 2  # any two points lie on a line
         squared = f"{r_squared(accuracies(runs)):.2f}" if enough else "not measured"
         rows.append((name, f"{paper:.2f}", squared, str(len(runs))))
         if runs:
             axes.plot(*accuracies(runs), "o", color=color, label=f"{name}: R² {squared}")
+        points += [
+            {
+                "training_of_children": name,
+                "run": run.workdir.name,
+                "validation_accuracy_percent": round(float(valid), 4),
+                "test_accuracy_percent": round(float(test), 4),
+                "paper_r_squared": paper,
+                "r_squared": float(squared) if enough else None,
+                "n": len(runs),
+            }
+            for run, valid, test in zip(runs, *accuracies(runs))
+        ]
     axes.set_xlabel("validation accuracy in the search (%)")
     axes.set_ylabel("final test accuracy (%)")
     axes.set_title(TITLE, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
-    study.write_cells("figure3", TITLE, COLUMNS, rows)
+    study.write_csv("figure3", points)
+    study.write_markdown("figure3", TITLE, COLUMNS, rows)
     study.write_figure("figure3", figure)
 
 

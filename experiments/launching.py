@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import rich.console
-from absl import app, flags, logging
+from absl import flags, logging
 
 from nash_jax.data import Dataset
 from nash_jax.runs import (
@@ -109,7 +109,7 @@ def config_from_flags() -> Config:
 def workdir_from_flags() -> pathlib.Path:
     """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there."""
     if FLAGS.workdir:
-        return pathlib.Path(FLAGS.workdir)
+        return pathlib.Path(os.path.expanduser(FLAGS.workdir))
     numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
 
@@ -203,7 +203,7 @@ class _SignalledError(BaseException):
 def begin(argv: list[str]) -> None:
     """What every launcher does first."""
     if len(argv) > 1:
-        raise app.UsageError(f"flags begin with --; got {argv[1]!r}")
+        sys.exit(f"error: flags begin with --; got {argv[1]!r}; --help lists them")
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     compile_faster()
@@ -261,7 +261,8 @@ def cache_from_flags() -> pathlib.Path | None:
     if FLAGS.cache_dir == "none":
         return None
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    folder = pathlib.Path(FLAGS.cache_dir) if FLAGS.cache_dir else home / "nash_jax"
+    given = os.path.expanduser(FLAGS.cache_dir)
+    folder = pathlib.Path(given) if given else home / "nash_jax"
     check_cache(folder)
     return folder
 

@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import datetime
 import io
+import os
 import pathlib
 import shlex
 import statistics
@@ -53,12 +54,12 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 class Paper(NamedTuple):
-    """What the paper reports: test error and its standard deviation in percent, hours, millions."""
+    """What the paper reports of a setting."""
 
-    error: float
-    deviation: float | None = None
+    error_percent: float | None
+    error_std: float | None = None
     hours: float | None = None
-    params: float | None = None
+    params_millions: float | None = None
 
 
 class Outcome(NamedTuple):
@@ -179,13 +180,19 @@ class Study:
         write_atomically(path, content)
         self.console.print(f"written: {path}", highlight=False)
 
-    def write_cells(
+    def write_csv(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write numbers for programs: a line per record, with the machine that made them."""
+        text = io.StringIO()
+        columns = [*dict.fromkeys(key for record in records for key in record), "device"]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**record, "device": self.machines()} for record in records)
+        self.write(name, ".csv", text.getvalue().encode())
+
+    def write_markdown(
         self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
-        """Write a table as CSV and as Markdown, which also says how it came about."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-        self.write(name, ".csv", text.getvalue().encode())
+        """Write a table for people, which also says how it came about, and print it."""
         lines = [columns, ["---"] * len(columns), *rows]
         table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
         self.write(name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode())
@@ -196,15 +203,18 @@ class Study:
         figure.savefig(picture, format="png", dpi=130)
         self.write(name, ".png", picture.getvalue())
 
+    def machines(self) -> str:
+        """Where the runs so far were begun."""
+        return " and on ".join(dict.fromkeys(_machine(run.about) for run in self.made.values()))
+
     def about(self) -> str:
         """How the numbers came about: a paragraph of Markdown."""
         config = self.config
         failed = "".join(f"\n\nNot finished: {n}: {why}." for n, why in self.failures.items())
-        machines = dict.fromkeys(_machine(run.about) for run in self.made.values())
         return (
             f"`{shlex.join(['python', *sys.orig_argv[1:]])}`, "
             f"{datetime.date.today().isoformat()}, runs on "
-            f"{' and on '.join(machines) or 'nothing'}; data {self.dataset.name}, fingerprint "
+            f"{self.machines() or 'nothing'}; data {self.dataset.name}, fingerprint "
             f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
             f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}. The paper's numbers "
             f"are those of its own data, settings and GPU.{failed}\n"
@@ -223,7 +233,7 @@ def study_from_flags(argv: list[str]) -> Iterator[Study]:
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
     name = f"{launching.data_name()}-{FLAGS.preset}-{FLAGS.recipe}"
-    folder = pathlib.Path(FLAGS.workdir or f"runs/{name}")
+    folder = pathlib.Path(os.path.expanduser(FLAGS.workdir or f"runs/{name}"))
     with launching.exiting_on_errors(folder):
         config = launching.config_from_flags()
         if FLAGS.repeats < 0:
@@ -250,7 +260,8 @@ def write_table(
         raise ValueError(f"rows must be among {', '.join(rows)}; got {', '.join(sorted(unknown))}")
     title = f"{title}, recipe {FLAGS.recipe}"
     made = [row(study) for key, row in rows.items() if key in FLAGS.rows or not FLAGS.rows]
-    study.write_cells(name, title, COLUMNS, [cells_of(row) for row in made])
+    study.write_csv(name, [record_of(row) for row in made])
+    study.write_markdown(name, title, COLUMNS, [cells_of(row) for row in made])
     study.write_figure(name, errors_figure(made, title))
 
 
@@ -260,26 +271,48 @@ COLUMNS = (
 )
 
 
+def record_of(row: Row) -> dict[str, Any]:
+    """A row as numbers: the paper's, then ours; None where there is none."""
+    errors = [outcome.error for outcome in row.outcomes]
+    paper = row.paper or Paper(None)
+
+    def mean(name: str, unit: float) -> float | None:
+        values = [getattr(outcome, name) / unit for outcome in row.outcomes]
+        return round(statistics.mean(values), 4) if values else None
+
+    return {
+        "setting": row.setting,
+        **{f"paper_{name}": value for name, value in paper._asdict().items()},
+        "n": len(errors),
+        "error_percent": mean("error", 1),
+        "error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
+        "params_millions": mean("params", 1e6),
+        "minutes": mean("seconds", 60),
+        "training_tflops": mean("flops", 1e12),
+        "every_error_percent": " ".join(f"{error:.2f}" for error in errors),
+    }
+
+
 def cells_of(row: Row) -> list[str]:
     """A row as text: the paper's numbers, then ours as means, the error's with its deviation."""
-    paper = row.paper or Paper(float("nan"))
-    theirs = [_spread(paper.error, paper.deviation, 1) if row.paper else ""]
-    theirs += ["" if x is None else f"{x:g}" for x in (paper.hours, paper.params)]
-    if not row.outcomes:
-        return [row.setting, *theirs, "not measured", "0", "", "", "", ""]
-    errors = [outcome.error for outcome in row.outcomes]
-    deviation = statistics.stdev(errors) if len(errors) > 1 else None
-    params, seconds, flops = (
-        statistics.mean(getattr(outcome, name) for outcome in row.outcomes)
-        for name in ("params", "seconds", "flops")
-    )
-    ours = [_spread(statistics.mean(errors), deviation, 2), str(len(errors))]
-    ours += [f"{params / 1e6:.2f}", f"{seconds / 60:.1f}", f"{flops / 1e12:,.1f}"]
-    ours += [" ".join(f"{error:.2f}" for error in errors)]
-    return [row.setting, *theirs, *ours]
+    record = record_of(row)
+
+    def cell(name: str, form: str) -> str:
+        return "" if record[name] is None else format(record[name], form)
+
+    return [
+        row.setting,
+        _spread(record["paper_error_percent"], record["paper_error_std"], 1),
+        *(cell("paper_hours", "g"), cell("paper_params_millions", "g")),
+        _spread(record["error_percent"], record["error_std"], 2) or "not measured",
+        *(str(record["n"]), cell("params_millions", ".2f"), cell("minutes", ".1f")),
+        *(cell("training_tflops", ",.1f"), record["every_error_percent"]),
+    ]
 
 
-def _spread(mean: float, deviation: float | None, digits: int) -> str:
+def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
+    if mean is None:
+        return ""
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
@@ -293,7 +326,9 @@ def errors_figure(rows: Sequence[Row], title: str) -> Figure:
         if errors:
             mean = statistics.mean(errors)
             axes.plot([mean, mean], [place - 0.3, place + 0.3], color="#cc4125", linewidth=2)
-    names = [row.setting + (f" (paper: {row.paper.error}%)" if row.paper else "") for row in rows]
+    names = [
+        row.setting + (f" (paper: {row.paper.error_percent}%)" if row.paper else "") for row in rows
+    ]
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("test error (%): every run, and the mean")

@@ -110,7 +110,7 @@ def make_dataset(
         if y.shape != (len(x),):
             raise ValueError(
                 f"{name}: y_{split} must have one label per image, shape [{len(x)}]; got "
-                f"{list(y.shape)}"
+                f"{list(y.shape)}; flatten it, or take the argmax of one-hot labels"
             )
     classes = np.unique(y_train)
     num_classes = len(classes)
@@ -118,6 +118,11 @@ def make_dataset(
         raise ValueError(
             f"{name}: y_train must have at least two classes; got only {classes[0]}; add images of "
             "another"
+        )
+    if classes[0] < 0:
+        raise ValueError(
+            f"{name}: y_train must be labels from 0; got {classes[0]}; number the classes anew, or "
+            "leave out images without a label"
         )
     wrong = np.flatnonzero(classes != np.arange(num_classes))
     if len(wrong):
@@ -135,10 +140,15 @@ def make_dataset(
             f"{name}: x_test must have images of shape {list(x_train.shape[1:])}, as x_train; got "
             f"{list(x_test.shape[1:])}; resize them"
         )
+    if len(class_names) > num_classes:
+        raise ValueError(
+            f"{name}: every class needs a training image; {', '.join(class_names[num_classes:])} "
+            f"({num_classes} to {len(class_names) - 1}) have none; add some, or leave the class out"
+        )
     if len(class_names) not in (0, num_classes):
         raise ValueError(
             f"{name}: there must be a name for each of the {num_classes} classes; got "
-            f"{len(class_names)}"
+            f"{len(class_names)}; name all of them, or none"
         )
     return Dataset(
         name,

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
-#: What a file that is no image makes Pillow raise.
-UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
+#: What a file that is no image makes Pillow raise; RuntimeError is what its reader of AVIF raises.
+UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError)
 
 
 class Images(NamedTuple):
@@ -31,21 +32,26 @@ class Images(NamedTuple):
 def read_image(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | None) -> np.ndarray:
     """An image as uint8 `[height, width, channels]`, with 1 channel if it is grey, else 3.
 
+    It is turned as its EXIF orientation says. Of 16 bits per pixel the upper 8 are taken.
+
     Args:
       file: a path, or a file's content.
       size: `(height, width)` to resize to, whatever its proportions; None: as it is.
 
     Raises:
-      OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: if Pillow cannot read it.
+      One of `UNREADABLE`: if Pillow cannot read it, or its pixels have no fixed range.
     """
     with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
-        image: PIL.Image.Image = opened
-        if image.mode.startswith(("I", "F")):
-            image = _eight_bits(image)
+        image: PIL.Image.Image = PIL.ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16"):
+            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise ValueError("its pixels have no fixed range; save it with 8 or 16 bits per pixel")
         elif image.mode in ("1", "LA", "La"):
             image = image.convert("L")
         elif image.mode not in ("L", "RGB"):
-            image = image.convert("RGB")
+            # By way of RGBA, because Pillow warns of transparent palettes on the straight way.
+            image = image.convert("RGBA").convert("RGB")
         if size is not None and image.size != size[::-1]:
             image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
         array = np.array(image, np.uint8)
@@ -83,6 +89,12 @@ def read_images(
       ValueError: if files cannot be read and are not to be skipped, or sizes differ.
     """
     size = (image_size, image_size) if image_size else None
+    if (need := 3 * len(files) * image_size**2) > (memory := _physical_memory()):
+        raise ValueError(
+            f"image_size must be such that all images fit into memory; {len(files)} images of "
+            f"{image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine has "
+            f"{memory / 2**30:,.0f} GiB; make it smaller"
+        )
 
     def attempt(file: str | os.PathLike[str] | bytes) -> np.ndarray | str:
         try:
@@ -123,20 +135,19 @@ def read_images(
     return Images(stacked, np.array(places))
 
 
-def is_image(path: pathlib.Path) -> bool:
+def _physical_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_image(name: str) -> bool:
     """Whether a file's name ends like those that Pillow reads."""
-    return path.suffix.lower() in PIL.Image.registered_extensions() and path.is_file()
+    return pathlib.PurePath(name).suffix.lower() in PIL.Image.registered_extensions()
 
 
 def reason(error: BaseException) -> str:
     """Why a file cannot be read, on one line."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is no image that Pillow reads"  # Pillow's text names an object in memory
     why = getattr(error, "strerror", None) or " ".join(str(error).split())
     return str(why or type(error).__name__)
-
-
-def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A grey image of 16 or 32 bits per pixel with 8; of 0 to 255 as it is."""
-    pixels = np.asarray(image, np.float64)
-    if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("its pixels are not 0 to 65535")
-    return PIL.Image.fromarray(np.rint(pixels / (257 if pixels.max() > 255 else 1)).astype("uint8"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from nash_jax.data.cifar import read_cifar
 from nash_jax.data.dataset import Dataset, make_dataset
 from nash_jax.data.folders import read_folder
+from nash_jax.data.images import reason
 from nash_jax.data.splits import HELD_OUT
 from nash_jax.data.tfds import read_tfds
 
@@ -54,12 +57,13 @@ def load_dataset(
     """
     kind, _, rest = source.partition(":")
     for name, value, kinds in (
+        ("data_dir", data_dir, ("tfds",)),
         ("label", label, ("tfds", "cifar")),
         ("image_size", image_size, ("tfds", "folder")),
     ):
         if value and kind not in kinds:
             raise ValueError(
-                f"{name} is for {' and '.join(each + ':' for each in kinds)}; got {value!r} with "
+                f"{name} is for {' and '.join(each + ':' for each in kinds)}; got {value} with "
                 f"dataset {source!r}; leave it out"
             )
     if corrupt_images not in CORRUPT_IMAGES:
@@ -70,21 +74,32 @@ def load_dataset(
     if source == "digits":
         return _digits()
     if rest and "\0" not in rest:
-        where = pathlib.Path(rest).expanduser()
-        match kind:
-            case "tfds":
-                there = None if data_dir is None else pathlib.Path(data_dir)
-                return read_tfds(rest, there, label, *options)
-            case "folder":
-                return read_folder(where, *options)
-            case "cifar":
-                return read_cifar(where, label)
-            case "npz":
-                return _npz(rest)
+        try:
+            match kind:
+                case "tfds":
+                    there = None if data_dir is None else _path(str(data_dir))
+                    return read_tfds(rest, there, label, *options)
+                case "folder":
+                    return read_folder(_path(rest), *options)
+                case "cifar":
+                    return read_cifar(_path(rest), label)
+                case "npz":
+                    return _npz(rest)
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            raise ValueError(
+                f"dataset {source} cannot be read: {what}{reason(error)}; make it readable, or "
+                "give another place"
+            ) from None
     raise ValueError(
         "dataset must be digits, tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE; "
         f"got {source!r}"
     )
+
+
+def _path(text: str) -> pathlib.Path:
+    """A path of the user's; `~` is the home, and stays what it is if there is none."""
+    return pathlib.Path(os.path.expanduser(text))
 
 
 def _digits() -> Dataset:
@@ -101,7 +116,7 @@ def _digits() -> Dataset:
 
 def _npz(name: str) -> Dataset:
     try:
-        path = pathlib.Path(name).expanduser()
+        path = _path(name)
         found = path.is_file()
         arrays = _read_arrays(path) if found else []
     except Exception as error:  # a damaged file makes NumPy and zipfile raise all kinds of errors
@@ -115,17 +130,26 @@ def _npz(name: str) -> Dataset:
 
 def _read_arrays(path: pathlib.Path) -> list[np.ndarray]:
     with path.open("rb") as opened:
+        if not zipfile.is_zipfile(opened):
+            raise ValueError(f"it is no .npz file; write {', '.join(ARRAYS)} with numpy.savez")
+        opened.seek(0)
         file = np.load(opened, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError(f"it holds one array; it needs {', '.join(ARRAYS)}")
         missing = [name for name in ARRAYS if name not in file]
         if missing:
             raise ValueError(
                 f"it has no array {missing[0]}; it needs {', '.join(ARRAYS)}, and has "
                 f"{', '.join(sorted(file)) or 'none'}"
             )
-        arrays = [file[name] for name in ARRAYS]
-    for name, array in zip(ARRAYS, arrays):
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name} is not an array; write the file with numpy.savez")
-    return arrays
+        return [_array(file, name) for name in ARRAYS]
+
+
+def _array(file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        array = file[name]
+    except ValueError as error:
+        objects = "holds Python objects; make it an array of numbers of one shape"
+        why = objects if "Object arrays" in str(error) else f"is damaged: {error}"
+        raise ValueError(f"{name} {why}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is not an array; write the file with numpy.savez")
+    return array

@@ -46,15 +46,16 @@ def read_tfds(
     name, (set_name, config, version) = f"tfds:{source}", match.groups()
     root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     folder = root / set_name / (config or "")
-    prepared = _prepared(folder, version) or _prepare(tfds, name, root, source, folder, note)
+    prepared = _prepared(folder, version, name) or _prepare(tfds, name, root, source, folder, note)
     try:
         builder = tfds.builder_from_directory(prepared)
         info = builder.info
         image_key, label_key = _keys(tfds, info, label, name)
-        splits = _splits(list(info.splits), name)
-        parts = [_read(tfds, builder, split, image_key, label_key, name) for split in splits]
+        splits, parts = _parts(tfds, builder, image_key, label_key, name, note)
     except _NotUsableError as error:
         raise ValueError(str(error)) from None
+    except PermissionError:
+        raise
     except Exception as error:  # damaged files make TFDS and its readers raise all kinds of errors
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
@@ -97,18 +98,24 @@ def _package(source: str) -> Any:
     return tfds
 
 
-def _prepared(folder: pathlib.Path, version: str | None) -> pathlib.Path | None:
+def _prepared(folder: pathlib.Path, version: str | None, name: str) -> pathlib.Path | None:
     """The folder of a version that is prepared, or of the newest one; None if there is none."""
     if not folder.is_dir():
         return None
     versions = {
         tuple(map(int, path.name.split("."))): path
         for path in folder.iterdir()
-        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and version in (None, path.name)
     }
-    if version is not None:
-        return versions.get(tuple(map(int, version.split("."))))
-    return versions[max(versions)] if versions else None
+    whole = {
+        number: path for number, path in versions.items() if (path / "dataset_info.json").is_file()
+    }
+    if versions and not whole:
+        raise ValueError(
+            f"dataset {name} is half prepared: {versions[max(versions)]} has no dataset_info.json; "
+            "delete this folder and prepare it again"
+        )
+    return whole[max(whole)] if whole else None
 
 
 def _prepare(
@@ -129,7 +136,7 @@ def _prepare(
         raise ValueError(
             f"{where}; give --data_dir if it is elsewhere; to prepare it, which downloads it, pip "
             "install tensorflow and run this again, or on any machine: tfds build "
-            f"{source} --file_format=array_record"
+            f"{source} --file_format=array_record --data_dir={root}"
         )
     note(f"{where}; it is downloaded and prepared now")
     try:
@@ -166,14 +173,30 @@ def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
     return next((key for key in supervised if key in images), images[0]), chosen
 
 
-def _splits(there: list[str], name: str) -> list[str]:
+def _parts(
+    tfds: Any, builder: Any, image_key: str, label_key: str, name: str, note: Callable[[str], None]
+) -> tuple[list[str], list[tuple[list[bytes], np.ndarray]]]:
     """The split to search on, and the one to test on, if there is one with labels."""
+    there = list(builder.info.splits)
     if "train" not in there:
         raise _NotUsableError(
             f"dataset {name} must have a split train; it has {', '.join(there) or 'none'}"
         )
-    tests = [split for split in ("test", "validation") if split in there]
-    return ["train", *tests[:1]]
+    splits: list[str] = []
+    parts: list[tuple[list[bytes], np.ndarray]] = []
+    for split in ("train", "test", "validation"):
+        if len(splits) == 2 or split not in there:
+            continue
+        files, labels = _read(tfds, builder, split, image_key, label_key, name)
+        if len(labels) and labels.min() < 0:
+            what = f"dataset {name}: the split {split} has images without labels"
+            if split == "train":
+                raise _NotUsableError(f"{what}; take another set")
+            note(f"{what}, and is left out")
+            continue
+        splits.append(split)
+        parts.append((files, labels))
+    return splits, parts
 
 
 def _read(
@@ -197,8 +220,4 @@ def _read(
     records = examples.__getitems__(list(range(len(examples))))
     files = [record[image_key] for record in records]
     labels = np.array([record[label_key] for record in records], np.int32)
-    if len(labels) and labels.min() < 0:
-        raise _NotUsableError(
-            f"dataset {name}: the split {split} has images without labels; take another set"
-        )
     return files, labels

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from nash_jax.architecture import (
     Architecture,
@@ -54,7 +55,7 @@ from nash_jax.runs.workdir import (
     open_workdir,
 )
 from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step, select
-from nash_jax.training import check_batch_size
+from nash_jax.training import check_batch_size, check_streaming, fits_on_device
 
 if TYPE_CHECKING:  # where it is needed it is imported: it takes a second, and workers are here too
     from matplotlib.figure import Figure
@@ -147,8 +148,12 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
       ValueError: if the images are too few or too small for the config.
     """
     examples = dataset.train
+    _check_classes(dataset, examples.labels, "add images, or leave the class out")
     if config.max_train_examples:
         examples = subset(examples, config.max_train_examples, config.seed)
+        _check_classes(dataset, examples.labels, "raise max_train_examples")
+    if not fits_on_device(dataset.train):
+        check_streaming()
     train, valid = stratified_split(examples, config.validation_fraction, config.seed)
     check_batch_size(config.training, len(train))
     smallest = min(dataset.image_shape[:2])
@@ -164,6 +169,16 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             f"{config.max_flops}; raise it or take smaller widths"
         )
     return Problem(train, valid, start)
+
+
+def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
+    """Raises `ValueError` unless every class can be divided into training and validation images."""
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if counts.min() < 2:
+        raise ValueError(
+            f"{dataset.name}: every class needs two training images, one of them to validate on; "
+            f"{dataset.class_name(int(counts.argmin()))} has {counts.min()}; {remedy}"
+        )
 
 
 def dataset_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import re
 from typing import NamedTuple
@@ -57,7 +58,7 @@ def starting_network(
         return Start(resnet(*data, int(match[1]), normalize))
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return Start(wide_resnet(*data, int(match[1]), int(match[2]), normalize))
-    path = pathlib.Path(name)
+    path = pathlib.Path(os.path.expanduser(name))
     if path.suffix not in (".json", NETWORK_ENDING):
         raise ValueError(
             "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file that ends with "

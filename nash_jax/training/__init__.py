@@ -28,7 +28,7 @@ from nash_jax.training.loop import (
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rate, learning_rates
-from nash_jax.training.streaming import fits_on_device
+from nash_jax.training.streaming import check_streaming, fits_on_device
 
 __all__ = [
     "DivergedError",
@@ -42,6 +42,7 @@ __all__ = [
     "augment",
     "bfloat16_seconds_per_float32",
     "check_batch_size",
+    "check_streaming",
     "direction",
     "ensemble",
     "ensemble_weights",

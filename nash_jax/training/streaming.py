@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +30,15 @@ def fits_on_device(examples: Examples, device: jax.Device | None = None) -> bool
     return limit is None or examples.images.nbytes <= SHARE_FOR_IMAGES * limit
 
 
+def check_streaming() -> None:
+    """Raises `ValueError` if grain, which reads what does not fit on a device, is not installed."""
+    if importlib.util.find_spec("grain") is None:
+        raise ValueError(
+            "these images are too many for the device's memory, and streaming them needs grain; "
+            "pip install 'nash_jax[streaming]', or take fewer with max_train_examples"
+        )
+
+
 def streamed(examples: Examples, order: np.ndarray) -> Iterable[tuple[Any, Any]]:
     """The batches of an epoch, in their order, each with its labels.
 
@@ -39,13 +49,9 @@ def streamed(examples: Examples, order: np.ndarray) -> Iterable[tuple[Any, Any]]
     Raises:
       ValueError: if grain is not installed.
     """
-    try:
-        import grain  # of use for large sets only
-    except ImportError:
-        raise ValueError(
-            "these images are too many for the device's memory, and streaming them needs grain; "
-            "pip install 'nash_jax[streaming]', or take fewer with max_train_examples"
-        ) from None
+    check_streaming()
+    import grain  # of use for large sets only
+
     dataset = grain.MapDataset.source(_Batches(examples, order))
     ahead = grain.ReadOptions(num_threads=8, prefetch_buffer_size=16)
     batches: Iterable[tuple[Any, Any]] = dataset.to_iter_dataset(ahead)
