@@ -4,68 +4,99 @@ python -m experiments.baselines --dataset=tfds:cifar10
 python -m experiments.baselines --dataset=npz:cifar10.npz --preset=small
 
 Hand-made networks by the same trainer, at SGDR's learning rate of 0.05, for as many epochs as the
-searches of `experiments.table1` would pay for; and random networks, each trained from scratch, of
-which the best goes on to the final training.
+search of the same seed of `experiments.table1` would pay for; and random networks, each trained
+from scratch, of which the best goes on to the final training.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from experiments import table1
-from experiments.study import Row, Study, run, study_from_flags, write_table
+from experiments.study import Study, run, study_from_flags, write_table
+from experiments.tables import Row
 from nash_jax.architecture import Architecture, count_flops
 from nash_jax.morphisms import sample_edits
+from nash_jax.runs import RunView
 
 HAND_MADE = ("resnet-20", "resnet-56", "wrn-16-4", "wrn-28-10")
 
 
-def budget(study: Study) -> float:
-    """FLOPs of a whole search, final training included: the mean over the seeds."""
+def hand_made(study: Study, network: str) -> Row:
+    """A network of that kind, for as many epochs as the search of the same seed would pay for."""
+    changes = {"model_0": network, "epochs_pretrain": 0, "num_steps": 0, "lr_start": 0.05}
+    epoch = study.epoch_flops(study.start(network))
+    epochs = [int(study.training_flops(run) / epoch) for run in hill_climbing_runs(study)]
+    runs = [
+        trained
+        for run, number in zip(hill_climbing_runs(study), epochs)
+        if number
+        for trained in study.run(network, run.config.seed, epochs_final=number, **changes)
+    ]
+    return Row(f"{network}, {_counted(epochs, 'epochs')}", None, study.outcomes(runs))
+
+
+def random_search(study: Study) -> Row:
+    """As many edits as a search makes at most, on each of as many networks as its cost allows.
+
+    Beside them the network that the search would start from is trained, as the current best is.
+    """
+    config = study.config
+    edits = config.num_steps * config.num_morphisms
+    brief = (1 - config.validation_fraction) * config.epochs_neighbours
+    numbers, runs = [], []
+    for search in hill_climbing_runs(study):
+        seed = search.config.seed
+        each = statistics.mean(random_flops(study, seed, edits))
+        first = brief * study.epoch_flops(study.start(config.model_0))
+        left = study.training_flops(search) - config.epochs_final * each - first
+        numbers.append(max(int(left / (brief * each)), 0))
+        if not numbers[-1]:
+            continue
+        settings: dict[str, Any] = {
+            "num_steps": 1,
+            "num_neighbours": numbers[-1] + 1,
+            "num_morphisms": edits,
+        }
+        settings |= {"inherit": "nothing", "epochs_pretrain": 0}
+        runs += study.run("random_search", seed, **settings)
+    counted = _counted([number for number in numbers if number] or [0], "random networks")
+    setting = f"best of {counted} and the chain, each from scratch"
+    return Row(setting, None, study.outcomes(runs))
+
+
+def hill_climbing_runs(study: Study) -> list[RunView]:
+    """The searches whose cost, final training included, is what the others may cost."""
     runs = study.runs("hill_climbing")
     if not runs:
         raise ValueError(
             f"the cost of a search must be known, and none ended in {study.folder}; lower lr_start "
             "in a new workdir"
         )
-    return statistics.mean(map(study.training_flops, runs))
+    return runs
 
 
-def hand_made(study: Study, network: str) -> Row:
-    changes = {"model_0": network, "epochs_pretrain": 0, "num_steps": 0, "lr_start": 0.05}
-    epochs = int(budget(study) / study.epoch_flops(study.start(network)))
-    runs = study.runs(network, epochs_final=epochs, **changes) if epochs else []
-    cost = f"{epochs} epochs" if epochs else "of which one epoch costs more"
-    return Row(f"{network}, {cost}", None, study.outcomes(runs))
-
-
-def random_search(study: Study) -> Row:
-    """As many edits as a search makes at most, on each of as many networks as the cost allows."""
-    config = study.config
-    edits = config.num_steps * config.num_morphisms
-    mean = statistics.mean(random_flops(study, edits))
-    shared = 1 - config.validation_fraction
-    final = config.epochs_final * mean
-    number = int((budget(study) - final) / (mean * shared * config.epochs_neighbours))
-    settings = {"num_steps": 1, "num_neighbours": max(number, 2), "num_morphisms": edits}
-    runs = study.runs("random_search", inherit="nothing", epochs_pretrain=0, **settings)
-    return Row(f"best of {max(number, 2)} random networks", None, study.outcomes(runs))
-
-
-def random_flops(study: Study, edits: int, number: int = 30) -> list[float]:
+def random_flops(study: Study, seed: int, edits: int, number: int = 30) -> list[float]:
     """FLOPs of an epoch of some random networks."""
-    config, start = study.config, study.start("chain")
+    config, start = study.config, study.start(study.config.model_0)
 
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops
 
     sizes = config.kernel_sizes, config.widening_factors
-    keys = jax.random.split(jax.random.key(config.seed), number)
+    keys = jax.random.split(jax.random.key(seed), number)
     return [study.epoch_flops(sample_edits(start, key, edits, fits, *sizes)[1]) for key in keys]
+
+
+def _counted(numbers: Sequence[int], what: str) -> str:
+    """`3 to 5 epochs`: each seed has its own budget."""
+    least, most = min(numbers), max(numbers)
+    return f"{least} {what}" if least == most else f"{least} to {most} {what}"
 
 
 ROWS: dict[str, Callable[[Study], Row]] = {
@@ -76,7 +107,7 @@ ROWS: dict[str, Callable[[Study], Row]] = {
 
 
 def main(argv: list[str]) -> None:
-    with study_from_flags(argv) as study:
+    with study_from_flags(argv, ROWS) as study:
         write_table(study, "baselines", "Instead of NASH, at equal cost of training", ROWS)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.study import Outcome, Study
+from experiments.study import Study
+from experiments.tables import Outcome
 from nash_jax.runs import RunView, load
 from nash_jax.training import ensemble, ensemble_weights, predict_members
 
@@ -12,7 +13,8 @@ from nash_jax.training import ensemble, ensemble_weights, predict_members
 def snapshots(study: Study, run: RunView) -> list[RunView]:
     """The best network of every step of a run, trained on training and validation set.
 
-    They go on from the weights that the search left them. The last is the run itself.
+    They go on from the weights that the search left them. The last is the run itself. There are
+    fewer of them if one cannot be trained.
     """
     return [
         *(
@@ -28,8 +30,8 @@ def snapshots(study: Study, run: RunView) -> list[RunView]:
     ]
 
 
-def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> Outcome:
-    """The best networks of every step as one.
+def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> list[Outcome]:
+    """The best networks of every step as one: one outcome, or none if one cannot be trained.
 
     Args:
       study: the study.
@@ -38,12 +40,14 @@ def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> Outcome:
         validation images, are best on these; else all the same.
     """
     members, weights = snapshots(study, run), None
+    if len(members) < len(run.chosen) - 1:
+        return []
     if fitted:
         left = [load(run.workdir, line["name"]) for line in run.chosen[1:]]
         valid = study.problem(run).valid
         predictions = predict_members(left, valid, **run.config.training.evaluation)
         weights = ensemble_weights(predictions.log_probabilities, valid.labels).tolist()
-    return together(study, members, weights)
+    return [together(study, members, weights)]
 
 
 def together(

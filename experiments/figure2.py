@@ -2,33 +2,61 @@
 
 python -m experiments.figure2 --dataset=tfds:cifar10
 
-The runs are those of `experiments.table1`.
+The runs are those of `experiments.table1`; their final training does not matter here.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.study import Study, run, study_from_flags
 from experiments.table1 import constant_runs
+from experiments.tables import spread, statistics_of
 from nash_jax.runs import RunView
 
 TITLE = "Figure 2: the best network by step"
-COLUMNS = ("training of children", "step", "validation error %", "n")
+COLUMNS = ("training of children", "step", "validation error %", "n", "minutes until then")
 
 
-def errors_by_step(runs: list[RunView]) -> np.ndarray:
-    """Validation error in percent of the current best, `[runs, steps + 1]`."""
-    return np.array([[100 * (1 - x["validation_accuracy"]) for x in r.chosen] for r in runs])
+def records_by_step(name: str, runs: list[RunView]) -> list[dict[str, Any]]:
+    """Validation error of the current best and the time until it was trained, step by step.
+
+    model_0 is the same whatever the rate of the children, so each seed's counts once.
+    """
+    if not runs:
+        return []
+    once = {run.config.seed: run for run in runs}.values()
+    records = []
+    for step in range(len(runs[0].chosen)):
+        lines = [run.chosen[step] for run in (runs if step else once)]
+        errors = [100 * (1 - line["validation_accuracy"]) for line in lines]
+        mean, deviation = statistics_of(errors)
+        records.append(
+            {
+                "training_of_children": name,
+                "step": step,
+                "validation_error_percent": mean,
+                "validation_error_std": deviation,
+                "n": len(errors),
+                "minutes": statistics.mean(line["elapsed"] / 60 for line in lines),
+            }
+        )
+    return records
+
+
+def cells_of(record: Mapping[str, Any]) -> list[str]:
+    name, step, mean, deviation, number, minutes = record.values()
+    return [name, str(step), spread(mean, deviation), str(number), f"{minutes:.1f}"]
 
 
 def main(argv: list[str]) -> None:
     with study_from_flags(argv) as study:
-        write(study, {"SGDR": study.runs("hill_climbing"), "constant rate": constant_runs(study)})
+        annealed = study.searches("hill_climbing")
+        write(study, {"SGDR": annealed, "constant rate": constant_runs(study, searches=True)})
 
 
 def write(study: Study, groups: dict[str, list[RunView]]) -> None:
@@ -36,38 +64,25 @@ def write(study: Study, groups: dict[str, list[RunView]]) -> None:
     axes = figure.subplots()
     records = []
     for (name, runs), color in zip(groups.items(), ("#cc4125", "#3d85c6")):
-        if not runs:
-            continue
-        errors = errors_by_step(runs)
-        mean = errors.mean(axis=0)
-        deviation = errors.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros_like(mean)
-        steps = range(len(mean))
-        axes.plot(steps, mean, "--o", color=color, label=f"{name} ({len(runs)} runs)")
-        axes.fill_between(steps, mean - 2 * deviation, mean + 2 * deviation, color=color, alpha=0.2)
-        records += [
-            {
-                "training_of_children": name,
-                "step": step,
-                "validation_error_percent": round(float(mean[step]), 4),
-                "validation_error_std": round(float(deviation[step]), 4),
-                "n": len(runs),
-            }
-            for step in steps
-        ]
+        group = records_by_step(name, runs)
+        steps = [record["step"] for record in group]
+        means = [record["validation_error_percent"] for record in group]
+        twice = [2 * (record["validation_error_std"] or 0) for record in group]
+        axes.plot(steps, means, "--o", color=color, label=f"{name} ({len(runs)} runs)")
+        low, high = ([m + sign * d for m, d in zip(means, twice)] for sign in (-1, 1))
+        axes.fill_between(steps, low, high, color=color, alpha=0.2)
+        records += group
     axes.set_xlabel("hill climbing step (0: model_0)")
     axes.set_ylabel("validation error of the current best (%)")
-    axes.set_title(f"{TITLE}, mean ± 2 standard deviations", fontsize=10)
+    axes.set_title(f"{study.titled(TITLE)}\nmean ± 2 standard deviations", fontsize=9)
     axes.set_xticks(range(study.config.num_steps + 1))
     axes.grid(alpha=0.3)
     axes.legend()
     study.write_csv("figure2", records)
-    study.write_markdown("figure2", TITLE, COLUMNS, [cells_of(record) for record in records])
+    study.write_markdown(
+        "figure2", study.titled(TITLE), COLUMNS, [cells_of(record) for record in records]
+    )
     study.write_figure("figure2", figure)
-
-
-def cells_of(record: Mapping[str, Any]) -> list[str]:
-    name, step, mean, deviation, number = record.values()
-    return [name, str(step), f"{mean:.2f} ± {deviation:.2f}", str(number)]
 
 
 if __name__ == "__main__":

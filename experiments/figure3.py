@@ -12,11 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.study import Study, run, study_from_flags
-from experiments.table1 import constant_runs
+from experiments.table1 import constant_runs, random_runs
+from experiments.tables import spread, statistics_of
 from nash_jax.runs import RunView
 
 TITLE = "Figure 3: validation in the search against the final test"
-COLUMNS = ("training of children", "paper: R^2", "R^2", "runs")
+COLUMNS = (
+    *("training of children", "paper: R^2", "R^2", "n"),
+    *("validation accuracy %", "test accuracy %", "minutes"),
+)
 
 
 def accuracies(runs: list[RunView]) -> np.ndarray:
@@ -26,46 +30,62 @@ def accuracies(runs: list[RunView]) -> np.ndarray:
     return 100 * np.array([valid, [final["test_accuracy"] for final in finals]])
 
 
-def r_squared(points: np.ndarray) -> float:
-    """The square of Pearson's correlation of two rows."""
+def r_squared(points: np.ndarray) -> float | None:
+    """The square of Pearson's correlation of two rows; None where it says nothing.
+
+    Any two points lie on a line, and a row of equal numbers has no correlation.
+    """
+    if points.shape[1] < 3 or (points == points[:, :1]).all(axis=1).any():
+        return None
     return float(np.corrcoef(points)[0, 1] ** 2)
 
 
 def main(argv: list[str]) -> None:
     with study_from_flags(argv) as study:
-        annealed = [*study.runs("hill_climbing"), *study.runs("random", num_neighbours=1)]
-        write(study, [("SGDR", 0.64, annealed), ("constant rate", 0.36, constant_runs(study))])
+        climbed = study.runs("hill_climbing")
+        groups = [
+            ("SGDR, hill climbing", 0.64, climbed),
+            ("SGDR, with random networks", None, [*climbed, *random_runs(study)]),
+            ("constant rate", 0.36, constant_runs(study)),
+        ]
+        write(study, groups)
 
 
-def write(study: Study, groups: list[tuple[str, float, list[RunView]]]) -> None:
+def write(study: Study, groups: list[tuple[str, float | None, list[RunView]]]) -> None:
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    rows, points = [], []
-    for (name, paper, runs), color in zip(groups, ("#cc4125", "#3d85c6")):
-        enough = len(runs) > 2  # any two points lie on a line
-        squared = f"{r_squared(accuracies(runs)):.2f}" if enough else "not measured"
-        rows.append((name, f"{paper:.2f}", squared, str(len(runs))))
-        if runs:
-            axes.plot(*accuracies(runs), "o", color=color, label=f"{name}: R² {squared}")
-        points += [
+    rows, records = [], []
+    markers = (("o", "#cc4125", 3), ("x", "#e69138", 2), ("o", "#3d85c6", 1))
+    for (name, paper, runs), (marker, color, order) in zip(groups, markers):
+        points = accuracies(runs)
+        squared = r_squared(points)
+        said = "not measured" if squared is None else f"{squared:.2f}"
+        minutes = [run.seconds / 60 for run in runs]
+        spreads = [spread(*statistics_of(values)) for values in points.tolist()]
+        papers = "" if paper is None else f"{paper:.2f}"
+        mean = spread(statistics_of(minutes)[0], None, 1)
+        rows.append((name, papers, said, str(len(runs)), *spreads, mean))
+        axes.plot(*points, marker, color=color, zorder=order, label=f"{name}: R² {said}")
+        records += [
             {
                 "training_of_children": name,
                 "run": run.workdir.name,
-                "validation_accuracy_percent": round(float(valid), 4),
-                "test_accuracy_percent": round(float(test), 4),
+                "validation_accuracy_percent": valid,
+                "test_accuracy_percent": test,
+                "minutes": spent,
                 "paper_r_squared": paper,
-                "r_squared": float(squared) if enough else None,
+                "r_squared": squared,
                 "n": len(runs),
             }
-            for run, valid, test in zip(runs, *accuracies(runs))
+            for run, spent, valid, test in zip(runs, minutes, *points.tolist())
         ]
     axes.set_xlabel("validation accuracy in the search (%)")
     axes.set_ylabel("final test accuracy (%)")
-    axes.set_title(TITLE, fontsize=10)
+    axes.set_title(study.titled(TITLE), fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend()
-    study.write_csv("figure3", points)
-    study.write_markdown("figure3", TITLE, COLUMNS, rows)
+    study.write_csv("figure3", records)
+    study.write_markdown("figure3", study.titled(TITLE), COLUMNS, rows)
     study.write_figure("figure3", figure)
 
 

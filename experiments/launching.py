@@ -165,7 +165,12 @@ def perform(
 
 def resume_command(workdir: pathlib.Path) -> str:
     """How to go on with a run: this command, with the folder."""
-    given = [word for word in sys.orig_argv[1:] if not word.startswith(("--workdir", "-workdir"))]
+    words, given = iter(sys.orig_argv[1:]), []
+    for word in words:
+        if word.lstrip("-").partition("=")[0] != "workdir" or not word.startswith("-"):
+            given.append(word)
+        elif "=" not in word:
+            next(words, None)  # the folder is the next word
     return "resume with: " + shlex.join(["python", *given, f"--workdir={workdir}"])
 
 

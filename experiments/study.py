@@ -11,23 +11,25 @@ import csv
 import dataclasses
 import datetime
 import io
+import json
 import os
 import pathlib
 import shlex
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import rich.console
 from absl import app, flags
 from matplotlib.figure import Figure
 
 from experiments import launching
+from experiments.tables import COLUMNS, Outcome, Row, cells_of, errors_figure, record_of
 from nash_jax.architecture import Architecture, count_flops, to_json
 from nash_jax.data import Dataset
 from nash_jax.runs import (
     Config,
+    DamagedError,
     Problem,
     RunView,
     StoppedError,
@@ -37,11 +39,18 @@ from nash_jax.runs import (
     spec_of,
     write_atomically,
 )
+from nash_jax.runs.files import read_json, write_json
+from nash_jax.runs.workdir import CONFIG_FILE
 
 FLAGS = flags.FLAGS
 
+#: What the runs of a study's folder share.
+STUDY_FILE = "study.json"
+
 launching.define_flags()
-flags.DEFINE_integer("repeats", 0, "seeds, from --seed on; 0: 10 of the preset paper, else 3")
+flags.DEFINE_integer(
+    "repeats", 0, "seeds of every row, from --seed on; 0: as many as in the paper; preset small: 3"
+)
 flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
 flags.adopt_module_key_flags(launching)
 
@@ -53,64 +62,54 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(main)
 
 
-class Paper(NamedTuple):
-    """What the paper reports of a setting."""
-
-    error_percent: float | None
-    error_std: float | None = None
-    hours: float | None = None
-    params_millions: float | None = None
-
-
-class Outcome(NamedTuple):
-    """What one repetition gives: test error in percent, parameters, seconds, FLOPs of training."""
-
-    error: float
-    params: float
-    seconds: float
-    flops: float
-
-
-class Row(NamedTuple):
-    """A row of a table."""
-
-    setting: str
-    paper: Paper | None
-    outcomes: Sequence[Outcome]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
     """Runs that differ in what a table compares, and in their seeds.
 
     Attributes:
-      config: what they share.
+      config: what they share; its seed is the first.
       folder: has their folders.
       dataset: the data.
-      seeds: one for every repetition.
+      repeats: runs of every setting, or 0: as many as the paper has of it.
       console: to say what is being done.
-      made: the runs so far, by the names of their folders.
-      failures: why others could not be made, likewise.
+      views: the runs so far, by the names of their folders.
+      failures: why some of them could not be trained to their end, likewise.
     """
 
     config: Config
     folder: pathlib.Path
     dataset: Dataset
-    seeds: Sequence[int]
+    repeats: int
     console: rich.console.Console
-    made: dict[str, RunView] = dataclasses.field(default_factory=dict)
+    views: dict[str, RunView] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def seeds(self, papers: int = 10) -> range:
+        """One for every repetition of a setting of which the paper has so many."""
+        return range(self.config.seed, self.config.seed + (self.repeats or papers))
 
     def run(self, name: str, seed: int, **changes: Any) -> list[RunView]:
         """The run of a seed with some settings changed, made if it is not there.
 
         It is the only item of a list, which is empty if the run cannot be trained to its end.
         """
+        return [view for view in self._view(name, seed, changes) if view.final is not None]
+
+    def runs(self, name: str, papers: int = 10, **changes: Any) -> list[RunView]:
+        """The runs of all seeds with some settings changed."""
+        return [run for seed in self.seeds(papers) for run in self.run(name, seed, **changes)]
+
+    def searches(self, name: str, **changes: Any) -> list[RunView]:
+        """As `runs`, with those that only the final training could not end."""
+        views = [view for seed in self.seeds() for view in self._view(name, seed, changes)]
+        return [view for view in views if len(view.chosen) == view.config.num_steps + 1]
+
+    def _view(self, name: str, seed: int, changes: Mapping[str, Any]) -> list[RunView]:
         config = dataclasses.replace(self.config, seed=seed, **changes)
         folder = self.folder / f"{name}-seed{seed}"
-        if folder.name not in {*self.made, *self.failures}:
+        if folder.name not in {*self.views, *self.failures}:
             self._make(config, folder)
-        return [self.made[folder.name]] if folder.name in self.made else []
+        return [self.views[folder.name]] if folder.name in self.views else []
 
     def _make(self, config: Config, folder: pathlib.Path) -> None:
         """Make a run, or see that it is there."""
@@ -122,12 +121,8 @@ class Study:
         except StoppedError as error:
             self.failures[folder.name] = str(error)
             self.console.print(f"{folder} is given up: {error}", highlight=False)
-        else:
-            self.made[folder.name] = read_run(folder)
-
-    def runs(self, name: str, **changes: Any) -> list[RunView]:
-        """The runs of all seeds with some settings changed."""
-        return [run for seed in self.seeds for run in self.run(name, seed, **changes)]
+        if (folder / CONFIG_FILE).exists():
+            self.views[folder.name] = read_run(folder)
 
     def trained(self, name: str, run: RunView, network: pathlib.Path, epochs: int) -> list[RunView]:
         """A network trained on training and validation set, and tested, without any search."""
@@ -144,7 +139,7 @@ class Study:
 
     def problem(self, run: RunView) -> Problem:
         """The images that a run sees."""
-        return prepare(run.config, self.dataset)
+        return prepare(dataclasses.replace(self.config, seed=run.config.seed), self.dataset)
 
     def outcome(self, run: RunView) -> Outcome:
         """What a run gives, its whole cost included."""
@@ -181,12 +176,18 @@ class Study:
         self.console.print(f"written: {path}", highlight=False)
 
     def write_csv(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write numbers for programs: a line per record, with the machine that made them."""
+        """Write numbers for programs: a line per record, which says where it comes from."""
+        origin = {
+            "dataset": self.dataset.name,
+            "recipe": FLAGS.recipe,
+            "device": self.machines(),
+            "date": datetime.date.today().isoformat(),
+        }
         text = io.StringIO()
-        columns = [*dict.fromkeys(key for record in records for key in record), "device"]
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        columns = dict.fromkeys(key for record in records for key in (*record, *origin))
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**record, "device": self.machines()} for record in records)
+        writer.writerows({**record, **origin} for record in records)
         self.write(name, ".csv", text.getvalue().encode())
 
     def write_markdown(
@@ -203,9 +204,13 @@ class Study:
         figure.savefig(picture, format="png", dpi=130)
         self.write(name, ".png", picture.getvalue())
 
+    def titled(self, title: str) -> str:
+        """A title with what it is of."""
+        return f"{title} ({self.dataset.name}, recipe {FLAGS.recipe})"
+
     def machines(self) -> str:
         """Where the runs so far were begun."""
-        return " and on ".join(dict.fromkeys(_machine(run.about) for run in self.made.values()))
+        return " and on ".join(dict.fromkeys(_machine(run.about) for run in self.views.values()))
 
     def about(self) -> str:
         """How the numbers came about: a paragraph of Markdown."""
@@ -216,7 +221,7 @@ class Study:
             f"{datetime.date.today().isoformat()}, runs on "
             f"{self.machines() or 'nothing'}; data {self.dataset.name}, fingerprint "
             f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
-            f"recipe {FLAGS.recipe}; seeds {', '.join(map(str, self.seeds))}. The paper's numbers "
+            f"recipe {FLAGS.recipe}; seeds from {config.seed} on. The paper's numbers "
             f"are those of its own data, settings and GPU.{failed}\n"
         )
 
@@ -228,110 +233,84 @@ def _machine(about: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def study_from_flags(argv: list[str]) -> Iterator[Study]:
-    """The study that the flags describe; what is the user's to mend ends the program."""
+def study_from_flags(argv: list[str], rows: Collection[str] = ()) -> Iterator[Study]:
+    """The study that the flags describe; what is the user's to mend ends the program.
+
+    `rows` are those that the flag of this name may ask for; a figure has none.
+    """
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
     name = f"{launching.data_name()}-{FLAGS.preset}-{FLAGS.recipe}"
     folder = pathlib.Path(os.path.expanduser(FLAGS.workdir or f"runs/{name}"))
     with launching.exiting_on_errors(folder):
         config = launching.config_from_flags()
-        if FLAGS.repeats < 0:
-            raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
-        repeats = FLAGS.repeats or (10 if FLAGS.preset == "paper" else 3)
+        repeats = _checked_repeats(config, rows)
         dataset = launching.dataset_from_flags(
             config, lambda text: console.print(f"note: {text}", markup=False, highlight=False)
         )
-        seeds = range(config.seed, config.seed + repeats)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
                 f"workdir {folder} cannot be used: {error.strerror}; choose another"
             ) from None
-        yield Study(config, folder, dataset, seeds, console)
+        _check_origin(folder, config, dataset)
+        yield Study(config, folder, dataset, repeats, console)
+
+
+def _checked_repeats(config: Config, rows: Collection[str]) -> int:
+    """The runs of every setting, or 0: as in the paper; with all that flags can have wrong."""
+    if unknown := set(FLAGS.rows) - set(rows):
+        among = f"among {', '.join(rows)}" if rows else "left out, because a figure has none"
+        raise ValueError(f"rows must be {among}; got {', '.join(sorted(unknown))}")
+    if FLAGS.repeats < 0:
+        raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
+    if config.num_steps < 1:
+        raise ValueError(f"num_steps must be >= 1 for tables and figures; got {config.num_steps}")
+    repeats: int = FLAGS.repeats or (0 if FLAGS.preset == "paper" else 3)
+    dataclasses.replace(config, seed=config.seed + max(repeats, 1) - 1)  # checks the last seed
+    launching.workers_from_flags(config)
+    launching.devices_from_flags()
+    return repeats
+
+
+def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> None:
+    """All runs of a folder share settings, recipe and data, whatever tables are made of them."""
+    # As JSON gives it back, without the seed, which is the first of those of this time.
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    del settings["seed"]
+    origin = {**settings, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
+    path = folder / STUDY_FILE
+    if not path.exists():
+        write_json(path, origin)
+        return
+    try:
+        before = read_json(folder, STUDY_FILE)
+    except DamagedError as error:
+        raise ValueError(
+            f"{error}; delete it, if the runs beside it are of these settings"
+        ) from None
+    changed = [
+        f"{k} was {before.get(k)!r}, is {v!r}" for k, v in origin.items() if before.get(k) != v
+    ]
+    if changed:
+        raise ValueError(
+            f"the study in {folder} goes on with what it began with; {'; '.join(changed)}; give "
+            "the old, or choose another workdir"
+        )
 
 
 def write_table(
     study: Study, name: str, title: str, rows: Mapping[str, Callable[[Study], Row]]
 ) -> None:
-    """Make the rows that the flags ask for and write them as CSV, Markdown and a picture."""
-    if unknown := set(FLAGS.rows) - set(rows):
-        raise ValueError(f"rows must be among {', '.join(rows)}; got {', '.join(sorted(unknown))}")
-    title = f"{title}, recipe {FLAGS.recipe}"
-    made = [row(study) for key, row in rows.items() if key in FLAGS.rows or not FLAGS.rows]
+    """Make the rows that the flags ask for and write them as CSV, Markdown and a picture.
+
+    Some of the rows have files of their own, so that those of the whole table stay.
+    """
+    asked = [key for key in rows if key in FLAGS.rows or not FLAGS.rows]
+    name = "-".join([name, *asked]) if len(asked) < len(rows) else name
+    made = [rows[key](study) for key in asked]
+    title = study.titled(title)
     study.write_csv(name, [record_of(row) for row in made])
     study.write_markdown(name, title, COLUMNS, [cells_of(row) for row in made])
     study.write_figure(name, errors_figure(made, title))
-
-
-COLUMNS = (
-    *("setting", "paper: error %", "paper: hours", "paper: params M"),
-    *("error %", "n", "params M", "minutes", "training TFLOPs", "every error %"),
-)
-
-
-def record_of(row: Row) -> dict[str, Any]:
-    """A row as numbers: the paper's, then ours; None where there is none."""
-    errors = [outcome.error for outcome in row.outcomes]
-    paper = row.paper or Paper(None)
-
-    def mean(name: str, unit: float) -> float | None:
-        values = [getattr(outcome, name) / unit for outcome in row.outcomes]
-        return round(statistics.mean(values), 4) if values else None
-
-    return {
-        "setting": row.setting,
-        **{f"paper_{name}": value for name, value in paper._asdict().items()},
-        "n": len(errors),
-        "error_percent": mean("error", 1),
-        "error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
-        "params_millions": mean("params", 1e6),
-        "minutes": mean("seconds", 60),
-        "training_tflops": mean("flops", 1e12),
-        "every_error_percent": " ".join(f"{error:.2f}" for error in errors),
-    }
-
-
-def cells_of(row: Row) -> list[str]:
-    """A row as text: the paper's numbers, then ours as means, the error's with its deviation."""
-    record = record_of(row)
-
-    def cell(name: str, form: str) -> str:
-        return "" if record[name] is None else format(record[name], form)
-
-    return [
-        row.setting,
-        _spread(record["paper_error_percent"], record["paper_error_std"], 1),
-        *(cell("paper_hours", "g"), cell("paper_params_millions", "g")),
-        _spread(record["error_percent"], record["error_std"], 2) or "not measured",
-        *(str(record["n"]), cell("params_millions", ".2f"), cell("minutes", ".1f")),
-        *(cell("training_tflops", ",.1f"), record["every_error_percent"]),
-    ]
-
-
-def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
-    if mean is None:
-        return ""
-    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.2f}")
-
-
-def errors_figure(rows: Sequence[Row], title: str) -> Figure:
-    """A point for every run's test error and a line at the mean, row by row."""
-    figure = Figure(figsize=(7.5, 0.9 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for place, row in enumerate(rows):
-        errors = [outcome.error for outcome in row.outcomes]
-        axes.plot(errors, [place] * len(errors), "o", color="#3d85c6", alpha=0.7)
-        if errors:
-            mean = statistics.mean(errors)
-            axes.plot([mean, mean], [place - 0.3, place + 0.3], color="#cc4125", linewidth=2)
-    names = [
-        row.setting + (f" (paper: {row.paper.error_percent}%)" if row.paper else "") for row in rows
-    ]
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("test error (%): every run, and the mean")
-    axes.set_title(title, fontsize=10)
-    axes.grid(axis="x", alpha=0.3)
-    return figure

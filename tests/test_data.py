@@ -64,14 +64,20 @@ def test_npz_is_read_as_it_is(npz):
         ({"y_train": np.zeros(12, int)}, "at least two classes; got only 0"),
         ({"y_train": np.arange(12) % 3 * 2}, "label 1 has no image, but label 2 has"),
         ({"y_train": np.arange(12) % 3 * 10**13}, "label 1 has no image"),
-        ({"y_train": np.arange(12) - 1}, "label 0 has no image, but label -1 has"),
+        (
+            {"y_train": np.arange(12) - 1},
+            "y_train must be labels from 0; got -1; number the classes",
+        ),
         ({"y_test": np.array([0, 1, 2, 3])}, "y_test must be labels 0 to 2, .* got 0 to 3"),
         (
             {"x_test": np.zeros((4, 5, 5, 3), np.uint8)},
             r"x_test must have images of shape \[6, 5, 3",
         ),
         ({"x_test": np.zeros((4, 5, 5, 3), np.uint8)}, "resize them"),
-        ({"x_train": np.array([None] * 12)}, "cannot be used: Object arrays cannot be loaded"),
+        (
+            {"x_train": np.array([None] * 12)},
+            "cannot be used: x_train holds Python objects; make it an array",
+        ),
     ],
 )
 def test_a_bad_array_is_one_clear_error(npz, changes, message):
@@ -109,7 +115,7 @@ def test_a_file_that_is_no_npz_is_one_clear_error(tmp_path, content):
 
 def test_one_array_is_no_npz(tmp_path):
     np.save(tmp_path / "data.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="cannot be used: it holds one array"):
+    with pytest.raises(ValueError, match="cannot be used: it is no .npz file; write x_train"):
         data.load_dataset(f"npz:{tmp_path / 'data.npy'}")
 
 
@@ -156,6 +162,12 @@ def test_subset_keeps_the_proportions():
         np.bincount(data.subset(examples([40, 20]), 15, 0).labels), [10, 5]
     )
     assert len(data.subset(examples([40, 20]), 100, 0)) == 60
+
+
+def test_a_named_class_without_images_is_named():
+    arrays = good_arrays()
+    with pytest.raises(ValueError, match=r"needs a training image; d, e .3 to 4. have none; add"):
+        data.make_dataset("x", *arrays.values(), class_names=("a", "b", "c", "d", "e"))
 
 
 def test_channel_statistics_by_hand():

@@ -15,7 +15,17 @@ from absl import flags
 from absl.testing import flagsaver
 
 import nash_jax as nj
-from experiments import baselines, ensembles, figure2, figure3, study, table1, table2, table3
+from experiments import (
+    baselines,
+    ensembles,
+    figure2,
+    figure3,
+    study,
+    table1,
+    table2,
+    table3,
+    tables,
+)
 from nash_jax import data, runs, training
 
 CACHE = tempfile.TemporaryDirectory()
@@ -48,20 +58,26 @@ def read_csv(path):
 
 def test_table_1_has_the_paper_s_rows_beside_what_its_runs_gave(folder):
     rows = read_csv(folder / "table1.csv")
-    assert [row["paper: error %"] for row in rows] == [
-        *("5.7 ± 0.35", "6.5 ± 0.76", "6.1 ± 0.92", "6.4 ± 0.70", "6.1 ± 0.30")
-    ]
+    assert [float(row["paper_error_percent"]) for row in rows] == [5.7, 6.5, 6.1, 6.4, 6.1]
+    assert [float(row["paper_error_std"]) for row in rows] == [0.35, 0.76, 0.92, 0.70, 0.30]
+    assert [row["paper_runs"] for row in rows] == ["10", "30", "10", "30", "10"]
+    assert {(row["dataset"], row["recipe"]) for row in rows} == {("digits", "paper")}
+    assert all("CPU cores, jax" in row["device"] for row in rows)
     names = ["hill_climbing", "random", "from_scratch", "constant_*", "no_morphism"]
     for row, name in zip(rows, names):
         finished = sorted(folder.glob(f"{name}-seed*/result.json"))
         errors = [100 * (1 - json.loads(f.read_text())["test_accuracy"]) for f in finished]
         assert len(errors) == int(row["n"]) == (6 if name.startswith("constant") else 2)
-        mean, deviation = np.mean(errors), np.std(errors, ddof=1)
-        assert row["error %"] == f"{mean:.2f} ± {deviation:.2f}"
+        assert float(row["error_percent"]) == pytest.approx(np.mean(errors))
+        assert float(row["error_std"]) == pytest.approx(np.std(errors, ddof=1))
     page = (folder / "table1.md").read_text()
+    assert "# Table 1: n_steps = 1 (digits, recipe paper)" in page
     assert "fingerprint" in page
-    assert "400 training images; recipe paper; seeds 0, 1." in page
-    assert all(cell in page for cell in rows[0].values())
+    assert "400 training images; recipe paper; seeds from 0 on." in page
+    mean, deviation = float(rows[0]["error_percent"]), float(rows[0]["error_std"])
+    assert (
+        f"| n_neigh = 2 | 5.7 ± 0.35 | 10 | 12.8 | 5.7 | {mean:.2f} ± {deviation:.2f} | 2" in page
+    )
     assert (folder / "table1.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -88,17 +104,21 @@ def test_figures_are_made_of_the_runs_that_are_there(folder):
     launch(figure3, *TINY, f"--workdir={folder}")
     assert sorted(path.name for path in folder.glob("*-seed*")) == before
     by_step = read_csv(folder / "figure2.csv")
-    assert [(row["training of children"], row["step"], row["n"]) for row in by_step] == [
+    assert [(row["training_of_children"], row["step"], row["n"]) for row in by_step] == [
         *(("SGDR", "0", "2"), ("SGDR", "1", "2")),
-        *(("constant rate", "0", "6"), ("constant rate", "1", "6")),
+        *(("constant rate", "0", "2"), ("constant rate", "1", "6")),  # two seeds, three rates
     ]
     views = [runs.read_run(folder / f"hill_climbing-seed{seed}") for seed in (0, 1)]
     best = [100 * (1 - view.chosen[1]["validation_accuracy"]) for view in views]
-    assert by_step[1]["validation error %"] == f"{np.mean(best):.2f}"
-    assert by_step[1]["standard deviation"] == f"{np.std(best, ddof=1):.2f}"
-    annealed, constant = read_csv(folder / "figure3.csv")
-    assert (annealed["runs"], constant["runs"]) == ("4", "6")
-    assert annealed["paper: R^2"] == "0.64"
+    assert float(by_step[1]["validation_error_percent"]) == pytest.approx(np.mean(best))
+    assert float(by_step[1]["validation_error_std"]) == pytest.approx(np.std(best, ddof=1))
+    points = read_csv(folder / "figure3.csv")
+    groups = [row["training_of_children"] for row in points]
+    assert [groups.count(name) for name in dict.fromkeys(groups)] == [2, 4, 6]
+    assert points[0]["run"] == "hill_climbing-seed0"
+    final = views[0].final["test_accuracy"]
+    assert float(points[0]["test_accuracy_percent"]) == pytest.approx(100 * final)
+    assert points[0]["paper_r_squared"] == "0.64"
     for name in ("figure2", "figure3"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -106,6 +126,8 @@ def test_figures_are_made_of_the_runs_that_are_there(folder):
 def test_r_squared_by_hand():
     points = np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])
     assert figure3.r_squared(points) == pytest.approx(0.25)
+    assert figure3.r_squared(points[:, :2]) is None  # any two points lie on a line
+    assert figure3.r_squared(np.array([[1.0, 1.0, 1.0], [1.0, 3.0, 2.0]])) is None
 
 
 @pytest.mark.slow
@@ -124,32 +146,47 @@ def test_table_2_averages_the_snapshots_of_each_run_and_all_runs(folder):
         assert start["validation_accuracy"] == view.chosen[1]["validation_accuracy"]
         together = training.ensemble([nj.load(trained), nj.load(view.workdir)], test)
         errors.append(100 * (1 - together.accuracy))
-    assert rows[3]["every error %"] == " ".join(f"{error:.2f}" for error in errors)
+    assert rows[3]["every_error_percent"] == " ".join(f"{error:.2f}" for error in errors)
     both = [nj.load(folder / f"long-seed{seed}") for seed in (0, 1)]
     error = 100 * (1 - training.ensemble(both, test).accuracy)
-    assert rows[5]["every error %"] == f"{error:.2f}"
+    assert rows[5]["every_error_percent"] == f"{error:.2f}"
     launch(table3, *TINY, f"--workdir={folder}")
     found = read_csv(folder / "table3.csv")
-    assert [row["every error %"] for row in found] == [row["every error %"] for row in rows[2:]]
-    assert [row["paper: error %"] for row in found] == ["23.4", "20.9", "", "19.6"]
+    errors = [row["every_error_percent"] for row in rows]
+    assert [row["every_error_percent"] for row in found] == errors[2:]
+    assert [row["paper_error_percent"] for row in found] == ["23.4", "20.9", "", "19.6"]
+
+
+def cost(lines):
+    """FLOPs of all trainings, up to a factor that runs of the same data share."""
+    return sum(
+        line["flops"] * len(line["train_losses"]) * (1 if line["kind"] == "final" else 0.8)
+        for line in lines
+    )
 
 
 @pytest.mark.slow
 def test_baselines_cost_what_the_searches_cost(folder):
     args = *TINY, f"--workdir={folder}", "--rows=hill_climbing,random_search,wrn-28-10"
     launch(baselines, *args)
-    ours, searched, wide = read_csv(folder / "baselines.csv")
-    assert wide["setting"] == "wrn-28-10, of which one epoch costs more"
-    assert wide["error %"] == "not measured"
-    assert int(ours["n"]) == int(searched["n"]) == 2
-    for line in runs.read_ledger(folder / "random_search-seed0"):
-        if line["kind"] == "child":
-            assert len(line["edits"]) <= 1
+    # Some of the rows do not write over the whole table.
+    ours, searched, wide = read_csv(folder / "baselines-hill_climbing-random_search-wrn-28-10.csv")
+    assert (wide["setting"], wide["n"], wide["error_percent"]) == ("wrn-28-10, 0 epochs", "0", "")
+    made = sorted(folder.glob("random_search-seed*"))
+    assert (int(ours["n"]), int(searched["n"])) == (2, len(made))
+    assert searched["setting"].startswith("best of ")
+    for path in made:
+        search = runs.read_ledger(folder / path.name.replace("random_search", "hill_climbing"))
+        ours = runs.read_ledger(path)
+        assert cost(ours) <= 2 * cost(search)  # what they cost on average is a guess
+        assert all(len(line["edits"]) <= 1 for line in ours if line["kind"] == "child")
 
 
 def test_other_settings_in_the_folder_of_a_study_are_refused(folder):
-    with pytest.raises(SystemExit, match="error: the run in .* epochs_final was 2, is 3"):
+    with pytest.raises(SystemExit, match="error: the study in .* epochs_final was 2, is 3"):
         launch(table1, *TINY, f"--workdir={folder}", "--epochs_final=3")
+    with pytest.raises(SystemExit, match="error: the study in .* recipe was 'paper', is 'modern'"):
+        launch(table1, *TINY, f"--workdir={folder}", "--recipe=modern", "--cutout=2")
 
 
 @pytest.mark.parametrize(
@@ -157,6 +194,10 @@ def test_other_settings_in_the_folder_of_a_study_are_refused(folder):
     [
         (["--rows=all"], "rows must be among hill_climbing, random, .*; got all"),
         (["--repeats=-1"], "repeats must be >= 0; got -1"),
+        (["--num_steps=0"], "num_steps must be >= 1 for tables and figures; got 0"),
+        (["--workers=-1"], "workers must be >= 0; got -1"),
+        ([f"--seed={2**32 - 1}"], r"seed must be below 2\*\*32; got 4294967296"),
+        (["--recipe=modern"], "cutout must be smaller than the images, .* take --cutout=2, say"),
         (["--workdir=/dev/null/x"], "workdir /dev/null/x cannot be used: Not a directory"),
     ],
 )
@@ -166,12 +207,17 @@ def test_a_mistake_is_one_clear_line(args, message, tmp_path):
     assert not list(tmp_path.rglob("ledger.jsonl"))
 
 
+def test_a_figure_has_no_rows(tmp_path):
+    with pytest.raises(SystemExit, match="error: rows must be left out, because a figure has none"):
+        launch(figure2, *TINY, f"--workdir={tmp_path / 'new'}", "--rows=random")
+
+
 @pytest.fixture
 def fresh(tmp_path):
     """A study without runs."""
     config = runs.Config(**runs.PRESETS["digits"])
     console = rich.console.Console(quiet=True)
-    return study.Study(config, tmp_path, data.load_dataset("digits"), [0, 1], console)
+    return study.Study(config, tmp_path, data.load_dataset("digits"), 2, console)
 
 
 def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkeypatch):
@@ -185,20 +231,33 @@ def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkey
     with flagsaver.flagsaver():
         flags.FLAGS(["x"])
         row = table1.random_networks(fresh)
-        assert study.cells_of(row)[4:] == ["not measured", "0", "", "", "", ""]
+        assert tables.cells_of(row)[5:] == ["not measured", "0", "", "", "", ""]
         assert not table1.random_networks(fresh).outcomes
         assert tried == ["random-seed0", "random-seed1"]
         assert fresh.about().count("Not finished: random-seed") == 2
-        study.errors_figure([row], "nothing")
+        tables.errors_figure([row], "nothing")
 
 
 def test_cells_by_hand():
-    outcomes = [study.Outcome(5.0, 1e6, 60, 2e12), study.Outcome(7.0, 3e6, 120, 4e12)]
-    row = study.Row("ours", study.Paper(5.7, 0.35, 12.8, 5.7), outcomes)
-    assert study.cells_of(row) == [
-        *("ours", "5.7 ± 0.35", "12.8", "5.7"),
-        *(f"6.00 ± {math.sqrt(2):.2f}", "2", "2.00", "1.5", "3.0", "5.00 7.00"),
+    outcomes = [tables.Outcome(5.0, 1e6, 6, 2e10), tables.Outcome(7.0, 3e6, 3, 4e10)]
+    row = tables.Row("ours", tables.Paper(5.7, 0.35, 12.8, 5.7, 10), outcomes)
+    assert tables.cells_of(row) == [
+        *("ours", "5.7 ± 0.35", "10", "12.8", "5.7"),
+        *(f"6.00 ± {math.sqrt(2):.2f}", "2", "2.00", "0.0750", "0.0300", "5.00 7.00"),
     ]
+
+
+def test_rows_have_as_many_runs_as_the_paper_s_or_as_asked(fresh):
+    assert fresh.seeds(30) == range(2)
+    assert dataclasses.replace(fresh, repeats=0).seeds(30) == range(30)
+
+
+def test_a_snapshot_ensemble_without_all_its_members_is_left_out(fresh, monkeypatch):
+    view = runs.RunView(pathlib.Path("long-seed0"), fresh.config, {}, [])
+    view.__dict__["chosen"] = [{"step": step, "name": f"step{step}-child1"} for step in range(4)]
+    monkeypatch.setattr(study.Study, "trained", lambda *args: [])  # as if they had diverged
+    for fitted in (False, True):
+        assert ensembles.snapshot_ensemble(fresh, view, fitted) == []
 
 
 def test_the_cost_of_training_by_hand(fresh):

@@ -44,7 +44,9 @@ def error(*args):
 
 
 def test_the_defaults_are_the_paper_s():
-    assert config() == Config()
+    limit = 1_000_000_000  # the one that the paper does not name
+    assert config() == Config(max_flops=limit)
+    assert config("--max_flops=0") == Config()
     paper = (
         5,
         8,
@@ -105,7 +107,7 @@ def test_presets_are_valid(preset):
         ("--workers=-1", "workers must be >= 0; got -1"),
         ("--devices=7", "devices must be numbers from 0 to 0, of the cpu devices of this machine"),
         ("--devices=x", "devices must be numbers from 0 to 0"),
-        ("--dataset=npz:x.npz --label=y", "label is for tfds: and cifar:; got 'y'"),
+        ("--dataset=npz:x.npz --label=y", "label is for tfds: and cifar:; got y"),
         ("--image_size=8", "image_size is for tfds: and folder:; got 8 with dataset 'digits'"),
         ("--corrupt_images=mend", "corrupt_images must be one of stop, skip; got 'mend'"),
         ("--model_0=vgg", "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file"),

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from nash_jax import data
+from nash_jax.data import tfds as tfds_module
 
 CIFAR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 
@@ -67,7 +68,52 @@ def test_a_folder_is_read_as_it_is(folder):
     np.testing.assert_array_equal(loaded.train.labels, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(loaded.test.labels, [0, 0, 1, 1])
     assert loaded.class_names == ("cat", "dog")
+    (note,) = notes
+    assert "files that do not end like images are left out (1): " in note
+    assert note.endswith("train/cat/notes.txt")
+
+
+def test_what_is_hidden_is_left_out_and_links_are_followed_once(folder):
+    cat = folder / "train" / "cat"
+    PIL.Image.fromarray(image(50)).save(cat / "._0.png")
+    (cat / ".checkpoints").mkdir()
+    PIL.Image.fromarray(image(51)).save(cat / ".checkpoints" / "0.png")
+    more = folder.parent / "more"
+    more.mkdir()
+    PIL.Image.fromarray(image(52)).save(more / "9.png")
+    (cat / "linked").symlink_to(more)
+    (more / "round").symlink_to(cat)
+    loaded, notes = load(folder)
     assert notes == []
+    expected = [image(n) for n in (0, 1, 2, 52, 100, 101, 102)]
+    np.testing.assert_array_equal(loaded.train.images, expected)
+
+
+def test_a_link_to_nothing_is_an_image_that_cannot_be_read(folder):
+    (folder / "train" / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+    text = message(folder)
+    assert "1 of 11 images cannot be read, first " in text
+    assert "gone.png: No such file or directory" in text
+
+
+def test_folders_named_in_capitals_are_the_same(folder):
+    expected, _ = load(folder)
+    (folder / "train").rename(folder / "Train")
+    (folder / "test").rename(folder / "TEST")
+    (folder / "val").mkdir()
+    loaded, (note,) = load(folder)
+    assert loaded.fingerprint() == expected.fingerprint()
+    assert note.endswith("only train/ and test/ are read, not val/")
+
+
+def test_a_folder_that_may_not_be_read_is_one_clear_error(folder, monkeypatch):
+    def walk(path, onerror, followlinks):
+        onerror(PermissionError(13, "Permission denied", path))
+        return []
+
+    monkeypatch.setattr("os.walk", walk)
+    text = message(folder)
+    assert f"cannot be read: {folder / 'train' / 'cat'}: Permission denied; make it" in text
 
 
 def test_without_a_test_folder_a_fifth_of_each_class_is_held_out(tmp_path):
@@ -144,13 +190,46 @@ def test_folders_that_are_no_data_set_are_one_clear_error(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "two classes or more; got none" in message(tmp_path / "empty")
     (folder / "train" / "bird").mkdir()
-    assert "train/ and test/ must have the same classes; only one has bird" in message(folder)
+    assert "train/ and test/ must have the same classes; test/ lacks bird; add" in message(folder)
     (folder / "test" / "bird").mkdir()
     assert "every class needs an image; " in message(folder)
     assert "train/bird has none" in message(folder)
     shutil.rmtree(folder / "test")
     text = message(folder)
     assert f"must have both train/ and test/, or neither; {folder / 'test'} is missing" in text
+    (folder / "val").mkdir()
+    assert "is missing; rename val/, if that is what it is" in message(folder)
+
+
+def test_images_are_turned_as_their_orientation_says(folder):
+    upright = image(3, (8, 4))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    path = folder / "turned.png"
+    PIL.Image.fromarray(np.rot90(upright)).save(path, exif=exif)
+    np.testing.assert_array_equal(data.read_image(path, None), upright)
+
+
+def test_sixteen_bits_are_read_on_one_scale_and_other_ranges_are_refused(folder):
+    path = folder / "deep.png"
+    PIL.Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(path)
+    assert data.read_image(path, None).ravel().tolist() == [0, 0, 1, 255]
+    path = folder / "train" / "cat" / "float.tiff"
+    PIL.Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(path)
+    assert "float.tiff: its pixels have no fixed range; save it with 8 or 16" in message(folder)
+
+
+def test_more_pixels_than_memory_are_refused_before_they_are_read(folder):
+    text = message(folder, image_size=10_000_000)
+    assert "image_size must be such that all images fit into memory; 10 images of 10000000x" in text
+
+
+@pytest.mark.parametrize("source", ["folder", "cifar", "npz"])
+@pytest.mark.parametrize("place", ["~no-such-user/x", 300 * "x"])
+def test_places_that_cannot_be_are_one_clear_error(source, place):
+    with pytest.raises(ValueError, match=rf"^dataset {source}") as caught:
+        data.load_dataset(f"{source}:{place}")
+    assert "\n" not in str(caught.value)
 
 
 # CIFAR's binary files.
@@ -282,6 +361,22 @@ def test_sizes_that_differ_are_said_and_can_be_made_alike(prepared):
     assert load_tfds("two_labels/uneven", prepared, image_size=8).image_shape == (8, 8, 3)
 
 
+def test_a_split_without_labels_is_left_out(prepared, monkeypatch):
+    """The test split is read as if it had none; then the set is like one without a test split."""
+    read = tfds_module._read
+
+    def without(tfds, builder, split, *args):
+        files, labels = read(tfds, builder, split, *args)
+        return files, np.full_like(labels, -1) if split == "test" else labels
+
+    monkeypatch.setattr(tfds_module, "_read", without)
+    notes = []
+    loaded = load_tfds("two_labels/even", prepared, note=notes.append)
+    assert len(loaded.train) + len(loaded.test) == 12
+    assert "the split test has images without labels, and is left out" in notes[0]
+    assert "has no test split" in notes[1]
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
@@ -290,6 +385,7 @@ def test_sizes_that_differ_are_said_and_can_be_made_alike(prepared):
         ("two_labels/even:9.9.9", "is not prepared in .*even .there are 1.2.0.; give"),
         ("../etc", "must be followed by NAME"),
         ("x:1", "must be followed by NAME"),
+        ("none", "tfds build none --file_format=array_record --data_dir=.*tfds"),
     ],
 )
 def test_a_set_that_is_not_there_is_one_clear_error(prepared, source, text, monkeypatch):
@@ -306,6 +402,9 @@ def test_a_half_prepared_set_is_one_clear_error(prepared, tmp_path, monkeypatch)
     shutil.copytree(whole, unfinished)
     with pytest.raises(ValueError, match="is not prepared in .*there are incomplete.X_1.2.0"):
         load_tfds("two_labels/even", tmp_path / "one")
+    (tmp_path / "three" / "two_labels" / "even" / "1.2.0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="half prepared: .*1.2.0 has no dataset_info.json; delete"):
+        load_tfds("two_labels/even", tmp_path / "three")
     part = tmp_path / "two" / "two_labels" / "even" / "1.2.0"
     shutil.copytree(whole, part)
     (record,) = part.glob("*test.array_record*")

@@ -52,8 +52,8 @@ def read_folder(
     files = [file for file in there if is_image(file[2].name)]
     if left_out := [_printable(path) for _, _, path in there if not is_image(path.name)]:
         note(
-            f"dataset {name}: {len(left_out)} files are left out, as they do not end like images: "
-            f"{_listed(left_out)}"
+            f"dataset {name}: files that do not end like images are left out "
+            f"({len(left_out)}): {_listed(left_out)}"
         )
     paths = [path for _, _, path in files]
     found = read_images(

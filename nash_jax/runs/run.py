@@ -159,7 +159,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     smallest = min(dataset.image_shape[:2])
     if config.cutout >= smallest:
         raise ValueError(
-            f"cutout must be smaller than the images, {smallest} pixels; got {config.cutout}"
+            f"cutout must be smaller than the images, {smallest} pixels; got {config.cutout}; take "
+            f"--cutout={smallest // 4}, say"
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)

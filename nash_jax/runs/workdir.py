@@ -271,7 +271,7 @@ def _recover(
 def _compare(path: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises `ValueError`, naming old and new values, if settings have changed."""
     changed = [
-        f"{name} was {before.get(name)!r}, is {value!r}"
+        f"{name} was {before.get(name)!r:.100}, is {value!r:.100}"
         for name, value in now.items()
         if before.get(name) != value
     ]
