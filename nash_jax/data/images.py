@@ -92,8 +92,8 @@ def read_images(
     if (need := 3 * len(files) * image_size**2) > (memory := _physical_memory()):
         raise ValueError(
             f"{what}: image_size must be such that all images fit into memory; {len(files)} images "
-            f"of {image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine has "
-            f"{memory / 2**30:,.0f} GiB; make it smaller"
+            f"of {image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine "
+            f"has {memory / 2**30:,.0f} GiB; make it smaller"
         )
 
     def attempt(file: str | os.PathLike[str] | bytes) -> np.ndarray | str:
