@@ -26,8 +26,8 @@ Prints one table, each line beside its goal, and writes gpu.json after every lin
 - table1: Table 1, row 1 (pretraining, 5 steps of 8 children, final training) by `experiments.nash`
   in a process of its own, which compiles all anew: minutes, test error, and the share of time
   without a kernel as `nvidia-smi` samples it once a second. --extra takes further flags for it,
-  such as --max_flops=N, which the paper has not. The other rows keep some of the GPU's memory:
-  where there is little, run this one alone.
+  such as --recipe=modern. The other rows keep some of the GPU's memory: where there is little,
+  run this one alone.
 
 --toy runs everything on the CPU with the digits and tiny sizes, only to see that it works.
 """
