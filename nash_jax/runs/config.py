@@ -157,8 +157,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 #: Settings by size; each replaces the defaults that are named.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The paper names no limit, but drawn as it says, 25 edits give a network of 402 million
-    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 6.9.
+    # The paper names no limit, but drawn as it says, 25 edits give a network of 300 million
+    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 7.4.
     "paper": {"max_flops": 1_000_000_000},
     # The embedded 8x8 digits in about a minute. Mirrored digits are other signs, so no flips.
     "digits": {
