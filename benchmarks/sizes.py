@@ -2,8 +2,8 @@
 
 python -m benchmarks.sizes
 
-Draws what `--num_neighbours=1` draws in 5 steps of 5 edits from the paper's model_0, on CIFAR's images,
-and prints the parameters and FLOPs of the networks. Nothing is trained.
+Draws what `--num_neighbours=1` draws in 5 steps of 5 edits from the paper's model_0, on images of
+CIFAR, and prints the parameters and FLOPs of the networks. Nothing is trained.
 """
 
 from __future__ import annotations
