@@ -268,7 +268,7 @@ def _checked_repeats(config: Config, rows: Collection[str]) -> int:
     if config.num_steps < 1:
         raise ValueError(f"num_steps must be >= 1 for tables and figures; got {config.num_steps}")
     repeats: int = FLAGS.repeats or (0 if FLAGS.preset == "paper" else 3)
-    dataclasses.replace(config, seed=config.seed + max(repeats, 1) - 1)  # checks the last seed
+    dataclasses.replace(config, seed=config.seed + (repeats or 30) - 1)  # checks the last seed
     launching.workers_from_flags(config)
     launching.devices_from_flags()
     return repeats

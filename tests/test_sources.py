@@ -173,8 +173,13 @@ def test_corrupt_images_stop_or_are_skipped(folder):
     assert "there must be an image that can be read" in message(folder, corrupt_images="skip")
 
 
-def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder):
-    path = folder / "train" / "cat" / "1.png"
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder, kind):
+    path = folder / "train" / "cat" / f"1.{kind}"
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"  # the orientation, and a text
+    PIL.Image.fromarray(image(1)).save(path, exif=exif)
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         for damaged in (whole[:place], whole[:place] + b"\xa5" + whole[place + 1 :]):
@@ -182,7 +187,7 @@ def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder):
             with contextlib.suppress(ValueError):
                 load(folder)
                 continue
-            assert "train/cat/1.png" in message(folder)
+            assert f"train/cat/1.{kind}" in message(folder)
 
 
 def test_folders_that_are_no_data_set_are_one_clear_error(folder, tmp_path):

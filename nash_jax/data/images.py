@@ -6,6 +6,7 @@ import concurrent.futures
 import io
 import os
 import pathlib
+import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,10 @@ def read_image(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | Non
       One of `UNREADABLE`: if Pillow cannot read it, or its pixels have no fixed range.
     """
     with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
-        image: PIL.Image.Image = PIL.ImageOps.exif_transpose(opened)
+        try:
+            image: PIL.Image.Image = PIL.ImageOps.exif_transpose(opened)
+        except (struct.error, TypeError) as error:
+            raise ValueError(f"its EXIF data are damaged: {error}") from None
         if image.mode.startswith("I;16"):
             image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in ("I", "F"):
