@@ -173,7 +173,7 @@ def test_corrupt_images_stop_or_are_skipped(folder):
     assert "there must be an image that can be read" in message(folder, corrupt_images="skip")
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder, kind):
     path = folder / "train" / "cat" / f"1.{kind}"
