@@ -14,7 +14,7 @@ digits: $(VENV)/run
 	$(BIN)/python -m experiments.nash --preset=digits
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

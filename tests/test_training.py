@@ -107,7 +107,7 @@ def test_no_augmentation_leaves_the_images_as_they_are():
 
 
 def test_training_learns_and_is_reproducible_and_changes_nothing_given(spec, digits):
-    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1)
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1, lr_start=0.3)
     variables = nj.init(spec, KEY)
     before = jax.tree.map(np.array, variables)
     epochs = []
