@@ -196,6 +196,7 @@ class Study:
         """Write a table for people, which also says how it came about, and print it."""
         lines = [columns, ["---"] * len(columns), *rows]
         table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+        title = title.replace("\n", ", ")
         self.write(name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode())
         self.console.print(table, markup=False, highlight=False)
 
@@ -205,8 +206,8 @@ class Study:
         self.write(name, ".png", picture.getvalue())
 
     def titled(self, title: str) -> str:
-        """A title with what it is of."""
-        return f"{title} ({self.dataset.name}, recipe {FLAGS.recipe})"
+        """A title, and on a second line what it is of."""
+        return f"{title}\n{self.dataset.name}, recipe {FLAGS.recipe}"
 
     def machines(self) -> str:
         """Where the runs so far were begun."""

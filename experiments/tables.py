@@ -73,7 +73,8 @@ def cells_of(row: Row) -> list[str]:
 
     def cell(name: str, digits: int) -> str:
         value = record[name]
-        return "" if value is None else f"{value:,.{digits if value >= 0.1 else digits + 3}f}"
+        small = value is not None and value < 0.1
+        return "" if value is None else f"{value:.2g}" if small else f"{value:,.{digits}f}"
 
     return [
         row.setting,

@@ -71,7 +71,7 @@ def test_table_1_has_the_paper_s_rows_beside_what_its_runs_gave(folder):
         assert float(row["error_percent"]) == pytest.approx(np.mean(errors))
         assert float(row["error_std"]) == pytest.approx(np.std(errors, ddof=1))
     page = (folder / "table1.md").read_text()
-    assert "# Table 1: n_steps = 1 (digits, recipe paper)" in page
+    assert "# Table 1: n_steps = 1, digits, recipe paper" in page
     assert "fingerprint" in page
     assert "400 training images; recipe paper; seeds from 0 on." in page
     mean, deviation = float(rows[0]["error_percent"]), float(rows[0]["error_std"])
@@ -243,7 +243,7 @@ def test_cells_by_hand():
     row = tables.Row("ours", tables.Paper(5.7, 0.35, 12.8, 5.7, 10), outcomes)
     assert tables.cells_of(row) == [
         *("ours", "5.7 ± 0.35", "10", "12.8", "5.7"),
-        *(f"6.00 ± {math.sqrt(2):.2f}", "2", "2.00", "0.0750", "0.0300", "5.00 7.00"),
+        *(f"6.00 ± {math.sqrt(2):.2f}", "2", "2.00", "0.075", "0.03", "5.00 7.00"),
     ]
 
 
