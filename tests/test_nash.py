@@ -1,6 +1,7 @@
 """The launcher: flags, presets, what people see, and every mistake as one clear line."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -204,6 +205,17 @@ def test_the_default_workdir_is_the_first_free_number(tmp_path, monkeypatch):
 def test_the_default_workdir_is_named_after_the_data(dataset, name):
     parse(f"--dataset={dataset}")
     assert launching.data_name() == name
+
+
+@pytest.mark.parametrize(
+    "given", [["--workdir=old"], ["--workdir", "old"], ["-workdir", "old"], []]
+)
+def test_how_to_resume_names_the_folder_once(given, monkeypatch):
+    words = ["python", "-m", "experiments.nash", *given, "--preset=digits"]
+    monkeypatch.setattr(sys, "orig_argv", words)
+    assert launching.resume_command(pathlib.Path("old")) == (
+        "resume with: python -m experiments.nash --preset=digits --workdir=old"
+    )
 
 
 @pytest.mark.slow
