@@ -132,7 +132,7 @@ def test_trains_on_augmented_images_and_evaluates():
     spec = nj.chain((6, 5, 1), 3, widths=(8,), normalize=ops.Normalize((90.0,), (60.0,)))
     network = torch_network.TorchNetwork(spec)
     torch_network.load(network, nj.init(spec, jax.random.key(0)))
-    settings = training.TrainingSettings(batch_size=16, crop_padding=1, cutout=2)
+    settings = training.TrainingSettings(batch_size=16, crop_padding=1, cutout=2, lr_start=0.2)
     assert torch_network.train(network, examples, 20, settings) > 0
     score = torch_network.evaluate(network, examples, batch_size=40)
     assert score.accuracy > 0.9
