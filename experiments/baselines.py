@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 
@@ -31,12 +30,13 @@ def hand_made(study: Study, network: str) -> Row:
     """A network of that kind, for as many epochs as the search of the same seed would pay for."""
     changes = {"model_0": network, "epochs_pretrain": 0, "num_steps": 0, "lr_start": 0.05}
     epoch = study.epoch_flops(study.start(network))
-    epochs = [int(study.training_flops(run) / epoch) for run in hill_climbing_runs(study)]
+    searches = hill_climbing_runs(study)
+    epochs = [int(study.training_flops(search) / epoch) for search in searches]
     runs = [
         trained
-        for run, number in zip(hill_climbing_runs(study), epochs)
+        for search, number in zip(searches, epochs)
         if number
-        for trained in study.run(network, run.config.seed, epochs_final=number, **changes)
+        for trained in study.run(network, search.config.seed, epochs_final=number, **changes)
     ]
     return Row(f"{network}, {_counted(epochs, 'epochs')}", None, study.outcomes(runs))
 
@@ -49,22 +49,25 @@ def random_search(study: Study) -> Row:
     config = study.config
     edits = config.num_steps * config.num_morphisms
     brief = (1 - config.validation_fraction) * config.epochs_neighbours
+    start = study.start(config.model_0)
+    first = brief * study.epoch_flops(start)
     numbers, runs = [], []
     for search in hill_climbing_runs(study):
         seed = search.config.seed
-        each = statistics.mean(random_flops(study, seed, edits))
-        first = brief * study.epoch_flops(study.start(config.model_0))
+        each = statistics.mean(random_flops(study, start, seed, edits))
         left = study.training_flops(search) - config.epochs_final * each - first
         numbers.append(max(int(left / (brief * each)), 0))
         if not numbers[-1]:
             continue
-        settings: dict[str, Any] = {
-            "num_steps": 1,
-            "num_neighbours": numbers[-1] + 1,
-            "num_morphisms": edits,
-        }
-        settings |= {"inherit": "nothing", "epochs_pretrain": 0}
-        runs += study.run("random_search", seed, **settings)
+        runs += study.run(
+            "random_search",
+            seed,
+            num_steps=1,
+            num_neighbours=numbers[-1] + 1,
+            num_morphisms=edits,
+            inherit="nothing",
+            epochs_pretrain=0,
+        )
     counted = _counted([number for number in numbers if number] or [0], "random networks")
     setting = f"best of {counted} and the chain, each from scratch"
     return Row(setting, None, study.outcomes(runs))
@@ -81,9 +84,11 @@ def hill_climbing_runs(study: Study) -> list[RunView]:
     return runs
 
 
-def random_flops(study: Study, seed: int, edits: int, number: int = 30) -> list[float]:
+def random_flops(
+    study: Study, start: Architecture, seed: int, edits: int, number: int = 30
+) -> list[float]:
     """FLOPs of an epoch of some random networks."""
-    config, start = study.config, study.start(study.config.model_0)
+    config = study.config
 
     def fits(spec: Architecture) -> bool:
         return not config.max_flops or count_flops(spec) <= config.max_flops

@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import datetime
 import io
-import json
 import os
 import pathlib
 import shlex
@@ -40,7 +39,7 @@ from nash_jax.runs import (
     write_atomically,
 )
 from nash_jax.runs.files import read_json, write_json
-from nash_jax.runs.workdir import CONFIG_FILE
+from nash_jax.runs.workdir import CONFIG_FILE, check_unchanged, settings_of
 
 FLAGS = flags.FLAGS
 
@@ -277,10 +276,8 @@ def _checked_repeats(config: Config, rows: Collection[str]) -> int:
 
 def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> None:
     """All runs of a folder share settings, recipe and data, whatever tables are made of them."""
-    # As JSON gives it back, without the seed, which is the first of those of this time.
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    del settings["seed"]
-    origin = {**settings, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
+    origin = {**settings_of(config), "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
+    del origin["seed"]  # the first of those of this time
     path = folder / STUDY_FILE
     if not path.exists():
         write_json(path, origin)
@@ -291,14 +288,7 @@ def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> Non
         raise ValueError(
             f"{error}; delete it, if the runs beside it are of these settings"
         ) from None
-    changed = [
-        f"{k} was {before.get(k)!r}, is {v!r}" for k, v in origin.items() if before.get(k) != v
-    ]
-    if changed:
-        raise ValueError(
-            f"the study in {folder} goes on with what it began with; {'; '.join(changed)}; give "
-            "the old, or choose another workdir"
-        )
+    check_unchanged(f"study in {folder}", before, origin)
 
 
 def write_table(

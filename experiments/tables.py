@@ -40,8 +40,6 @@ COLUMNS = (
     *("setting", "paper: error %", "paper: n", "paper: hours", "paper: params M"),
     *("error %", "n", "params M", "minutes", "training TFLOPs", "every error %"),
 )
-
-
 PAPERS = ("paper_runs", "paper_hours", "paper_params_millions")
 
 

@@ -400,6 +400,14 @@ def test_a_set_that_is_not_there_is_one_clear_error(prepared, source, text, monk
     assert "\n" not in str(caught.value)
 
 
+def test_a_home_that_is_not_there_is_a_place_without_sets(tfds, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match="is not prepared in ~no-such-user/x/none; give --data_dir"
+    ):
+        load_tfds("none", "~no-such-user/x")
+
+
 def test_a_half_prepared_set_is_one_clear_error(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     whole = prepared / "two_labels" / "even" / "1.2.0"

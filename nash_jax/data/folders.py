@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from nash_jax.data.dataset import Dataset, make_dataset
-from nash_jax.data.images import is_image, read_images
+from nash_jax.data.images import is_image, listed, read_images
 from nash_jax.data.splits import HELD_OUT, held_out
 
 _PARTS = ("train", "test")
@@ -40,7 +40,7 @@ def read_folder(
         }
         raise ValueError(
             f"dataset {name}: train/ and test/ must have the same classes; "
-            + " and ".join(f"{part}/ lacks {_listed(odd)}" for part, odd in lacks.items() if odd)
+            + " and ".join(f"{part}/ lacks {listed(odd)}" for part, odd in lacks.items() if odd)
             + "; add their images or remove them"
         )
     there = [
@@ -53,7 +53,7 @@ def read_folder(
     if left_out := [_printable(path) for _, _, path in there if not is_image(path.name)]:
         note(
             f"dataset {name}: files that do not end like images are left out "
-            f"({len(left_out)}): {_listed(left_out)}"
+            f"({len(left_out)}): {listed(left_out)}"
         )
     paths = [path for _, _, path in files]
     found = read_images(
@@ -98,7 +98,7 @@ def _roots(folder: pathlib.Path, name: str, note: Callable[[str], None]) -> list
     if there:
         note(
             f"dataset {name}: only train/ and test/ are read, not "
-            f"{_listed([path.name + '/' for path in there.values()])}"
+            f"{listed([path.name + '/' for path in there.values()])}"
         )
     return parts
 
@@ -134,10 +134,6 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
         ]
         found += [pathlib.Path(parent, name) for name in names if not name.startswith(".")]
     yield from sorted(found)
-
-
-def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
 
 
 def _printable(path: pathlib.Path) -> str:

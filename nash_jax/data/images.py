@@ -117,8 +117,7 @@ def read_images(
                 f"{what}: {count}, first {names(first)}: {bad[first]}; mend or remove them, or "
                 "give --corrupt_images=skip"
             )
-        listed = ", ".join(names(place) for place in list(bad)[:10])
-        note(f"{what}: {count} and are skipped: {listed}{', ...' if len(bad) > 10 else ''}")
+        note(f"{what}: {count} and are skipped: {listed([names(p) for p in bad], most=10)}")
     good = {place: x for place, x in enumerate(results) if not isinstance(x, str)}
     if not good:
         raise ValueError(f"{what}: there must be an image that can be read; got none")
@@ -147,6 +146,11 @@ def _physical_memory() -> int:
 def is_image(name: str) -> bool:
     """Whether a file's name ends like those that Pillow reads."""
     return pathlib.PurePath(name).suffix.lower() in PIL.Image.registered_extensions()
+
+
+def listed(words: Sequence[str], most: int = 5) -> str:
+    """The first few of many words, for people."""
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
 
 
 def reason(error: BaseException) -> str:

@@ -77,7 +77,7 @@ def load_dataset(
         try:
             match kind:
                 case "tfds":
-                    there = None if data_dir is None else _path(str(data_dir))
+                    there = None if data_dir is None else pathlib.Path(data_dir)
                     return read_tfds(rest, there, label, *options)
                 case "folder":
                     return read_folder(_path(rest), *options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nash_jax.data.dataset import Dataset, make_dataset
-from nash_jax.data.images import read_images
+from nash_jax.data.images import listed, read_images
 from nash_jax.data.splits import HELD_OUT, held_out
 
 
@@ -44,7 +45,7 @@ def read_tfds(
         )
     tfds = _package(source)
     name, (set_name, config, version) = f"tfds:{source}", match.groups()
-    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    root = pathlib.Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     folder = root / set_name / (config or "")
     prepared = _prepared(folder, version, name) or _prepare(tfds, name, root, source, folder, note)
     try:
@@ -131,7 +132,7 @@ def _prepare(
     entries = folder.iterdir() if folder.is_dir() else ()
     there = sorted(path.name for path in entries if not path.name.startswith("."))
     if there:
-        where += f" (there are {', '.join(there[:5])}{', ...' if len(there) > 5 else ''})"
+        where += f" (there are {listed(there)})"
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
             f"{where}; give --data_dir if it is elsewhere; to prepare it, which downloads it, pip "

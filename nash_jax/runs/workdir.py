@@ -168,7 +168,7 @@ def open_workdir(
     """
     _check_folder(path)
     with locked(path / LOCK_FILE):
-        settings = {**_as_json(dataclasses.asdict(config)), **contents}
+        settings = {**settings_of(config), **contents}
         lines, damages = _recover(path, settings, provenance)
         for damage in damages:
             note(damage)
@@ -214,10 +214,12 @@ def _typed(value: Any, default: Any) -> Any:
 
 def config_checksum(config: Config, contents: Mapping[str, Any]) -> str:
     """What every line of the ledger says about the settings and data that it was made with."""
-    return checksum({**_as_json(dataclasses.asdict(config)), **contents})
+    return checksum({**settings_of(config), **contents})
 
 
-def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings as JSON gives them back."""
+    settings = dataclasses.asdict(config)
     return {name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()}
 
 
@@ -253,7 +255,7 @@ def _recover(
         except DamagedError as error:
             notes.append(f"{error}; it is written anew")
     if before is not None:
-        _compare(path, before, settings)
+        check_unchanged(f"run in {path}", before, settings)
         notes += _changes(before, provenance)
     lines, damages = repair_ledger(path)
     notes += [f"{damage}; what it said is made again" for damage in damages]
@@ -268,8 +270,8 @@ def _recover(
     return lines, notes
 
 
-def _compare(path: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises `ValueError`, naming old and new values, if settings have changed."""
+def check_unchanged(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises `ValueError`, naming old and new values, if the settings of `what` have changed."""
     changed = [
         f"{name} was {before.get(name)!r:.100}, is {value!r:.100}"
         for name, value in now.items()
@@ -277,8 +279,8 @@ def _compare(path: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) ->
     ]
     if changed:
         raise ValueError(
-            f"the run in {path} goes on with the settings that it began with; {'; '.join(changed)};"
-            " give the old ones, or choose another workdir"
+            f"the {what} goes on with the settings that it began with; {'; '.join(changed)}; give "
+            "the old ones, or choose another workdir"
         )
 
 
