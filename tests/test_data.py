@@ -48,18 +48,62 @@ def test_npz_is_read_as_it_is(npz):
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST's
+        ("X_train", "Y_train", "X_val", "Y_val"),
+        ("trainData", "trainTargets", "testData", "testTargets"),
+    ],
+)
+def test_arrays_of_other_names_and_shapes_with_a_clear_meaning_are_read(tmp_path, names):
+    x_train, y_train, x_test, y_test = good_arrays().values()
+    arrays = x_train[..., 0], y_train[:, None], x_test[..., 0].astype(np.int64), y_test[:, None]
+    np.savez(tmp_path / "set.npz", **dict(zip(names, arrays)), extra=x_test)
+    notes = []
+    loaded = data.load_dataset(f"npz:{tmp_path / 'set.npz'}", note=notes.append)
+    np.testing.assert_array_equal(loaded.train.images, x_train[..., :1])
+    np.testing.assert_array_equal(loaded.train.labels, y_train)
+    np.testing.assert_array_equal(loaded.test.images, x_test[..., :1])
+    np.testing.assert_array_equal(loaded.test.labels, y_test)
+    assert notes == [f"dataset npz:{tmp_path}/set.npz: only {', '.join(names)} are read, not extra"]
+
+
+def test_lists_make_a_data_set_too():
+    arrays = good_arrays()
+    made = data.make_dataset("set", *(x.tolist() for x in arrays.values()))
+    np.testing.assert_array_equal(made.train.images, arrays["x_train"])
+    assert made.train.images.dtype == np.uint8
+    with pytest.raises(
+        ValueError, match="x_train must be an array; .*; resize the images"
+    ) as caught:
+        data.make_dataset("set", [[[1, 2]], [[1]]], [0, 1], [[[1, 2]]], [0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"y_test": None}, "it has no array y_test; it needs x_train"),
         (
             {"x_train": good_arrays()["x_train"].astype(float)},
-            "x_train must be uint8 .* got float64",
+            r"x_train must be whole numbers 0 to 255; got float64 .* np.round\(x\).astype",
         ),
-        ({"x_train": good_arrays()["x_train"][0]}, r"x_train must have shape .* got \[6, 5, 3\]"),
-        ({"x_train": np.zeros((12, 6, 5, 4), np.uint8)}, "with 1 or 3 channels"),
+        ({"x_train": good_arrays()["x_train"] / 255}, r"as in np.round\(255 \* x\).astype"),
+        ({"x_train": good_arrays()["x_train"] - 90.0}, r"255 \* \(x - least\) / \(most - least"),
+        ({"x_train": good_arrays()["x_train"] * np.nan}, "values that are not finite"),
+        ({"x_train": good_arrays()["x_train"] > 90}, r"got bool .* 255 \* x.astype"),
+        ({"x_train": good_arrays()["x_train"][0, 0]}, r"x_train must have shape .* got \[5, 3\]"),
+        ({"x_train": np.zeros((12, 6, 5, 4), np.uint8)}, r"opacity, leave it out, as in x\[..., :"),
+        ({"x_train": np.zeros((12, 3, 6, 5), np.uint8)}, r"first: transpose\(0, 2, 3, 1\)"),
+        ({"x_train": np.zeros((12, 6, 5, 9), np.uint8)}, "choose or combine channels"),
         ({"x_train": np.zeros((0, 6, 5, 3), np.uint8)}, "x_train must not be empty"),
         ({"x_test": np.zeros((0, 6, 5, 3), np.uint8)}, "x_test must not be empty"),
         ({"y_train": np.arange(12) / 2}, "y_train must be whole numbers; got float64"),
+        ({"y_train": np.eye(12, 3)}, r"got \[12, 3\]; if they are one-hot, take y.argmax"),
+        (
+            {"x_train": None, "X_train": np.zeros(3), "train_images": np.zeros(3)},
+            "it must have one array x_train; got X_train and train_images; keep one",
+        ),
         ({"y_train": np.arange(11) % 3}, r"one label per image, shape \[12\]; got \[11\]"),
         ({"y_train": np.zeros(12, int)}, "at least two classes; got only 0"),
         ({"y_train": np.arange(12) % 3 * 2}, "label 1 has no image, but label 2 has"),
@@ -166,7 +210,7 @@ def test_subset_keeps_the_proportions():
 
 def test_a_named_class_without_images_is_named():
     arrays = good_arrays()
-    with pytest.raises(ValueError, match=r"needs a training image; d, e .3 to 4. have none; add"):
+    with pytest.raises(ValueError, match="needs a training image; d, e have none; add"):
         data.make_dataset("x", *arrays.values(), class_names=("a", "b", "c", "d", "e"))
 
 

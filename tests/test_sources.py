@@ -11,27 +11,12 @@ import types
 import numpy as np
 import PIL.Image
 import pytest
+from helpers import image, write_folder
 
 from nash_jax import data
 from nash_jax.data import tfds as tfds_module
 
 CIFAR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cifar10"
-
-
-def image(number, size=(6, 6), channels=3):
-    shape = size if channels == 1 else (*size, channels)
-    return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
-
-
-def write_folder(root, classes=("cat", "dog"), count=3, first=0):
-    """PNG files in a folder per class; the images, class by class."""
-    arrays = []
-    for label, name in enumerate(classes):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            arrays.append(image(first + 100 * label + number))
-            PIL.Image.fromarray(arrays[-1]).save(root / name / f"{number}.png")
-    return np.stack(arrays)
 
 
 @pytest.fixture
@@ -96,16 +81,6 @@ def test_a_link_to_nothing_is_an_image_that_cannot_be_read(folder):
     assert "gone.png: No such file or directory" in text
 
 
-def test_folders_named_in_capitals_are_the_same(folder):
-    expected, _ = load(folder)
-    (folder / "train").rename(folder / "Train")
-    (folder / "test").rename(folder / "TEST")
-    (folder / "val").mkdir()
-    loaded, (note,) = load(folder)
-    assert loaded.fingerprint() == expected.fingerprint()
-    assert note.endswith("only train/ and test/ are read, not val/")
-
-
 def test_a_folder_that_may_not_be_read_is_one_clear_error(folder, monkeypatch):
     def walk(path, onerror, followlinks):
         onerror(PermissionError(13, "Permission denied", path))
@@ -132,21 +107,14 @@ def test_images_of_any_size_and_kind_are_resized_and_made_alike(folder):
     PIL.Image.fromarray(image(6, (9, 9), 4)).save(cat / "clear.PNG")
     PIL.Image.fromarray(image(7, (9, 9), 3)).quantize(8).save(cat / "few.gif")
     deep = image(8, (8, 8), 1).astype(np.uint16) * 257
+    deep[0, :2] = 0, 65535
     PIL.Image.fromarray(deep).save(cat / "deep.png")
     loaded, _ = load(folder, image_size=8)
     assert loaded.image_shape == (8, 8, 3)
     assert len(loaded.train) == 10
     places = sorted(["0.png", "1.png", "2.png", "grey.jpg", "clear.PNG", "few.gif", "deep.png"])
     found = loaded.train.images[places.index("deep.png")]
-    np.testing.assert_array_equal(found, np.repeat(image(8, (8, 8), 1)[..., None], 3, axis=2))
-
-
-def test_grey_images_have_one_channel(tmp_path):
-    for name in ("a", "b"):
-        for number in range(4):
-            (tmp_path / name).mkdir(exist_ok=True)
-            PIL.Image.fromarray(image(number, channels=1)).save(tmp_path / name / f"{number}.png")
-    assert load(tmp_path)[0].image_shape == (6, 6, 1)
+    np.testing.assert_array_equal(found, np.repeat((deep // 257)[..., None], 3, axis=2))
 
 
 def test_images_of_several_sizes_need_one(folder):
@@ -188,40 +156,6 @@ def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder, kind):
                 load(folder)
                 continue
             assert f"train/cat/1.{kind}" in message(folder)
-
-
-def test_folders_that_are_no_data_set_are_one_clear_error(folder, tmp_path):
-    assert f"there is no folder {tmp_path / 'none'}" in message(tmp_path / "none")
-    (tmp_path / "empty").mkdir()
-    assert "two classes or more; got none" in message(tmp_path / "empty")
-    (folder / "train" / "bird").mkdir()
-    assert "train/ and test/ must have the same classes; test/ lacks bird; add" in message(folder)
-    (folder / "test" / "bird").mkdir()
-    assert "every class needs an image; " in message(folder)
-    assert "train/bird has none" in message(folder)
-    shutil.rmtree(folder / "test")
-    text = message(folder)
-    assert f"must have both train/ and test/, or neither; {folder / 'test'} is missing" in text
-    (folder / "val").mkdir()
-    assert "is missing; rename val/, if that is what it is" in message(folder)
-
-
-def test_images_are_turned_as_their_orientation_says(folder):
-    upright = image(3, (8, 4))
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    path = folder / "turned.png"
-    PIL.Image.fromarray(np.rot90(upright)).save(path, exif=exif)
-    np.testing.assert_array_equal(data.read_image(path, None), upright)
-
-
-def test_sixteen_bits_are_read_on_one_scale_and_other_ranges_are_refused(folder):
-    path = folder / "deep.png"
-    PIL.Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(path)
-    assert data.read_image(path, None).ravel().tolist() == [0, 0, 1, 255]
-    path = folder / "train" / "cat" / "float.tiff"
-    PIL.Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(path)
-    assert "float.tiff: its pixels have no fixed range; save it with 8 or 16" in message(folder)
 
 
 def test_more_pixels_than_memory_are_refused_before_they_are_read(folder):
@@ -311,6 +245,7 @@ def prepared(tfds, tmp_path_factory):
                 "image": tfds.features.Image(shape=(None, None, 3)),
                 "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
                 "coarse_label": tfds.features.ClassLabel(num_classes=2),
+                "year": tfds.features.Scalar(np.int64),
                 "title": tfds.features.Text(),
             }
             return tfds.core.DatasetInfo(
@@ -326,7 +261,9 @@ def prepared(tfds, tmp_path_factory):
             for n in range(count):
                 size = (6, 6) if self.builder_config.name == "even" or n else (5, 7)
                 labels = {"label": n % 3, "coarse_label": n % 2}
-                yield n, {"image": png(100 * count + n, size), **labels, "title": "x"}
+                year = 1990 + 10 * (n % 2)
+                png_file = png(100 * count + n, size)
+                yield n, {"image": png_file, **labels, "year": year, "title": "x"}
 
     for name in ("even", "uneven"):
         TwoLabels(
@@ -346,18 +283,34 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared):
     expected = {image(1200 + n, (6, 6)).tobytes(): n % 3 for n in range(12)}
     found = zip(loaded.train.images, loaded.train.labels.tolist())
     assert {x.tobytes(): label for x, label in found} == expected
-    same = load_tfds("two_labels/even:1.2.0", prepared)
-    assert same.fingerprint() == loaded.fingerprint()
+    for name in ("two_labels/even:1.2.0", "two_labels/even/1.2.0"):
+        assert load_tfds(name, prepared).fingerprint() == loaded.fingerprint()
     assert "tensorflow" not in sys.modules
 
 
 def test_a_label_can_be_chosen(prepared):
     loaded = load_tfds("two_labels/even", prepared, label="coarse_label")
     assert loaded.num_classes == 2
-    with pytest.raises(ValueError, match="coarse_label or label; got 'title', where title is Text"):
+    with pytest.raises(
+        ValueError, match="coarse_label or label or year; got 'title', where title is Text"
+    ):
         load_tfds("two_labels/even", prepared, label="title")
-    with pytest.raises(ValueError, match="coarse_label or label; got 'fine'"):
+    with pytest.raises(ValueError, match="coarse_label or label or year; got 'fine'"):
         load_tfds("two_labels/even", prepared, label="fine")
+
+
+def test_a_place_inside_the_set_is_one_clear_error(prepared):
+    for inside in ("two_labels", "two_labels/even", "two_labels/even/1.2.0"):
+        with pytest.raises(ValueError, match=f"data_dir must be .* give --data_dir={prepared}$"):
+            load_tfds("two_labels/even", prepared / inside)
+
+
+def test_a_whole_number_can_be_the_label(prepared):
+    loaded = load_tfds("two_labels/even", prepared, label="year")
+    assert loaded.class_names == ("1990", "2000")
+    expected = {image(1200 + n, (6, 6)).tobytes(): n % 2 for n in range(12)}
+    found = zip(loaded.train.images, loaded.train.labels.tolist())
+    assert {x.tobytes(): label for x, label in found} == expected
 
 
 def test_sizes_that_differ_are_said_and_can_be_made_alike(prepared):
@@ -386,7 +339,8 @@ def test_a_split_without_labels_is_left_out(prepared, monkeypatch):
     ("source", "text"),
     [
         ("none", "is not prepared in .*none; give --data_dir .* tfds build none --file_format"),
-        ("two_labels", "is not prepared in .*two_labels .there are even, uneven.; give"),
+        ("two_labels", "there are even, uneven; take tfds:two_labels/even, say"),
+        ("two_labels:1.2.0", "there are even, uneven; take tfds:two_labels/even:1.2.0, say"),
         ("two_labels/even:9.9.9", "is not prepared in .*even .there are 1.2.0.; give"),
         ("../etc", "must be followed by NAME"),
         ("x:1", "must be followed by NAME"),

@@ -7,6 +7,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from nash_jax.text import listed, one_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +49,7 @@ class Dataset:
       test: is looked at once, by the final network.
       num_classes: how many.
       class_names: of all classes, where the source has names; else empty.
+      pixel_range: the values that became 0 and 255, where images have more than 8 bits per pixel.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Dataset:
     test: Examples
     num_classes: int
     class_names: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,18 +80,19 @@ class Dataset:
 
 def make_dataset(
     name: str,
-    x_train: np.ndarray,
-    y_train: np.ndarray,
-    x_test: np.ndarray,
-    y_test: np.ndarray,
+    x_train: ArrayLike,
+    y_train: ArrayLike,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
     class_names: Sequence[str] = (),
 ) -> Dataset:
-    """A `Dataset` of four arrays, after checking them.
+    """A `Dataset` of four arrays, or of nested lists, after checking them.
 
     Args:
       name: what the data set is called.
-      x_train: uint8 `[n, height, width, channels]`, 1 or 3 channels.
-      y_train: whole numbers `[n]`, 0 to the number of classes - 1.
+      x_train: whole numbers 0 to 255, `[n, height, width, channels]`, 1 or 3 channels; or
+        `[n, height, width]`, if they are grey.
+      y_train: whole numbers `[n]` or `[n, 1]`, 0 to the number of classes - 1.
       x_test: as `x_train`.
       y_test: as `y_train`.
       class_names: of the classes, in their order; none, if they have no names.
@@ -94,29 +100,17 @@ def make_dataset(
     Raises:
       ValueError: naming the array that breaks a rule, what it is and what to do.
     """
-    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        what = f"{name}: x_{split}"
-        if x.dtype != np.uint8:
-            raise ValueError(f"{what} must be uint8 pixels 0 to 255; got {x.dtype}; convert it")
-        if x.ndim != 4 or x.shape[3] not in (1, 3):
-            raise ValueError(
-                f"{what} must have shape [n, height, width, channels] with 1 or 3 channels; got "
-                f"{list(x.shape)}; reshape it"
-            )
-        if x.size == 0:
-            raise ValueError(f"{what} must not be empty; got shape {list(x.shape)}; add images")
-        if not np.issubdtype(y.dtype, np.integer):
-            raise ValueError(f"{name}: y_{split} must be whole numbers; got {y.dtype}; convert it")
-        if y.shape != (len(x),):
-            raise ValueError(
-                f"{name}: y_{split} must have one label per image, shape [{len(x)}]; got "
-                f"{list(y.shape)}; flatten it, or take the argmax of one-hot labels"
-            )
+    x_train, x_test = (
+        _images(x, f"{name}: x_{part}") for x, part in ((x_train, "train"), (x_test, "test"))
+    )
+    y_train = _labels(y_train, len(x_train), f"{name}: y_train")
+    y_test = _labels(y_test, len(x_test), f"{name}: y_test")
     classes = np.unique(y_train)
     num_classes = len(classes)
     if num_classes < 2:
+        only = class_names[0] if class_names and not classes[0] else classes[0]
         raise ValueError(
-            f"{name}: y_train must have at least two classes; got only {classes[0]}; add images of "
+            f"{name}: y_train must have at least two classes; got only {only}; add images of "
             "another"
         )
     if classes[0] < 0:
@@ -124,11 +118,18 @@ def make_dataset(
             f"{name}: y_train must be labels from 0; got {classes[0]}; number the classes anew, or "
             "leave out images without a label"
         )
-    wrong = np.flatnonzero(classes != np.arange(num_classes))
-    if len(wrong):
+    known = set(classes.tolist())
+    lacking = [n for n in range(max(num_classes, len(class_names))) if n not in known]
+    if lacking and class_names:
+        names = [class_names[n] if n < len(class_names) else str(n) for n in lacking]
         raise ValueError(
-            f"{name}: y_train must be labels from 0, numbered without gaps; label {wrong[0]} has "
-            f"no image, but label {classes[wrong[0]]} has; number the classes anew"
+            f"{name}: every class needs a training image; {listed(names)} "
+            f"{'has' if len(names) == 1 else 'have'} none; add some, or leave the class out"
+        )
+    if lacking:
+        raise ValueError(
+            f"{name}: y_train must be labels from 0, numbered without gaps; label {lacking[0]} has "
+            f"no image, but label {classes[lacking[0]]} has; number the classes anew"
         )
     if y_test.min() < 0 or y_test.max() >= num_classes:
         raise ValueError(
@@ -139,11 +140,6 @@ def make_dataset(
         raise ValueError(
             f"{name}: x_test must have images of shape {list(x_train.shape[1:])}, as x_train; got "
             f"{list(x_test.shape[1:])}; resize them"
-        )
-    if len(class_names) > num_classes:
-        raise ValueError(
-            f"{name}: every class needs a training image; {', '.join(class_names[num_classes:])} "
-            f"({num_classes} to {len(class_names) - 1}) have none; add some, or leave the class out"
         )
     if len(class_names) not in (0, num_classes):
         raise ValueError(
@@ -157,6 +153,77 @@ def make_dataset(
         num_classes,
         tuple(class_names),
     )
+
+
+def _images(images: ArrayLike, what: str) -> np.ndarray:
+    """Pixels as uint8 `[n, height, width, channels]`."""
+    x = _array(images, what)
+    if x.size == 0:
+        raise ValueError(f"{what} must not be empty; got shape {list(x.shape)}; add images")
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[3] not in (1, 3):
+        remedy = "give each image as [height, width, channels]"
+        if x.ndim == 4 and x.shape[1] in (1, 3):
+            remedy = "their channels come first: transpose(0, 2, 3, 1)"
+        elif x.ndim == 4 and x.shape[3] in (2, 4):
+            remedy = "if the last channel is opacity, leave it out, as in x[..., :-1]"
+        elif x.ndim == 4:
+            remedy = "choose or combine channels, so that there are 1 or 3"
+        raise ValueError(
+            f"{what} must have shape [n, height, width, channels] with 1 or 3 channels; got "
+            f"{list(x.shape)}; {remedy}"
+        )
+    if x.dtype == np.uint8:
+        return x
+    least, most = x.min(), x.max()
+    if np.issubdtype(x.dtype, np.integer) and least >= 0 and most <= 255:
+        return x.astype(np.uint8)
+    remedy = "scale it, as in np.round(255 * (x - least) / (most - least))"
+    if x.dtype == bool:
+        remedy = "take 255 * x.astype(np.uint8)"
+    elif not np.isfinite(x).all():
+        remedy = "leave out the images with values that are not finite, and scale the others"
+    elif least >= 0 and most <= 1:
+        remedy = "scale it, as in np.round(255 * x)"
+    elif least >= 0 and most <= 255:
+        remedy = "round it, as in np.round(x)"
+    if "np.round" in remedy:
+        remedy += ".astype(np.uint8), with the same numbers for x_train and x_test"
+    raise ValueError(
+        f"{what} must be whole numbers 0 to 255; got {x.dtype} from {least:.6g} to {most:.6g}; "
+        f"{remedy}"
+    )
+
+
+def _labels(labels: ArrayLike, count: int, what: str) -> np.ndarray:
+    """Labels as whole numbers `[n]`."""
+    y = _array(labels, what)
+    if y.shape == (count, 1):
+        y = y[:, 0]
+    if y.shape != (count,):
+        remedy = "give a label for each image"
+        if y.ndim == 2 and len(y) == count:
+            remedy = "if they are one-hot, take y.argmax(axis=1)"
+        raise ValueError(
+            f"{what} must have one label per image, shape [{count}]; got {list(y.shape)}; {remedy}"
+        )
+    if not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(
+            f"{what} must be whole numbers; got {y.dtype}; number the classes, as in "
+            "np.unique(y, return_inverse=True)[1], of all labels together"
+        )
+    return y
+
+
+def _array(values: ArrayLike, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{what} must be an array; {one_line(error)}; resize the images") from None
+    if array.dtype == object:
+        raise ValueError(f"{what} must be an array of numbers; got objects; resize the images")
+    return array
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,65 +1,106 @@
-"""Image files as arrays, read in parallel by Pillow."""
+"""One image file as an array, read by Pillow."""
 
 from __future__ import annotations
 
-import concurrent.futures
+import functools
 import io
 import os
 import pathlib
+import stat
 import struct
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-#: What a file that is no image makes Pillow raise; RuntimeError is what its reader of AVIF raises.
-UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, PIL.Image.DecompressionBombError)
+from nash_jax.text import one_line
+
+#: The formats that are read, each known by its first bytes. Pillow knows more: documents, films and
+#: arrays, and formats without such a mark, for which it takes files that are damaged.
+FORMATS = (
+    *("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI"),
+    *("TIFF", "WEBP"),
+)
+#: What is seen through transparent pixels.
+BACKGROUND = "white"
 
 
-class Images(NamedTuple):
-    """Images of one shape.
+class ImageError(ValueError):
+    """A file is no image that can be read; the message says why."""
+
+
+class Pixels(NamedTuple):
+    """A decoded image.
 
     Attributes:
-      images: uint8 `[n, height, width, channels]`; one channel if all of them are grey, else 3.
-      places: of these among those that were asked for, `[n]`: all, if none was skipped.
+      values: `[height, width, channels]`: uint8, with 1 channel if the image is grey, else 3; or
+        float32 with 1 channel, as they are in the file, if that has more than 8 bits per pixel.
+      full_range: the least and the largest value that the format can hold; None if it has no
+        such range.
+      truncated: whether the file has 16 bits per colour, of which Pillow gives the upper 8.
     """
 
-    images: np.ndarray
-    places: np.ndarray
+    values: np.ndarray
+    full_range: tuple[float, float] | None = (0, 255)
+    truncated: bool = False
 
 
-def read_image(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | None) -> np.ndarray:
+def read_image(
+    file: str | os.PathLike[str] | bytes,
+    size: tuple[int, int] | None,
+    pixel_range: tuple[float, float] | None = None,
+) -> np.ndarray:
     """An image as uint8 `[height, width, channels]`, with 1 channel if it is grey, else 3.
 
-    It is turned as its EXIF orientation says. Of 16 bits per pixel the upper 8 are taken.
+    It is turned as its EXIF orientation says, and stands on white where it is transparent.
 
     Args:
       file: a path, or a file's content.
       size: `(height, width)` to resize to, whatever its proportions; None: as it is.
+      pixel_range: of a grey image of more than 8 bits per pixel, the values that become 0 and 255;
+        by default the least and the largest that 16 bits can hold. `Dataset.pixel_range` is that
+        of a data set.
 
     Raises:
-      One of `UNREADABLE`: if Pillow cannot read it, or its pixels have no fixed range.
+      ImageError: if it cannot be read, or its values have no range and none is given.
     """
-    with PIL.Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
-        try:
-            image: PIL.Image.Image = PIL.ImageOps.exif_transpose(opened)
-        except (struct.error, TypeError) as error:
-            raise ValueError(f"its EXIF data are damaged: {error}") from None
-        if image.mode.startswith("I;16"):
-            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ("I", "F"):
-            raise ValueError("its pixels have no fixed range; save it with 8 or 16 bits per pixel")
-        elif image.mode in ("1", "LA", "La"):
-            image = image.convert("L")
-        elif image.mode not in ("L", "RGB"):
-            # By way of RGBA, because Pillow warns of transparent palettes on the straight way.
-            image = image.convert("RGBA").convert("RGB")
-        if size is not None and image.size != size[::-1]:
-            image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
-        array = np.array(image, np.uint8)
-    return array if array.ndim == 3 else array[..., None]
+    pixels = decode(file, size)
+    if pixels.values.dtype == np.uint8:
+        return pixels.values
+    given = pixel_range or pixels.full_range
+    if given is None:
+        raise ImageError("its pixels have no fixed range; save it with 8 or 16 bits per pixel")
+    return scaled(pixels.values, given)
+
+
+def scaled(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
+    """Values as uint8: the range becomes 0 to 255; what lies outside, its ends."""
+    least, most = pixel_range
+    parts = (values.astype(np.float64) - least) / max(most - least, np.finfo(np.float64).tiny)
+    return np.rint(255 * np.clip(parts, 0, 1)).astype(np.uint8)
+
+
+def decode(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | None) -> Pixels:
+    """An image with the values that its file has.
+
+    Args:
+      file, size: as in `read_image`.
+
+    Raises:
+      ImageError: if it cannot be read.
+    """
+    try:
+        if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(file).st_mode):
+            raise ImageError("it is no regular file")  # a pipe may never end
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        with PIL.Image.open(source, formats=_formats()) as opened:
+            truncated = _has_deep_colours(opened)
+            return _pixels(_turned(opened), size)._replace(truncated=truncated)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
+        raise ImageError(reason(error)) from error
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -71,91 +112,79 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.array(PIL.Image.fromarray(image).convert("L"))[..., None]
 
 
-def read_images(
-    files: Sequence[str | os.PathLike[str] | bytes],
-    names: Callable[[int], str],
-    what: str,
-    image_size: int = 0,
-    corrupt_images: str = "stop",
-    note: Callable[[str], None] = lambda text: None,
-) -> Images:
-    """Read many images, in as many threads as there are cores.
-
-    Args:
-      files: paths or contents.
-      names: of a file by its place, for people.
-      what: the data set, for errors.
-      image_size: edge of the square to resize to; 0: none, and all must be of one size.
-      corrupt_images: 'stop' at files that cannot be read, or 'skip' them.
-      note: is told what was skipped.
-
-    Raises:
-      ValueError: if files cannot be read and are not to be skipped, or sizes differ.
-    """
-    size = (image_size, image_size) if image_size else None
-    if (need := 3 * len(files) * image_size**2) > (memory := _physical_memory()):
-        raise ValueError(
-            f"{what}: image_size must be such that all images fit into memory; {len(files)} images "
-            f"of {image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine "
-            f"has {memory / 2**30:,.0f} GiB; make it smaller"
-        )
-
-    def attempt(file: str | os.PathLike[str] | bytes) -> np.ndarray | str:
-        try:
-            return read_image(file, size)
-        except UNREADABLE as error:
-            return reason(error)
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(attempt, files))
-    bad = {place: why for place, why in enumerate(results) if isinstance(why, str)}
-    if bad:
-        first = next(iter(bad))
-        count = f"{len(bad)} of {len(files)} images cannot be read"
-        if corrupt_images == "stop":
-            raise ValueError(
-                f"{what}: {count}, first {names(first)}: {bad[first]}; mend or remove them, or "
-                "give --corrupt_images=skip"
-            )
-        note(f"{what}: {count} and are skipped: {listed([names(p) for p in bad], most=10)}")
-    good = {place: x for place, x in enumerate(results) if not isinstance(x, str)}
-    if not good:
-        raise ValueError(f"{what}: there must be an image that can be read; got none")
-    places = list(good)
-    for place, image in good.items():
-        if image.shape[:2] != good[places[0]].shape[:2]:
-            sizes = " and ".join(
-                f"{names(p)} is {good[p].shape[1]}x{good[p].shape[0]}" for p in (places[0], place)
-            )
-            raise ValueError(
-                f"{what}: images must be of one size; {sizes} pixels; give --image_size=32, say, "
-                "to resize them"
-            )
-    channels = max(image.shape[2] for image in good.values())
-    stacked = np.empty((len(good), *good[places[0]].shape[:2], channels), np.uint8)
-    for row, place in enumerate(places):
-        stacked[row] = with_channels(good.pop(place), channels)
-    return Images(stacked, np.array(places))
-
-
-def _physical_memory() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def is_image(name: str) -> bool:
-    """Whether a file's name ends like those that Pillow reads."""
-    return pathlib.PurePath(name).suffix.lower() in PIL.Image.registered_extensions()
-
-
-def listed(words: Sequence[str], most: int = 5) -> str:
-    """The first few of many words, for people."""
-    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+    """Whether a file's name ends like those of the formats that are read."""
+    return PIL.Image.registered_extensions().get(pathlib.PurePath(name).suffix.lower()) in FORMATS
 
 
 def reason(error: BaseException) -> str:
     """Why a file cannot be read, on one line."""
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "it is no image that Pillow reads"  # Pillow's text names an object in memory
-    why = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return str(why or type(error).__name__)
+        return "it is no image of a known format"  # Pillow's text names an object in memory
+    return getattr(error, "strerror", None) or one_line(error)
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Those that this Pillow was built with."""
+    PIL.Image.init()
+    return [name for name in FORMATS if name in PIL.Image.OPEN]
+
+
+def _turned(image: PIL.Image.Image) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except (struct.error, TypeError) as error:
+        raise ImageError(f"its EXIF data are damaged: {one_line(error)}") from error
+
+
+def _has_deep_colours(image: PIL.Image.Image) -> bool:
+    """Whether an image in colours, or with transparency, has 16 bits per channel in its file."""
+    ways = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(way) for way in ways)
+
+
+def _pixels(image: PIL.Image.Image, size: tuple[int, int] | None) -> Pixels:
+    deep, sixteen = image.mode in ("I", "F"), image.mode.startswith("I;16")
+    if deep or sixteen:
+        values = np.asarray(image).astype(np.float32)
+        if sixteen and isinstance(key := image.info.get("transparency"), int):
+            values[values == key] = 2**16 - 1  # white
+        if not np.isfinite(values).all():
+            raise ImageError("its pixels must be finite numbers; got infinite ones, or none")
+        image = PIL.Image.fromarray(values)
+    elif image.has_transparency_data:
+        image = _on_background(image)
+    elif image.mode == "P":
+        image = _without_palette(image)
+    elif image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    if size is not None and image.size != size[::-1]:
+        image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+    values = np.array(image)
+    values = values if values.ndim == 3 else values[..., None]
+    return Pixels(values, None if deep else (0, 2**16 - 1) if sixteen else (0, 255))
+
+
+def _on_background(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Without transparency, whose pixels may have any colour: what one sees counts."""
+    mode = image.mode
+    if mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    image = image.convert("RGBA")
+    seen = PIL.Image.new("RGBA", image.size, BACKGROUND)
+    seen.alpha_composite(image)
+    seen = seen.convert("RGB")
+    if mode in ("1", "L", "LA", "La"):
+        return seen.convert("L")
+    return _grey_if_it_is(seen) if mode in ("P", "PA") else seen
+
+
+def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
+    return _grey_if_it_is(image.convert("RGB"))
+
+
+def _grey_if_it_is(image: PIL.Image.Image) -> PIL.Image.Image:
+    """With one channel if all three are equal: a palette does not say whether it is of greys."""
+    red, green, blue = np.moveaxis(np.asarray(image), 2, 0)
+    return image.getchannel(0) if (red == green).all() and (red == blue).all() else image

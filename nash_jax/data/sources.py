@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -12,14 +11,12 @@ import numpy as np
 from nash_jax.data.cifar import read_cifar
 from nash_jax.data.dataset import Dataset, make_dataset
 from nash_jax.data.folders import read_folder
+from nash_jax.data.image_sets import CORRUPT_IMAGES
 from nash_jax.data.images import reason
+from nash_jax.data.npz import read_npz
 from nash_jax.data.splits import HELD_OUT
 from nash_jax.data.tfds import read_tfds
-
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-
-#: What can be done at an image that cannot be read.
-CORRUPT_IMAGES = ("stop", "skip")
+from nash_jax.text import printable
 
 
 def load_dataset(
@@ -40,7 +37,7 @@ def load_dataset(
         - `tfds:NAME[/CONFIG][:VERSION]`: a set of TensorFlow Datasets, see `read_tfds`;
         - `folder:DIR`: image files in a folder per class, see `read_folder`;
         - `cifar:DIR`: the official binary files of CIFAR-10 or CIFAR-100;
-        - `npz:FILE`: a file with the arrays `x_train, y_train, x_test, y_test`.
+        - `npz:FILE`: a file with the arrays `x_train, y_train, x_test, y_test`, see `read_npz`.
 
       data_dir: where TensorFlow Datasets are; by default their own place.
       label: of a set with several labels, which.
@@ -84,11 +81,11 @@ def load_dataset(
                 case "cifar":
                     return read_cifar(_path(rest), label)
                 case "npz":
-                    return _npz(rest)
+                    return read_npz(rest, note)
         except OSError as error:
-            what = f"{error.filename}: " if error.filename else ""
+            what = f"{printable(error.filename)}: " if error.filename else ""
             raise ValueError(
-                f"dataset {source} cannot be read: {what}{reason(error)}; make it readable, or "
+                f"dataset {printable(source)} cannot be read: {what}{reason(error)}; make it readable, or "
                 "give another place"
             ) from None
     raise ValueError(
@@ -112,44 +109,3 @@ def _digits() -> Dataset:
         images, digits.target, test_size=HELD_OUT, stratify=digits.target, random_state=0
     )
     return make_dataset("digits", x_train, y_train, x_test, y_test)
-
-
-def _npz(name: str) -> Dataset:
-    try:
-        path = _path(name)
-        found = path.is_file()
-        arrays = _read_arrays(path) if found else []
-    except Exception as error:  # a damaged file makes NumPy and zipfile raise all kinds of errors
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"dataset npz: {name} cannot be used: {why}") from None
-    if not found:
-        raise ValueError(f"dataset npz: there is no file {name}; give the path of an .npz file")
-    x_train, y_train, x_test, y_test = arrays
-    return make_dataset(f"npz:{path.name}", x_train, y_train, x_test, y_test)
-
-
-def _read_arrays(path: pathlib.Path) -> list[np.ndarray]:
-    with path.open("rb") as opened:
-        if not zipfile.is_zipfile(opened):
-            raise ValueError(f"it is no .npz file; write {', '.join(ARRAYS)} with numpy.savez")
-        opened.seek(0)
-        file = np.load(opened, allow_pickle=False)
-        missing = [name for name in ARRAYS if name not in file]
-        if missing:
-            raise ValueError(
-                f"it has no array {missing[0]}; it needs {', '.join(ARRAYS)}, and has "
-                f"{', '.join(sorted(file)) or 'none'}"
-            )
-        return [_array(file, name) for name in ARRAYS]
-
-
-def _array(file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    try:
-        array = file[name]
-    except ValueError as error:
-        objects = "holds Python objects; make it an array of numbers of one shape"
-        why = objects if "Object arrays" in str(error) else f"is damaged: {error}"
-        raise ValueError(f"{name} {why}") from None
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name} is not an array; write the file with numpy.savez")
-    return array

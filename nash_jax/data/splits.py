@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nash_jax.data.dataset import Examples
 
 
-def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
+def stratified_split(
+    examples: Examples,
+    fraction: float,
+    seed: int,
+    what: str = "splitting",
+    class_names: Sequence[str] = (),
+) -> tuple[Examples, Examples]:
     """Split so that each class is divided in the same proportion, at random but seeded.
 
     Args:
       examples: what to split.
       fraction: share of the second part, in (0, 1).
       seed: decides which examples go where.
+      what: the data set, for errors.
+      class_names: of the classes, if they have names.
 
     Returns:
       `(first, second)`; each class has at least one example in each.
@@ -26,9 +36,11 @@ def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Ex
     labels = examples.labels
     counts = np.bincount(labels)
     if counts.min() < 2:
+        least = int(counts.argmin())
+        name = class_names[least] if class_names else f"class {least}"
         raise ValueError(
-            "splitting needs at least two training images per class; class "
-            f"{int(counts.argmin())} has {int(counts.min())}; use more images or drop the class"
+            f"{what}: every class needs two images, because they are split; {name} has "
+            f"{counts[least]}; add images, or leave the class out"
         )
     rng = np.random.default_rng(seed)
     second = np.zeros(len(labels), bool)
@@ -42,11 +54,13 @@ def stratified_split(examples: Examples, fraction: float, seed: int) -> tuple[Ex
 HELD_OUT = 0.2
 
 
-def held_out(labels: np.ndarray) -> np.ndarray:
+def held_out(labels: np.ndarray, what: str, class_names: Sequence[str] = ()) -> np.ndarray:
     """Which images are the test set of a source that has none: stratified, and always the same.
 
     Args:
       labels: of all images, `[n]`.
+      what: the data set, for errors.
+      class_names: of the classes, if they have names.
 
     Returns:
       Booleans `[n]`.
@@ -55,7 +69,7 @@ def held_out(labels: np.ndarray) -> np.ndarray:
       ValueError: if a class has fewer than two images.
     """
     places = Examples(np.arange(len(labels)), labels)
-    _, test = stratified_split(places, HELD_OUT, seed=0)
+    _, test = stratified_split(places, HELD_OUT, 0, what, class_names)
     return np.isin(places.images, test.images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from nash_jax.data.dataset import Dataset, make_dataset
-from nash_jax.data.images import listed, read_images
+from nash_jax.data.image_sets import read_images
+from nash_jax.data.parts import part_of
 from nash_jax.data.splits import HELD_OUT, held_out
+from nash_jax.text import listed, one_line
 
 
 def read_tfds(
@@ -30,15 +33,19 @@ def read_tfds(
     prepared, and downloaded, if TensorFlow is installed.
 
     Args:
-      source: `NAME[/CONFIG][:VERSION]`; without a version, the newest that is there.
+      source: `NAME[/CONFIG][:VERSION]`, or `/VERSION` as the folders are; without a version, the
+        newest that is there.
       data_dir: where the sets are; by default TFDS's own place.
-      label: which, if there are several; by default that of `supervised_keys`.
+      label: which, if there are several; by default that of `supervised_keys`. It is a class
+        label or a whole number, whose values are the classes then.
       image_size, corrupt_images, note: as in `read_images`.
 
     Raises:
       ValueError: if the package or the set is not there, or it is no image classification.
     """
-    match = re.fullmatch(r"([A-Za-z]\w*)(?:/([\w.\-]+))?(?::(\d+\.\d+\.\d+))?", source)
+    version = r"\d+\.\d+\.\d+"
+    config = rf"(?!{version}$)[\w.\-]+"
+    match = re.fullmatch(rf"([A-Za-z]\w*)(?:/({config}))?(?:[:/]({version}))?", source)
     if match is None:
         raise ValueError(
             f"dataset tfds: must be followed by NAME[/CONFIG][:VERSION]; got {source!r}"
@@ -47,6 +54,7 @@ def read_tfds(
     name, (set_name, config, version) = f"tfds:{source}", match.groups()
     root = pathlib.Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     folder = root / set_name / (config or "")
+    _check_place(root, set_name, config, name)
     prepared = _prepared(folder, version, name) or _prepare(tfds, name, root, source, folder, note)
     try:
         builder = tfds.builder_from_directory(prepared)
@@ -58,9 +66,8 @@ def read_tfds(
     except PermissionError:
         raise
     except Exception as error:  # damaged files make TFDS and its readers raise all kinds of errors
-        why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
-            f"dataset {name} cannot be read from {prepared}: {why}; delete this folder and prepare "
+            f"dataset {name} cannot be read from {prepared}: {one_line(error)}; delete this folder and prepare "
             "it again"
         ) from None
     sizes = [len(files) for files, _ in parts]
@@ -72,16 +79,25 @@ def read_tfds(
 
     found = read_images(files, place_name, f"dataset {name}", image_size, corrupt_images, note)
     labels = np.concatenate([labels for _, labels in parts])[found.places]
+    names = getattr(info.features[label_key], "names", None)
+    if names is None:  # a whole number
+        values, labels = np.unique(labels, return_inverse=True)
+        names = [str(value) for value in values]
     if len(parts) == 1:
         note(f"dataset {name} has no test split: {HELD_OUT:.0%} of its images are the test set")
-        test = held_out(labels)
+        test = held_out(labels, f"dataset {name}", names)
     else:
         test = found.places >= sizes[0]
     images = found.images
-    return make_dataset(
-        *(name, images[~test], labels[~test], images[test], labels[test]),
-        class_names=info.features[label_key].names,
+    dataset = make_dataset(
+        name=name,
+        x_train=images[~test],
+        y_train=labels[~test],
+        x_test=images[test],
+        y_test=labels[test],
+        class_names=names,
     )
+    return dataclasses.replace(dataset, pixel_range=found.pixel_range)
 
 
 class _NotUsableError(Exception):
@@ -97,6 +113,26 @@ def _package(source: str) -> Any:
             "pip install 'nash_jax[tfds]'"
         ) from None
     return tfds
+
+
+def _check_place(root: pathlib.Path, set_name: str, config: str | None, name: str) -> None:
+    """Raises `ValueError` if the place is inside the set, or there are several configurations."""
+    inside = [each for each in (root, *root.parents[:2]) if each.name == set_name]
+    if inside and not (root / set_name).is_dir():
+        raise ValueError(
+            f"data_dir must be the folder that holds {set_name}/; got {root}, which is inside it; "
+            f"give --data_dir={inside[0].parent}"
+        )
+    folder = root / set_name
+    if config or not folder.is_dir():
+        return
+    configs = sorted({path.parent.parent.name for path in folder.glob("*/*/dataset_info.json")})
+    if configs and not any(folder.glob("*/dataset_info.json")):
+        version = f":{rest}" if (rest := name.partition(":")[2].partition(":")[2]) else ""
+        raise ValueError(
+            f"dataset {name} has configurations, of which one must be given; there are "
+            f"{listed(configs, most=20)}; take tfds:{set_name}/{configs[0]}{version}, say"
+        )
 
 
 def _prepared(folder: pathlib.Path, version: str | None, name: str) -> pathlib.Path | None:
@@ -145,8 +181,7 @@ def _prepare(
         builder.download_and_prepare()
         return pathlib.Path(builder.data_dir)
     except Exception as error:  # a network, a disk and another package's code may fail
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"{where}, and cannot be: {why}") from None
+        raise ValueError(f"{where}, and cannot be: {one_line(error)}") from None
 
 
 def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
@@ -155,17 +190,20 @@ def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
     features = dict(sorted(info.features.items())) if hasattr(info.features, "items") else {}
     images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
     labels = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
-    if not images or not labels:
+    whole = [key for key, kind in features.items() if _is_whole_number(kind)]
+    if not images or not labels + whole:
         raise _NotUsableError(
             f"dataset {name} must have an image and a class label; it has "
             f"{', '.join(features) or 'no named features'}; take another"
         )
-    if label and label not in labels:
+    if label and label not in [*labels, *whole]:
         kind = f", where {label} is {type(features[label]).__name__}" if label in features else ""
         raise _NotUsableError(
-            f"label must be a class label of {name}, {' or '.join(labels)}; got {label!r}{kind}"
+            f"label must be a class label of {name}, {' or '.join(labels + whole)}; got {label!r}"
+            f"{kind}; give one of these"
         )
     supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
+    labels = labels or [key for key in supervised if key in whole] or whole
     chosen = label or next((key for key in supervised if key in labels), labels[0])
     if not label and chosen not in supervised and len(labels) > 1:
         raise _NotUsableError(
@@ -174,24 +212,33 @@ def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
     return next((key for key in supervised if key in images), images[0]), chosen
 
 
+def _is_whole_number(kind: Any) -> bool:
+    """Whether a feature is a single number that may be a label."""
+    dtype = getattr(kind, "np_dtype", None)
+    single = getattr(kind, "shape", None) == () and not hasattr(kind, "names")
+    return single and dtype is not None and np.issubdtype(dtype, np.integer)
+
+
 def _parts(
     tfds: Any, builder: Any, image_key: str, label_key: str, name: str, note: Callable[[str], None]
 ) -> tuple[list[str], list[tuple[list[bytes], np.ndarray]]]:
     """The split to search on, and the one to test on, if there is one with labels."""
-    there = list(builder.info.splits)
-    if "train" not in there:
+    there = {part: split for split in builder.info.splits if (part := part_of(split))}
+    if ("train", "") not in there:
         raise _NotUsableError(
-            f"dataset {name} must have a split train; it has {', '.join(there) or 'none'}"
+            f"dataset {name} must have a split train; it has "
+            f"{', '.join(builder.info.splits) or 'none'}; take another"
         )
     splits: list[str] = []
     parts: list[tuple[list[bytes], np.ndarray]] = []
-    for split in ("train", "test", "validation"):
-        if len(splits) == 2 or split not in there:
+    for part in ("train", "test", "validation"):
+        split = there.get((part, ""))
+        if len(splits) == 2 or split is None:
             continue
         files, labels = _read(tfds, builder, split, image_key, label_key, name)
         if len(labels) and labels.min() < 0:
             what = f"dataset {name}: the split {split} has images without labels"
-            if split == "train":
+            if part == "train":
                 raise _NotUsableError(f"{what}; take another set")
             note(f"{what}, and is left out")
             continue

@@ -1,0 +1,169 @@
+"""Many image files as one array, read in parallel."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nash_jax.data.images import ImageError, Pixels, decode, scaled, with_channels
+from nash_jax.machine import memory_bytes, num_cores
+from nash_jax.text import listed, one_line
+
+#: What can be done at an image that cannot be read.
+CORRUPT_IMAGES = ("stop", "skip")
+
+#: Below this, images of 16 bits per colour are too dark for the 8 bits that are left of them.
+_TOO_DARK = 64
+
+
+class Images(NamedTuple):
+    """Images of one shape.
+
+    Attributes:
+      images: uint8 `[n, height, width, channels]`; one channel if all of them are grey, else 3.
+      places: of these among those that were asked for, `[n]`: all, if none was skipped.
+      pixel_range: the values that became 0 and 255, of images of more than 8 bits per pixel; None
+        if there is none.
+    """
+
+    images: np.ndarray
+    places: np.ndarray
+    pixel_range: tuple[float, float] | None = None
+
+
+def read_images(
+    files: Sequence[str | os.PathLike[str] | bytes],
+    names: Callable[[int], str],
+    what: str,
+    image_size: int = 0,
+    corrupt_images: str = "stop",
+    note: Callable[[str], None] = lambda text: None,
+) -> Images:
+    """Read many images, in as many threads as there are cores.
+
+    Args:
+      files: paths or contents.
+      names: of a file by its place, for people.
+      what: the data set, for errors.
+      image_size: edge of the square to resize to; 0: none, and all must be of one size.
+      corrupt_images: 'stop' at files that cannot be read, or 'skip' them.
+      note: is told what was skipped, and how pixels were scaled.
+
+    Raises:
+      ValueError: if files cannot be read and are not to be skipped, or sizes differ.
+    """
+    size = (image_size, image_size) if image_size else None
+    if (need := 3 * len(files) * image_size**2) > (memory := memory_bytes()):
+        raise ValueError(
+            f"{what}: image_size must be such that all images fit into memory; {len(files)} images "
+            f"of {image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine "
+            f"has {memory / 2**30:,.0f} GiB; make it smaller"
+        )
+    with warnings_by_name() as (named, warned):
+
+        def attempt(place: int) -> Pixels | str:
+            named.name = names(place)
+            try:
+                return decode(files[place], size)
+            except ImageError as error:
+                return str(error)
+
+        with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
+            results = list(pool.map(attempt, range(len(files))))
+    for text, of in warned.items():
+        note(f"{what}: Pillow warns of {listed(of)}: {text}")
+    bad = {place: why for place, why in enumerate(results) if isinstance(why, str)}
+    if bad:
+        first = next(iter(bad))
+        count = f"{len(bad)} of {len(files)} images cannot be read"
+        if corrupt_images == "stop":
+            raise ValueError(
+                f"{what}: {count}, first {names(first)}: {bad[first]}; replace or remove them, or "
+                "give --corrupt_images=skip"
+            )
+        note(f"{what}: {count} and are skipped: {listed([names(p) for p in bad], most=10)}")
+    good = {place: x for place, x in enumerate(results) if not isinstance(x, str)}
+    if not good:
+        raise ValueError(
+            f"{what}: there must be an image that can be read; got none of {len(files)}; give "
+            "another folder, or save the images anew"
+        )
+    pixel_range = _pixel_range(good, names, what, note)
+    return Images(_stacked(good, names, what, pixel_range), np.array(list(good)), pixel_range)
+
+
+def _pixel_range(
+    images: dict[int, Pixels], names: Callable[[int], str], what: str, note: Callable[[str], None]
+) -> tuple[float, float] | None:
+    """The values that become 0 and 255: the least and the largest of all images that need it."""
+    dark = [place for place, image in images.items() if image.truncated]
+    if dark and (most := max(int(images[place].values.max()) for place in dark)) < _TOO_DARK:
+        note(
+            f"{what}: images of 16 bits per colour ({len(dark)}, first {names(dark[0])}) keep "
+            f"their upper 8 bits, which here are 0 to {most} of 255; save them with 8 bits, "
+            "brighter"
+        )
+    deep = [place for place, image in images.items() if image.values.dtype != np.uint8]
+    if not deep:
+        return None
+    least = min(float(images[place].values.min()) for place in deep)
+    most_of_all = max(float(images[place].values.max()) for place in deep)
+    note(
+        f"{what}: images of more than 8 bits per pixel ({len(deep)}): their values {least:g} to "
+        f"{most_of_all:g} become 0 to 255, in nash predict too"
+    )
+    return least, most_of_all
+
+
+def _stacked(
+    images: dict[int, Pixels],
+    names: Callable[[int], str],
+    what: str,
+    pixel_range: tuple[float, float] | None,
+) -> np.ndarray:
+    """All of them as uint8 `[n, height, width, channels]`."""
+    places = list(images)
+    first = images[places[0]].values.shape[:2]
+    for place, image in images.items():
+        if image.values.shape[:2] != first:
+            sizes = " and ".join(
+                f"{names(p)} is {images[p].values.shape[1]}x{images[p].values.shape[0]}"
+                for p in (places[0], place)
+            )
+            raise ValueError(
+                f"{what}: images must be of one size; {sizes} pixels; give --image_size=32, say, "
+                "to resize them"
+            )
+    channels = max(image.values.shape[2] for image in images.values())
+    stacked = np.empty((len(images), *first, channels), np.uint8)
+    for row, image in enumerate(images.values()):
+        values = image.values
+        if values.dtype != np.uint8 and pixel_range is not None:
+            values = scaled(values, pixel_range)
+        stacked[row] = with_channels(values, channels)
+    return stacked
+
+
+@contextlib.contextmanager
+def warnings_by_name() -> Iterator[tuple[threading.local, dict[str, list[str]]]]:
+    """Collects warnings of several threads, each of which says what it works on.
+
+    Yields:
+      Whose `name` a thread sets; and the names by the text of the warning.
+    """
+    named, warned = threading.local(), dict[str, list[str]]()
+
+    def collect(message: Warning | str, *_: object, **__: object) -> None:
+        warned.setdefault(one_line(Warning(message)), []).append(getattr(named, "name", "?"))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = collect
+        yield named, warned

@@ -1,0 +1,63 @@
+"""What this process may use of the machine: cores and memory, within the limits of its container."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+_CGROUPS, _MEMBERSHIP = pathlib.Path("/sys/fs/cgroup"), pathlib.Path("/proc/self/cgroup")
+
+
+def num_cores() -> int:
+    """Cores that this process may use: of its affinity, and of its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quotas = [_quota(text) for text in _limits("cpu", "cpu.max")]
+    quotas += [
+        _quota(f"{quota} {period}")
+        for quota, period in zip(
+            _limits("cpu", "cpu.cfs_quota_us"), _limits("cpu", "cpu.cfs_period_us")
+        )
+    ]
+    return min([cores, *quotas])
+
+
+def memory_bytes() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's limit."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    texts = [*_limits("memory", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
+    return min([physical, *(int(text) for text in texts if text.isdecimal())])
+
+
+def _quota(text: str) -> int:
+    """Cores of `QUOTA PERIOD`, in microseconds; without a limit the quota is `max` or -1."""
+    words = text.split()
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        return sys.maxsize
+    return math.ceil(int(words[0]) / int(words[1]))
+
+
+def _limits(controller: str, name: str) -> Iterator[str]:
+    """What a file says in the control group of this process and in those around it.
+
+    A container sees its own group as the root. Version 1 has a tree for each controller.
+    """
+    roots = {_CGROUPS: "", _CGROUPS / controller: ""}
+    with contextlib.suppress(OSError):
+        for line in _MEMBERSHIP.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                roots[_CGROUPS] = path
+            elif controller in controllers.split(","):
+                roots[_CGROUPS / controller] = path
+    for root, path in roots.items():
+        group = root / path.strip("/")
+        while True:
+            with contextlib.suppress(OSError):
+                yield (group / name).read_text().strip()
+            if group == root:
+                break
+            group = group.parent
