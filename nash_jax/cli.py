@@ -89,6 +89,8 @@ def _predict(args: argparse.Namespace) -> None:
             failed = True
             print(f"error: {seen.path} is no image that can be read: {seen.error}", file=sys.stderr)
             continue
+        if seen.warning:
+            print(f"note: {seen.path}: {seen.warning}", file=sys.stderr)
         classes = "  ".join(f"{c} ({p:.1%})" for c, p in zip(seen.classes, seen.probabilities))
         print(f"{seen.path}: {classes}")
     if failed:

@@ -1,5 +1,7 @@
 """Networks for other programs: each format, read by its own library, gives the same logits."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -13,8 +15,10 @@ from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, cli, ops
-from nash_jax.runs import export, save_network
+from nash_jax.runs import Config, export, save_network
+from nash_jax.runs.files import write_json
 from nash_jax.runs.flax_source import flax_source
+from nash_jax.runs.workdir import settings_of
 
 BOUND = 1e-5
 ACTIVATIONS = [ops.Relu, ops.LeakyRelu, ops.Elu, ops.Gelu, ops.Silu, ops.Tanh, ops.Sigmoid]
@@ -101,21 +105,28 @@ def test_stablehlo_is_the_network_for_any_batch(name):
         assert relative(exported.call(images[:batch]), theirs) <= BOUND
 
 
+CLASSES = ["0", "1", "11", "it's {caf\u00e9}", "10"]
+
+#: What each format's own library makes of a folder: the logits, and the names of the classes.
 READERS = {
     "weights": """
-import json, safetensors.numpy
+import safetensors, safetensors.numpy
 weights = safetensors.numpy.load_file(folder + "/weights.safetensors")
 assert json.load(open(folder + "/spec.json"))["format"] == "nash_jax.architecture"
 logits = None
+with safetensors.safe_open(folder + "/weights.safetensors", "numpy") as file:
+    classes = json.loads(file.metadata()["classes"])
 """,
     "flax": """
 sys.path.insert(0, folder)
 import network
 logits = network.Network().apply(network.load(), images)
+classes = network.CLASS_NAMES
 """,
     "stablehlo": """
 import jax.export
 logits = jax.export.deserialize(open(folder + "/network.stablehlo", "rb").read()).call(images)
+classes = json.load(open(folder + "/data.json"))["classes"]
 """,
     "onnx": """
 import onnxruntime
@@ -123,6 +134,8 @@ session = onnxruntime.InferenceSession(folder + "/network.onnx")
 for batch in (1, 3, len(images)):
     (logits,) = session.run(None, {session.get_inputs()[0].name: images[:batch]})
     assert logits.shape[0] == batch
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+assert json.loads(session.get_modelmeta().custom_metadata_map["pixel_range"]) == [0, 4095]
 """,
 }
 
@@ -132,6 +145,8 @@ def workdir(tmp_path_factory):
     workdir, spec = tmp_path_factory.mktemp("export"), NETWORKS["everything"]()
     (workdir / "networks").mkdir()
     save_network(workdir / "networks" / "final.safetensors", spec, random_variables(spec))
+    of_data = {"classes": CLASSES, "pixel_range": [0, 4095]}
+    write_json(workdir / "config.json", {**settings_of(Config()), **of_data})
     return workdir
 
 
@@ -150,12 +165,15 @@ def test_a_fresh_process_without_us_gives_the_same_logits(format, workdir, tmp_p
     spec, variables = nj.load(workdir)
     images = 50 * random_images(spec) + 100
     np.save(tmp_path / "images.npy", images)
-    program = "import sys, numpy as np\nfolder, path, result = sys.argv[1:]\n"
+    program = "import json, sys, numpy as np\nfolder, path, result = sys.argv[1:]\n"
     program += "images = np.load(path)\n" + READERS[format]
     program += "assert 'nash_jax' not in sys.modules\n"
+    program += f"assert list(classes) == {CLASSES!r}, classes\n"
     program += "if logits is not None: np.save(result, logits)\n"
     files = [str(out), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
     subprocess.run([sys.executable, "-c", program, *files], check=True)
+    known = json.loads((out / "data.json").read_text())
+    assert known == {"classes": CLASSES, "pixel_range": [0, 4095]}
     if format == "weights":
         assert nj.from_json((out / "spec.json").read_text()) == spec
         weights = safetensors.numpy.load_file(out / "weights.safetensors")
@@ -167,10 +185,14 @@ def test_a_fresh_process_without_us_gives_the_same_logits(format, workdir, tmp_p
         assert relative(logits, nj.apply(spec, variables, images)) <= BOUND
     if format == "flax":
         done = subprocess.run(
-            [sys.executable, str(out / "network.py"), files[1]], capture_output=True, text=True
+            [sys.executable, str(out / "network.py"), files[1]],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
         )
         classes = np.argmax(nj.apply(spec, variables, images), axis=1)
-        assert done.stdout.split() == [str(c) for c in classes]
+        shown = [CLASSES[c].encode("ascii", "backslashreplace").decode() for c in classes]
+        assert done.stdout.splitlines() == shown
 
 
 def test_nothing_is_written_over(workdir, tmp_path):
@@ -213,5 +235,12 @@ def test_images_are_classified_and_bad_ones_told_of(tmp_path, capsys):
         assert lines[0].partition(": ")[2] == "  ".join(
             f"{c} ({probabilities[c]:.1%})" for c in best
         )
+    config = settings_of(Config()) | {"classes": list("abcd"), "pixel_range": [0, 100]}
+    write_json(folder / "config.json", config)
+    PIL.Image.fromarray(grey.astype(np.uint16) % 101).save(folder / "deep.png")
+    cli.main(["predict", str(folder), str(folder / "deep.png"), "--top=1"])
+    image = np.rint(grey % 101 * 2.55).astype(np.uint8)[None, :, :, None].repeat(3, axis=3)
+    best = "abcd"[int(np.argmax(nj.apply(spec, variables, image)))]
+    assert f"deep.png: {best} (" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="error: top must be >= 1; got 0"):
         cli.main(["predict", str(folder), "x.png", "--top=0"])

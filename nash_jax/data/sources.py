@@ -85,8 +85,8 @@ def load_dataset(
         except OSError as error:
             what = f"{printable(error.filename)}: " if error.filename else ""
             raise ValueError(
-                f"dataset {printable(source)} cannot be read: {what}{reason(error)}; make it readable, or "
-                "give another place"
+                f"dataset {printable(source)} cannot be read: {what}{reason(error)}; make it "
+                "readable, or give another place"
             ) from None
     raise ValueError(
         "dataset must be digits, tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE; "

@@ -67,8 +67,8 @@ def read_tfds(
         raise
     except Exception as error:  # damaged files make TFDS and its readers raise all kinds of errors
         raise ValueError(
-            f"dataset {name} cannot be read from {prepared}: {one_line(error)}; delete this folder and prepare "
-            "it again"
+            f"dataset {name} cannot be read from {prepared}: {one_line(error)}; delete this "
+            "folder and prepare it again"
         ) from None
     sizes = [len(files) for files, _ in parts]
     files = [file for each, _ in parts for file in each]

@@ -12,6 +12,7 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
+from nash_jax.text import one_line
 from nash_jax.training import DivergedError, TooLargeError, TrainingSettings, evaluate, fit
 
 
@@ -72,9 +73,9 @@ def failed(error: BaseException, seconds: float) -> Estimate:
     if isinstance(error, TooLargeError | DivergedError):
         failure = str(error)
     elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        failure = "out of memory: " + " ".join(str(error).split())[:200]
+        failure = "out of memory: " + one_line(error, 200)
     else:
-        failure = "not compiled or run by XLA: " + " ".join(str(error).split())[:200]
+        failure = "not compiled or run by XLA: " + one_line(error, 200)
     required = error.required_bytes if isinstance(error, TooLargeError) else 0
     return Estimate(0.0, math.inf, Seconds(compile=seconds), required, failure=failure)
 

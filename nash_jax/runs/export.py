@@ -6,6 +6,7 @@ Every format gives the same logits as `nj.apply`, up to 1e-5 of the largest.
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ from nash_jax.architecture import Architecture, Variables, apply, to_json
 from nash_jax.runs.checkpoint import load
 from nash_jax.runs.files import write_atomically
 from nash_jax.runs.flax_source import flax_source
+from nash_jax.runs.workdir import Meaning, read_meaning
+from nash_jax.text import one_line
 
 Files = dict[str, bytes]
 
@@ -48,34 +51,38 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out must be a new or empty folder; {out} is not; choose another")
     spec, variables = load(workdir, name)
-    files = FORMATS[format](spec, variables)
+    meaning = read_meaning(workdir)
+    files = FORMATS[format](spec, variables, meaning)
+    if any(meaning):
+        files["data.json"] = (json.dumps(meaning._asdict(), indent=1) + "\n").encode()
     out.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
         write_atomically(out / file, content)
     return out
 
 
-def as_weights(spec: Architecture, variables: Variables) -> Files:
-    """`spec.json`, for `nj.from_json`; `weights.safetensors`, named like `params/conv1/bias`."""
-    return {
-        "spec.json": (to_json(spec, indent=1) + "\n").encode(),
-        "weights.safetensors": safetensors.numpy.save(_flat(variables)),
-    }
+def as_weights(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+    """`spec.json`, for `nj.from_json`; `weights.safetensors`, named like `params/conv1/bias`.
+
+    The names of the classes are in the metadata of the latter.
+    """
+    weights = safetensors.numpy.save(_flat(variables), _metadata(meaning) or None)
+    return {"spec.json": (to_json(spec, indent=1) + "\n").encode(), "weights.safetensors": weights}
 
 
-def as_flax(spec: Architecture, variables: Variables) -> Files:
+def as_flax(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
     """`network.py`, which needs flax alone, and `weights.npz` beside it."""
     return {
-        "network.py": flax_source(spec, "network.py", "weights.npz").encode(),
+        "network.py": flax_source(spec, "network.py", "weights.npz", meaning.classes).encode(),
         "weights.npz": _npz(_flat(variables)),
     }
 
 
-def as_stablehlo(spec: Architecture, variables: Variables) -> Files:
+def as_stablehlo(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
     """`network.stablehlo`: `jax.export.deserialize(data).call(images)`, weights inside.
 
     Images are float32 `[batch, height, width, channels]`, of any batch; for CPU, CUDA, ROCm and
-    TPU.
+    TPU. The format has no place for names: `data.json` beside it has them.
     """
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *spec.input_shape), jnp.float32)
@@ -87,8 +94,11 @@ def as_stablehlo(spec: Architecture, variables: Variables) -> Files:
     return {"network.stablehlo": bytes(exported.serialize())}
 
 
-def as_onnx(spec: Architecture, variables: Variables) -> Files:
-    """`network.onnx`, with input `images`, float32 `[batch, height, width, channels]`."""
+def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+    """`network.onnx`, with input `images`, float32 `[batch, height, width, channels]`.
+
+    The names of the classes are in its `metadata_props`.
+    """
     try:
         import jax2onnx
     except ImportError:
@@ -103,19 +113,27 @@ def as_onnx(spec: Architecture, variables: Variables) -> Files:
             lambda images: network.apply(constant, images), [("B", *spec.input_shape)]
         )
     except Exception as error:  # the converter raises all kinds for what it does not know
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"jax2onnx cannot express this network: {why}; take stablehlo") from error
+        raise ValueError(
+            f"jax2onnx cannot express this network: {one_line(error)}; take stablehlo"
+        ) from error
+    for key, value in _metadata(meaning).items():
+        model.metadata_props.add(key=key, value=value)
     del model.graph.value_info[:]  # some inner shapes are of another layout; nobody needs them
     return {"network.onnx": model.SerializeToString()}
 
 
 #: What writes each format.
-FORMATS: dict[str, Callable[[Architecture, Variables], Files]] = {
+FORMATS: dict[str, Callable[[Architecture, Variables, Meaning], Files]] = {
     "weights": as_weights,
     "flax": as_flax,
     "stablehlo": as_stablehlo,
     "onnx": as_onnx,
 }
+
+
+def _metadata(meaning: Meaning) -> dict[str, str]:
+    """What is known, as JSON by its name."""
+    return {name: json.dumps(value) for name, value in meaning._asdict().items() if value}
 
 
 def _flat(variables: Variables) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Sequence
 
 from nash_jax.architecture import Architecture, count_flops, count_params, ops
 from nash_jax.architecture.spec import INPUT
@@ -22,6 +23,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+'''
+_NAMES = '''
+#: The classes, in the order of the logits.
+CLASS_NAMES = [
+{names}]
 
 '''
 _AFFINE = '''
@@ -68,9 +75,10 @@ def load():
 
 
 def main(path):
+    sys.stdout.reconfigure(errors="backslashreplace")
     images = np.load(path, allow_pickle=False)
     for number in np.argmax(jax.jit(Network().apply)(load(), images), axis=1):
-        print(number)
+        print({shown})
 
 
 if __name__ == "__main__":
@@ -78,13 +86,16 @@ if __name__ == "__main__":
 '''
 
 
-def flax_source(spec: Architecture, source: str, weights: str) -> str:
+def flax_source(
+    spec: Architecture, source: str, weights: str, class_names: Sequence[str] = ()
+) -> str:
     """Python source of a module `Network` with the same layers, under the same names.
 
     Args:
       spec: the architecture.
       source: name that the file will have.
       weights: name of the `.npz` file beside it, with entries like `params/conv1/kernel`.
+      class_names: of all classes, or none.
     """
     shape = ", ".join(map(str, spec.input_shape))
     variables = {INPUT: "x"}
@@ -96,6 +107,7 @@ def flax_source(spec: Architecture, source: str, weights: str) -> str:
         lines.append(f"{variables[node.name]} = {_expression(node.op, node.name, inputs, ndim)}")
     lines.append(f"return {variables[spec.output]}")
     kinds = {type(node.op) for node in spec.nodes}
+    names = "".join(f"    {name!r},\n" for name in class_names)
     return (
         _HEAD.format(
             source=source,
@@ -104,11 +116,12 @@ def flax_source(spec: Architecture, source: str, weights: str) -> str:
             params=count_params(spec),
             flops=count_flops(spec) / 1e6,
         )
+        + (_NAMES.format(names=names) if names else "")
         + (_AFFINE if ops.Affine in kinds else "")
         + (_MIX if ops.Mix in kinds else "")
         + _CLASS.format(classes=spec.num_classes, shape=shape)
         + "".join(f"        {line}\n" for line in lines)
-        + _TAIL.format(weights=weights)
+        + _TAIL.format(weights=weights, shown="CLASS_NAMES[number]" if names else "number")
     )
 
 

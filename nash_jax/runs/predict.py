@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from nash_jax.architecture import apply
-from nash_jax.data import UNREADABLE, read_image, reason, with_channels
+from nash_jax.data import ImageError, read_image, warnings_by_name, with_channels
 from nash_jax.runs.checkpoint import load
-from nash_jax.runs.workdir import CONFIG_FILE, read_config
+from nash_jax.runs.workdir import read_meaning
 
 
 class Prediction(NamedTuple):
@@ -23,12 +23,14 @@ class Prediction(NamedTuple):
       classes: the likeliest, the first first: their names, or numbers where they have none.
       probabilities: theirs.
       error: why the image could not be read; empty if it could.
+      warning: what Pillow says of it, all the same.
     """
 
     path: pathlib.Path
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
+    warning: str = ""
 
 
 def predict(
@@ -38,7 +40,7 @@ def predict(
 
     Args:
       workdir: the run's folder.
-      paths: files that Pillow reads.
+      paths: of image files.
       name: of the candidate.
       top: how many classes to tell.
 
@@ -48,17 +50,19 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be >= 1; got {top}")
     spec, variables = load(workdir, name)
-    has_config = (workdir / CONFIG_FILE).exists()
-    names = read_config(workdir)[1]["classes"] if has_config else []
+    names, pixel_range = read_meaning(workdir)
     height, width, channels = spec.input_shape
     run = jax.jit(lambda images: jax.nn.softmax(apply(spec, variables, images)))
     for path in paths:
         try:
-            image = with_channels(read_image(path, (height, width)), channels)
-        except UNREADABLE as error:
-            yield Prediction(path, error=reason(error))
+            with warnings_by_name() as (_, warned):
+                image = read_image(path, (height, width), pixel_range)
+        except ImageError as error:
+            yield Prediction(path, error=str(error))
             continue
+        image = with_channels(image, channels)
         probabilities = np.asarray(run(image[None]))[0]
         likeliest = np.argsort(-probabilities, kind="stable")[:top]
         named = tuple(names[c] if c < len(names) else str(c) for c in likeliest)
-        yield Prediction(path, named, tuple(float(probabilities[c]) for c in likeliest))
+        likely = tuple(float(probabilities[c]) for c in likeliest)
+        yield Prediction(path, named, likely, warning="; ".join(warned))

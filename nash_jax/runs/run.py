@@ -262,6 +262,8 @@ def open_run(
     contents: dict[str, Any] = {"data": dataset.fingerprint()}
     if dataset.class_names:
         contents["classes"] = list(dataset.class_names)
+    if dataset.pixel_range:
+        contents["pixel_range"] = list(dataset.pixel_range)
     if problem.start.checksum:  # a file is known by its content, wherever it is
         contents |= {
             "network": problem.start.checksum,

@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.runs.checkpoint import NETWORK_ENDING, Checkpoints, load_network, save_network
@@ -34,6 +34,7 @@ from nash_jax.runs.files import (
 )
 from nash_jax.runs.ledger import LEDGER_FILE, Line, append_line, repair_ledger
 from nash_jax.search import Candidate
+from nash_jax.text import printable
 
 CONFIG_FILE, RESULT_FILE, LOCK_FILE = "config.json", "result.json", "lock"
 NETWORKS, TRAININGS = "networks", "trainings"
@@ -197,9 +198,43 @@ def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
         texts = [*command, *versions, *versions.values(), *classes]
         if not isinstance(classes, list) or not all(isinstance(text, str) for text in texts):
             raise TypeError("command, versions and classes must be texts")
+        pixel_range = data.get("pixel_range") or (0, 0)
+        if not all(isinstance(x, int | float) for x in pixel_range) or len(pixel_range) != 2:
+            raise TypeError("pixel_range must be two numbers")
         return Config(**values), data
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path / CONFIG_FILE} is damaged: {error}") from None
+
+
+class Meaning(NamedTuple):
+    """What the numbers that go into a network and come out of it mean.
+
+    Attributes:
+      classes: their names in the order of the logits; empty where they have none.
+      pixel_range: the values that became 0 and 255, if images had more than 8 bits per pixel.
+    """
+
+    classes: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
+
+
+def read_meaning(path: pathlib.Path) -> Meaning:
+    """What a run's networks see and say; nothing, in a folder that has networks alone.
+
+    Args:
+      path: the run's folder.
+
+    Raises:
+      ValueError: if there is a config that no run wrote.
+    """
+    if not (path / CONFIG_FILE).exists():
+        return Meaning()
+    about = read_config(path)[1]
+    least_and_most = about.get("pixel_range")
+    return Meaning(
+        tuple(map(printable, about["classes"])),  # early runs have names as their folders had them
+        (least_and_most[0], least_and_most[1]) if least_and_most else None,
+    )
 
 
 def _typed(value: Any, default: Any) -> Any:
