@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from nash_jax.runs import num_cores
+from nash_jax.machine import num_cores
 
 
 def machine() -> dict[str, Any]:

@@ -53,7 +53,8 @@ from experiments.launching import compile_faster
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
 from nash_jax.estimation import train_and_validate
-from nash_jax.runs import PRESETS, Config, QuietReporter, hire, num_cores, prepare, read_ledger
+from nash_jax.machine import num_cores
+from nash_jax.runs import PRESETS, Config, QuietReporter, hire, prepare, read_ledger
 from nash_jax.runs.run import Problem
 from nash_jax.search import Candidate, Proposal, SearchState, propose
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import pathlib
 import shlex
@@ -19,6 +20,7 @@ import rich.console
 from absl import flags, logging
 
 from nash_jax.data import Dataset
+from nash_jax.machine import num_cores
 from nash_jax.runs import (
     PRESETS,
     RECIPES,
@@ -33,13 +35,14 @@ from nash_jax.runs import (
     TensorBoardReporter,
     WriteError,
     check_cache,
+    check_devices,
     dataset_of,
     execute,
-    num_cores,
     open_run,
     provenance,
     use_cache,
 )
+from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
 FLAGS = flags.FLAGS
@@ -106,12 +109,34 @@ def config_from_flags() -> Config:
     return Config(**PRESETS[FLAGS.preset] | RECIPES[FLAGS.recipe] | given)
 
 
-def workdir_from_flags() -> pathlib.Path:
-    """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there."""
+@contextlib.contextmanager
+def workdir_from_flags() -> Iterator[pathlib.Path]:
+    """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there.
+
+    The latter is made at once, so that no other launch takes it too, and goes if it stays empty.
+    """
     if FLAGS.workdir:
-        return pathlib.Path(os.path.expanduser(FLAGS.workdir))
-    numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
-    return next(path for path in numbered if not path.exists())
+        yield pathlib.Path(os.path.expanduser(FLAGS.workdir))
+        return
+    path = _new_folder()
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):  # it has the run
+            path.rmdir()
+
+
+def _new_folder() -> pathlib.Path:
+    for number in itertools.count(1):
+        path = pathlib.Path("runs", f"{data_name()}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except (OSError, ValueError):  # what is wrong is said where the folder is needed
+            pass
+        return path
+    raise AssertionError("numbers do not end")
 
 
 def data_name() -> str:
@@ -123,9 +148,10 @@ def data_name() -> str:
 
 @contextlib.contextmanager
 def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """What is the user's to mend ends the program with a line, and how to resume if that helps."""
+    """What only users can put right ends the program with a line; how to resume, if that helps."""
     try:
         with stopping_on_signals(workdir):
+            check_devices()
             yield
     except ValueError as error:
         sys.exit(f"error: {error}")
@@ -147,6 +173,8 @@ def perform(
 ) -> Result:
     """Begin a run, or go on with it, as the flags say; or quietly."""
     workers, devices = workers_from_flags(config), devices_from_flags()
+    if math.isnan(FLAGS.checkpoint_seconds):
+        raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
     cache = cache_from_flags()
     origin = provenance(["python", *sys.orig_argv[1:]])
     with reporter_from_flags(config, workdir, console, quiet) as reporter:
@@ -205,10 +233,16 @@ class _SignalledError(BaseException):
         self.number = number
 
 
+def arguments() -> list[str]:
+    """Those of this process, for absl, which knows --help and not -h."""
+    return ["--help" if word == "-h" else word for word in sys.argv]
+
+
 def begin(argv: list[str]) -> None:
     """What every launcher does first."""
     if len(argv) > 1:
         sys.exit(f"error: flags begin with --; got {argv[1]!r}; --help lists them")
+    escape_what_cannot_be_shown()
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     compile_faster()
@@ -265,10 +299,17 @@ def cache_from_flags() -> pathlib.Path | None:
     """The folder that keeps compiled programs, checked: the one given, or the user's own."""
     if FLAGS.cache_dir == "none":
         return None
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    given = os.path.expanduser(FLAGS.cache_dir)
-    folder = pathlib.Path(given) if given else home / "nash_jax"
-    check_cache(folder)
+    if FLAGS.cache_dir:
+        folder = pathlib.Path(os.path.expanduser(FLAGS.cache_dir))
+        check_cache(folder)
+        return folder
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(home, "nash_jax")
+        check_cache(folder)
+    except (RuntimeError, ValueError) as error:  # the former where the user has no home
+        logging.warning("compiled programs are not kept: %s", str(error).rstrip("."))
+        return None
     return folder
 
 

@@ -20,18 +20,21 @@ flags.adopt_module_key_flags(launching)  # so that --help shows them
 def main(argv: list[str]) -> None:
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
-    workdir = launching.workdir_from_flags()
-    with launching.exiting_on_errors(workdir):
+    with launching.workdir_from_flags() as workdir, launching.exiting_on_errors(workdir):
         result = launching.perform(launching.config_from_flags(), workdir, console)
     if flags.FLAGS.progress == "quiet":
         return
     if result.shares:
         shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
-        console.print(f"the workers' time in the search: {shares}", highlight=False)
-    console.print(f"to look at it: nash report {shlex.quote(str(workdir))}", highlight=False)
+        console.print(f"the workers' time in the search: {shares}", markup=False, highlight=False)
+    console.print(
+        f"to look at it: nash report {shlex.quote(str(workdir))}", markup=False, highlight=False
+    )
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
-    console.print(f"{workdir}: {accuracy}, {result.seconds:.0f} s in all", highlight=False)
+    console.print(
+        f"{workdir}: {accuracy}, {result.seconds:.0f} s in all", markup=False, highlight=False
+    )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, launching.arguments())

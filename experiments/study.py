@@ -58,7 +58,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Run a launcher's main function; `--help` shows all flags."""
     for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__]):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(main)
+    app.run(main, launching.arguments())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,12 +114,12 @@ class Study:
         """Make a run, or see that it is there."""
         finished = (folder / "result.json").exists()
         if not finished:
-            self.console.print(f"{folder}", highlight=False)
+            self.console.print(f"{folder}", markup=False, highlight=False)
         try:
             launching.perform(config, folder, self.console, self.dataset, quiet=finished)
         except StoppedError as error:
             self.failures[folder.name] = str(error)
-            self.console.print(f"{folder} is given up: {error}", highlight=False)
+            self.console.print(f"{folder} is given up: {error}", markup=False, highlight=False)
         if (folder / CONFIG_FILE).exists():
             self.views[folder.name] = read_run(folder)
 
@@ -172,7 +172,7 @@ class Study:
     def write(self, name: str, suffix: str, content: bytes) -> None:
         path = self.folder / f"{name}{suffix}"
         write_atomically(path, content)
-        self.console.print(f"written: {path}", highlight=False)
+        self.console.print(f"written: {path}", markup=False, highlight=False)
 
     def write_csv(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Write numbers for programs: a line per record, which says where it comes from."""
@@ -187,7 +187,7 @@ class Study:
         writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows({**record, **origin} for record in records)
-        self.write(name, ".csv", text.getvalue().encode())
+        self.write(name, ".csv", text.getvalue().encode(errors="backslashreplace"))
 
     def write_markdown(
         self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
@@ -196,7 +196,9 @@ class Study:
         lines = [columns, ["---"] * len(columns), *rows]
         table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
         title = title.replace("\n", ", ")
-        self.write(name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode())
+        self.write(
+            name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode(errors="backslashreplace")
+        )
         self.console.print(table, markup=False, highlight=False)
 
     def write_figure(self, name: str, figure: Figure) -> None:

@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from nash_jax.runs.compare import compare
 from nash_jax.runs.export import FORMATS, export
 from nash_jax.runs.files import WriteError
+from nash_jax.runs.jax_settings import check_devices
 from nash_jax.runs.predict import predict
 from nash_jax.runs.report import PICTURE_FORMATS, pictures, report
 from nash_jax.runs.show import show
+from nash_jax.text import escape_what_cannot_be_shown, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         run=lambda args: print(*pictures(args.workdir, args.out, args.format), sep="\n")
     )
 
+    escape_what_cannot_be_shown()
     args = parser.parse_args(argv)
     try:
+        check_devices()
         args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, like head, has enough
@@ -74,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, WriteError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+        sys.exit(
+            f"error: {error.filename}: {error.strerror}" if error.filename else one_line(error)
+        )
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 
@@ -22,3 +24,10 @@ def listed(words: Sequence[str], most: int = 5) -> str:
 def one_line(error: BaseException, most: int = 300) -> str:
     """What an error says, on one line; its kind, if it says nothing."""
     return printable(" ".join(str(error).split()))[:most] or type(error).__name__
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Have this program print what its terminal cannot encode as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

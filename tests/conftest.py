@@ -25,6 +25,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("nash")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Each program of XLA holds maps of memory, of which the system lets a process have 65,530."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """64-bit numbers for one test."""

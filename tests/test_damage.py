@@ -198,7 +198,7 @@ def test_a_full_disk_ends_a_run_with_a_clear_line_and_a_resume_goes_on(tmp_path)
         assert done.returncode == 1, done.stderr
         error, resume = done.stderr.splitlines()[-2:]
         assert error.startswith("error: ")
-        assert "cannot be written: File too large; mend that, then resume" in error
+        assert "cannot be written: File too large; have the limit on the size" in error
         assert resume.startswith("resume with: python -m experiments.nash")
         assert "Traceback" not in done.stderr
     cache = f"--cache_dir={tmp_path / 'cache'}"
@@ -213,7 +213,7 @@ def test_a_folder_without_permission_is_one_clear_line(finished, tmp_path):
     workdir = copy(finished[0], tmp_path / "run")
     (workdir / "networks" / "final.safetensors").unlink()
     (workdir / "networks").chmod(0o500)
-    with pytest.raises(runs.WriteError, match="cannot be written: Permission denied; mend that"):
+    with pytest.raises(runs.WriteError, match="cannot be written: Permission denied; make it writable"):
         run(CONFIG, workdir, Silent())
     (workdir / "networks").chmod(0o700)
     run(CONFIG, workdir, Silent())

@@ -2,9 +2,10 @@
 
 from nash_jax.runs.cache import check_cache, use_cache
 from nash_jax.runs.checkpoint import load, load_network, save_network
-from nash_jax.runs.children import Crew, Listener, hire, num_cores
+from nash_jax.runs.children import Crew, Listener, hire
 from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config
 from nash_jax.runs.files import DamagedError, WriteError, write_atomically
+from nash_jax.runs.jax_settings import check_devices
 from nash_jax.runs.ledger import read_ledger
 from nash_jax.runs.progress import (
     Callbacks,
@@ -51,12 +52,12 @@ __all__ = [
     "TensorBoardReporter",
     "WriteError",
     "check_cache",
+    "check_devices",
     "dataset_of",
     "execute",
     "hire",
     "load",
     "load_network",
-    "num_cores",
     "open_run",
     "prepare",
     "provenance",

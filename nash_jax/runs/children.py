@@ -33,9 +33,11 @@ from nash_jax import morphisms
 from nash_jax.architecture import Architecture, Variables, count_flops, init
 from nash_jax.data import Examples
 from nash_jax.estimation import FAILURES, Estimate, Seconds, failed, train_and_validate
+from nash_jax.machine import num_cores
 from nash_jax.runs.cache import use_cache
 from nash_jax.runs.checkpoint import NO_CHECKPOINTS, Checkpoints
 from nash_jax.runs.config import Config
+from nash_jax.runs.jax_settings import adopt, holding, settings
 from nash_jax.search import Candidate, Proposal
 from nash_jax.training import faster_flags, fits_on_device, precompile, precompile_evaluation
 
@@ -158,11 +160,16 @@ def hire(
       devices: accelerators, each with a thread; on CPU of no meaning.
       listener: is told of every epoch, from any thread.
       checkpoints: where unfinished trainings are written.
+
+    Raises:
+      ValueError: if this program cannot begin processes.
     """
     crew: Any
     if devices[0].platform != "cpu":
         crew = _Devices(config, train, valid, devices, listener, checkpoints)
     else:
+        if config.num_steps:
+            _check_that_processes_can_be()
         crew = _Processes(config, train, valid, workers, listener, checkpoints)
     try:
         yield crew
@@ -170,9 +177,24 @@ def hire(
         crew.close()
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def _check_that_processes_can_be() -> None:
+    """Raises `ValueError` if this process may have no others, or they could not read its program.
+
+    A new process imports the file of the program that begins it.
+    """
+    if multiprocessing.current_process().daemon:
+        raise ValueError(
+            "children are trained in processes, which a daemonic process cannot begin, such as a "
+            "worker of multiprocessing.Pool; call the search from a worker of "
+            "concurrent.futures.ProcessPoolExecutor, or from the main process"
+        )
+    program = sys.modules["__main__"]
+    file = getattr(program, "__file__", None)
+    if getattr(program, "__spec__", None) is None and file and not os.path.isfile(file):
+        raise ValueError(
+            "children are trained in processes, which import the file of the program; got "
+            f"{file}, which is none; put the program into a file"
+        )
 
 
 def _largest_first(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -202,7 +224,7 @@ class _Devices:
     ) -> None:
         self._config, self._devices = config, devices
         self._listener, self._checkpoints = listener, checkpoints
-        self._closing = False
+        self._closing, self._settings = False, settings()
         self._data = {
             device: [
                 Examples(*jax.device_put((data.images, data.labels), device))
@@ -213,7 +235,7 @@ class _Devices:
             for device in devices
         }
         self._workers = [concurrent.futures.ThreadPoolExecutor(1) for _ in devices]
-        self._compilers = concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1))
+        self._compilers = concurrent.futures.ThreadPoolExecutor(max(1, num_cores() - 1))
         self._free_since = dict.fromkeys(devices, 0.0)
 
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
@@ -235,7 +257,7 @@ class _Devices:
         """Compile the training and the evaluation of a child; the seconds that it took."""
         train, valid = self._data[device]
         training = self._config.training_of_children
-        with jax.default_device(device):
+        with holding(self._settings), jax.default_device(device):
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: init(spec, key))
             return precompile(spec, shapes, train, key, training) + precompile_evaluation(
@@ -251,7 +273,7 @@ class _Devices:
         submitted: float,
     ) -> Candidate:
         waited = time.time() - max(submitted, self._free_since[device])
-        with jax.default_device(device):
+        with holding(self._settings), jax.default_device(device):
             here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             train, valid = self._data[device]
             limit = max_bytes(self._config, device)
@@ -317,7 +339,7 @@ class _Processes:
         checkpoints: Checkpoints,
     ) -> None:
         cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        self._equipment = config, train, valid, checkpoints, cache
+        self._equipment = config, train, valid, checkpoints, cache, settings()
         self._environment = {
             # These two decide the last bits of a child.
             "NPROC": str(config.threads_per_child),
@@ -482,7 +504,8 @@ def _work(connection: multiprocessing.connection.Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the main process says when to stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    config, train, valid, checkpoints, cache = connection.recv()
+    config, train, valid, checkpoints, cache, given = connection.recv()
+    adopt(given)
     if cache:
         use_cache(cache)
     jax.devices()  # start XLA

@@ -53,7 +53,7 @@ def compare(
         tables[0] = ("What was found", *tables[0][1:])
         svg = inline_svg(climbs(runs), "climbs")
         text = page("compare.html.jinja", names=_names(runs), tables=tables, svg=svg)
-        write_atomically(out, text.encode())
+        write_atomically(out, text.encode(errors="backslashreplace"))
 
 
 def means(runs: Sequence[RunView]) -> list[list[str]]:
@@ -68,11 +68,15 @@ def means(runs: Sequence[RunView]) -> list[list[str]]:
 
 
 def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
-    """Finished runs that differ only in their seed, two or more of them, each seed once."""
+    """Finished runs that differ only in their seed, two or more of them, each seed once.
+
+    All are on the same data; files are known by their content, whatever they are called.
+    """
     found: dict[Config, dict[int, RunView]] = {}
     for run in runs:
         if run.final:
-            same = dataclasses.replace(run.config, seed=0)
+            start = run.about.get("network") or run.config.model_0
+            same = dataclasses.replace(run.config, seed=0, dataset="", model_0=start)
             found.setdefault(same, {}).setdefault(run.config.seed, run)
     return [list(group.values()) for group in found.values() if len(group) > 1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from nash_jax.data import CORRUPT_IMAGES
@@ -107,8 +108,10 @@ class Config:
             *(("max_memory", 0), ("threads_per_child", 1), ("image_size", 0), ("constant_lr", 0)),
             *(("epochs_pretrain", 0), ("epochs_neighbours", 1), ("epochs_final", 0)),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not least <= value < math.inf:
+                finite = " and finite" if isinstance(value, float) else ""
+                raise ValueError(f"{name} must be >= {least}{finite}; got {value}")
         for name, words in (("corrupt_images", CORRUPT_IMAGES), ("inherit", INHERIT)):
             if getattr(self, name) not in words:
                 raise ValueError(

@@ -22,7 +22,7 @@ from nash_jax.architecture import Architecture, Variables, apply, to_json
 from nash_jax.runs.checkpoint import load
 from nash_jax.runs.files import write_atomically
 from nash_jax.runs.flax_source import flax_source
-from nash_jax.runs.workdir import Meaning, read_meaning
+from nash_jax.runs.workdir import NO_MEANING, Meaning, read_meaning
 from nash_jax.text import one_line
 
 Files = dict[str, bytes]
@@ -48,20 +48,24 @@ def export(
       WriteError: if it cannot be written.
     """
     out = pathlib.Path(f"{name}-{format}") if out is None else out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out must be a new or empty folder; {out} is not; choose another")
     spec, variables = load(workdir, name)
     meaning = read_meaning(workdir)
     files = FORMATS[format](spec, variables, meaning)
     if any(meaning):
         files["data.json"] = (json.dumps(meaning._asdict(), indent=1) + "\n").encode()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError:
+        if not out.is_dir() or any(out.iterdir()):
+            raise ValueError(
+                f"out must be a new or empty folder; {out} is not; choose another"
+            ) from None
     for file, content in files.items():
         write_atomically(out / file, content)
     return out
 
 
-def as_weights(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+def as_weights(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
     """`spec.json`, for `nj.from_json`; `weights.safetensors`, named like `params/conv1/bias`.
 
     The names of the classes are in the metadata of the latter.
@@ -70,7 +74,7 @@ def as_weights(spec: Architecture, variables: Variables, meaning: Meaning = Mean
     return {"spec.json": (to_json(spec, indent=1) + "\n").encode(), "weights.safetensors": weights}
 
 
-def as_flax(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+def as_flax(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
     """`network.py`, which needs flax alone, and `weights.npz` beside it."""
     return {
         "network.py": flax_source(spec, "network.py", "weights.npz", meaning.classes).encode(),
@@ -78,7 +82,7 @@ def as_flax(spec: Architecture, variables: Variables, meaning: Meaning = Meaning
     }
 
 
-def as_stablehlo(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+def as_stablehlo(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
     """`network.stablehlo`: `jax.export.deserialize(data).call(images)`, weights inside.
 
     Images are float32 `[batch, height, width, channels]`, of any batch; for CPU, CUDA, ROCm and
@@ -94,7 +98,7 @@ def as_stablehlo(spec: Architecture, variables: Variables, meaning: Meaning = Me
     return {"network.stablehlo": bytes(exported.serialize())}
 
 
-def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = Meaning()) -> Files:
+def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
     """`network.onnx`, with input `images`, float32 `[batch, height, width, channels]`.
 
     The names of the classes are in its `metadata_props`.

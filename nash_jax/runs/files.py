@@ -6,6 +6,7 @@ checksum of what it says, so that a flipped bit is a message and never another r
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,15 +15,27 @@ import pathlib
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from nash_jax.architecture import serialization
+from nash_jax.text import printable
 
 CHECKSUM = "checksum"
 #: Ending of what is not yet in its place; left behind only by a process that was killed.
 UNFINISHED = ".new"
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EFBIG: "have the limit on the size of files raised",
+    errno.EIO: "see whether the disk is sound",
+}
+
+#: What a file system says that has no locks, or nothing that could be flushed.
+_NOT_THERE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 class DamagedError(ValueError):
@@ -44,7 +57,8 @@ def writing(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        raise WriteError(f"{path} cannot be written: {why}; mend that, then resume") from error
+        remedy = _REMEDIES.get(error.errno or 0, "make it writable, or choose another place")
+        raise WriteError(f"{printable(path)} cannot be written: {why}; {remedy}") from error
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
@@ -59,7 +73,7 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -67,11 +81,26 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Have the names in a folder on the disk: a file is not safe before its name is."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(descriptor: int) -> bool:
+    """Have what was written on the disk; False if the file system knows no such thing.
+
+    Raises:
+      OSError: if that fails.
+    """
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        return False
+    return True
+
+
+def sync_folder(folder: pathlib.Path) -> bool:
+    """As `sync`, of the names in a folder: a file is not safe before its name is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -174,8 +203,12 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def locked(path: pathlib.Path, note: Callable[[str], None] = lambda text: None) -> Iterator[None]:
     """Hold a file as a lock; the system lets go of it when the process ends, however it ends.
+
+    Args:
+      path: the file.
+      note: is told if the file system has no locks.
 
     Raises:
       ValueError: if another process holds it.
@@ -189,9 +222,16 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         except BlockingIOError:
             owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             raise ValueError(
-                f"only one process may work on {path.parent}; {owner or 'another'} does; wait for "
-                "it, or stop it"
+                f"only one process may work on {printable(path.parent)}; {owner or 'another'} "
+                "does; wait for it, or stop it"
             ) from None
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            note(
+                f"the file system of {printable(path.parent)} has no locks: do not let two "
+                "processes work on this folder, neither would notice"
+            )
         with writing(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

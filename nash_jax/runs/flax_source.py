@@ -25,12 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 '''
-_NAMES = '''
+_NAMES = """
 #: The classes, in the order of the logits.
 CLASS_NAMES = [
 {names}]
 
-'''
+"""
 _AFFINE = '''
 class Affine(nn.Module):
     """`scale * x + bias` per channel."""

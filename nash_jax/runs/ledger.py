@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from nash_jax.runs.files import (
     checked,
     parse_json,
     read_inside,
+    sync,
     with_checksum,
     write_atomically,
     writing,
@@ -97,7 +97,7 @@ def append_line(workdir: pathlib.Path, line: Line) -> None:
         try:
             if ledger.write(data) != len(data):
                 raise OSError("the disk took only a part of a line")
-            os.fsync(ledger.fileno())
+            sync(ledger.fileno())
         except OSError:
             ledger.truncate(size)
             raise

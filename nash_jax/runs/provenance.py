@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import platform
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import jax
 
-from nash_jax.runs.children import num_cores
+from nash_jax.machine import num_cores
+from nash_jax.runs.jax_settings import deciding
 
 _PACKAGES = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
@@ -23,10 +27,55 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
     """
     return {
         "command": list(command),
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "commit": _commit(),
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "jax_settings": deciding(),
     }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not a setting of the run and may change its result all the same: a line for each.
+
+    Args:
+      before: what `provenance` said when the run began, among other things; by an early version
+        less than now.
+      now: what it says now.
+    """
+    lines = []
+    for name, value in now.items():
+        if name == "command" or name not in before:
+            continue
+        if isinstance(value, dict) and isinstance(before[name], dict):
+            lines += changes(before[name], value)
+        elif value != before[name]:
+            lines.append(
+                f"{name} was {before[name]!r} when the run began, and is {value!r}: the result may "
+                "differ from that of a run without a stop"
+            )
+    return lines
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # found by its path, say
+        return "not installed"
+
+
+def _commit() -> str | None:
+    """That of the code, with `-dirty` if files differ from it; None outside of a repository."""
+    if not (_ROOT / ".git").exists():
+        return None
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        said = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, or a repository of someone else's
+        return None
+    return said.stdout.strip()

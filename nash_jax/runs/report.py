@@ -69,7 +69,7 @@ def report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Pa
       WriteError: if the file cannot be written.
     """
     out = workdir / REPORT_FILE if out is None else out
-    write_atomically(out, render(read_run(workdir)).encode())
+    write_atomically(out, render(read_run(workdir)).encode(errors="backslashreplace"))
     return out
 
 

@@ -29,10 +29,12 @@ from nash_jax.runs.files import (
     checksum,
     locked,
     read_json,
+    sync_folder,
     write_json,
     writing,
 )
 from nash_jax.runs.ledger import LEDGER_FILE, Line, append_line, repair_ledger
+from nash_jax.runs.provenance import changes
 from nash_jax.search import Candidate
 from nash_jax.text import printable
 
@@ -168,9 +170,15 @@ def open_workdir(
       WriteError: if it cannot be written.
     """
     _check_folder(path)
-    with locked(path / LOCK_FILE):
+    with locked(path / LOCK_FILE, note):
+        with writing(path):
+            if not sync_folder(path):
+                note(
+                    f"the file system of {printable(path)} cannot flush folders: after a power cut "
+                    "the files of the last seconds may be missing, and are made again"
+                )
         settings = {**settings_of(config), **contents}
-        lines, damages = _recover(path, settings, provenance)
+        lines, damages = _recover(path, settings, config_checksum(config, contents), provenance)
         for damage in damages:
             note(damage)
         with writing(path):
@@ -218,6 +226,9 @@ class Meaning(NamedTuple):
     pixel_range: tuple[float, float] | None = None
 
 
+NO_MEANING = Meaning()
+
+
 def read_meaning(path: pathlib.Path) -> Meaning:
     """What a run's networks see and say; nothing, in a folder that has networks alone.
 
@@ -228,7 +239,7 @@ def read_meaning(path: pathlib.Path) -> Meaning:
       ValueError: if there is a config that no run wrote.
     """
     if not (path / CONFIG_FILE).exists():
-        return Meaning()
+        return NO_MEANING
     about = read_config(path)[1]
     least_and_most = about.get("pixel_range")
     return Meaning(
@@ -247,9 +258,14 @@ def _typed(value: Any, default: Any) -> Any:
     return value
 
 
+#: Settings that name a place, and what says what is there: that counts, wherever it lies.
+_KNOWN_BY = {"dataset": "data", "model_0": "network"}
+
+
 def config_checksum(config: Config, contents: Mapping[str, Any]) -> str:
     """What every line of the ledger says about the settings and data that it was made with."""
-    return checksum({**settings_of(config), **contents})
+    settings = {**settings_of(config), **contents}
+    return checksum({n: x for n, x in settings.items() if _KNOWN_BY.get(n) not in settings})
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -280,7 +296,7 @@ def _check_folder(path: pathlib.Path) -> None:
 
 
 def _recover(
-    path: pathlib.Path, settings: dict[str, Any], provenance: dict[str, Any]
+    path: pathlib.Path, settings: dict[str, Any], ours: str, provenance: dict[str, Any]
 ) -> tuple[list[Line], list[str]]:
     """Compare the settings with those of the run that is there, if any, and read its ledger."""
     notes, before = [], None
@@ -291,11 +307,13 @@ def _recover(
             notes.append(f"{error}; it is written anew")
     if before is not None:
         check_unchanged(f"run in {path}", before, settings)
-        notes += _changes(before, provenance)
+        notes += changes(before, provenance)
     lines, damages = repair_ledger(path)
     notes += [f"{damage}; what it said is made again" for damage in damages]
-    ours = checksum(settings)
-    if any(line["config"] != ours for line in lines):
+    accepted = {ours}
+    if before is not None:  # early runs counted the names of places, too
+        accepted.add(checksum({name: before.get(name) for name in settings}))
+    if any(line["config"] not in accepted for line in lines):
         raise ValueError(
             f"a run goes on with the settings that it began with; {path / LEDGER_FILE} was made "
             "with others than those given; give these, or choose another workdir"
@@ -307,23 +325,14 @@ def _recover(
 
 def check_unchanged(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises `ValueError`, naming old and new values, if the settings of `what` have changed."""
+    same = {name for name, by in _KNOWN_BY.items() if before.get(by) == now.get(by) is not None}
     changed = [
         f"{name} was {before.get(name)!r:.100}, is {value!r:.100}"
         for name, value in now.items()
-        if before.get(name) != value
+        if before.get(name) != value and name not in same
     ]
     if changed:
         raise ValueError(
             f"the {what} goes on with the settings that it began with; {'; '.join(changed)}; give "
             "the old ones, or choose another workdir"
         )
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is not a setting and may change the last bits all the same."""
-    return [
-        f"{name} was {before.get(name)!r} when the run began, and is {now[name]!r}: the last bits "
-        "may differ from those of a run without a stop"
-        for name in ("versions", "python", "device", "num_cpus", "NPROC", "XLA_FLAGS")
-        if name in now and before.get(name) != now[name]
-    ]
