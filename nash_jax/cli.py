@@ -16,10 +16,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax.jax_settings import check_devices
 from nash_jax.runs.compare import compare
 from nash_jax.runs.export import FORMATS, export
 from nash_jax.runs.files import WriteError
-from nash_jax.runs.jax_settings import check_devices
 from nash_jax.runs.predict import predict
 from nash_jax.runs.report import PICTURE_FORMATS, pictures, report
 from nash_jax.runs.show import show

@@ -213,7 +213,7 @@ def test_a_folder_without_permission_is_one_clear_line(finished, tmp_path):
     workdir = copy(finished[0], tmp_path / "run")
     (workdir / "networks" / "final.safetensors").unlink()
     (workdir / "networks").chmod(0o500)
-    with pytest.raises(runs.WriteError, match="cannot be written: Permission denied; make it writable"):
+    with pytest.raises(runs.WriteError, match="cannot be written: Permission denied; make it"):
         run(CONFIG, workdir, Silent())
     (workdir / "networks").chmod(0o700)
     run(CONFIG, workdir, Silent())

@@ -14,6 +14,7 @@ import numpy as np
 from nash_jax.architecture import ops
 from nash_jax.architecture.spec import INPUT, Architecture
 from nash_jax.architecture.weights import Variables, check_variables, param_dtype
+from nash_jax.jax_settings import usual_promotion
 
 
 class Network(nn.Module):
@@ -256,6 +257,7 @@ def apply(
 ) -> tuple[jax.Array, Variables]: ...
 
 
+@usual_promotion
 def apply(
     spec: Architecture,
     variables: Variables,
@@ -304,6 +306,7 @@ def check_images(spec: Architecture, images: Any) -> None:
         )
 
 
+@usual_promotion
 def activations(
     spec: Architecture,
     variables: Variables,

@@ -17,12 +17,14 @@ import numpy as np
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import Shape, param_shapes, stat_shapes
 from nash_jax.architecture.spec import Architecture, Node
+from nash_jax.jax_settings import usual_promotion
 
 Variables: TypeAlias = dict[str, dict[str, dict[str, jax.Array]]]
 
 _ONES = ("scale", "var", "lambda")  # the arrays that start at one; the others but kernels, at zero
 
 
+@usual_promotion
 def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variables:
     """Fresh variables of a network.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import PIL.ImageOps
 
 from nash_jax.text import one_line
@@ -138,10 +139,9 @@ def _turned(image: PIL.Image.Image) -> PIL.Image.Image:
         raise ImageError(f"its EXIF data are damaged: {one_line(error)}") from error
 
 
-def _has_deep_colours(image: PIL.Image.Image) -> bool:
+def _has_deep_colours(image: PIL.ImageFile.ImageFile) -> bool:
     """Whether an image in colours, or with transparency, has 16 bits per channel in its file."""
-    ways = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(way) for way in ways)
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(t.args) for t in image.tile)
 
 
 def _pixels(image: PIL.Image.Image, size: tuple[int, int] | None) -> Pixels:

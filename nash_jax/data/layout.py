@@ -41,7 +41,7 @@ def parts_in(folder: pathlib.Path, what: str, note: Callable[[str], None]) -> li
         pair = train_and_test(there)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-    if pair and (parts := _split(*(there[name] for name in pair), what, note)):
+    if pair and (parts := _split(there[pair[0]], there[pair[1]], what, note)):
         if others := [f"{printable(name)}/" for name in there if name not in pair]:
             note(f"{what}: only {_both(pair)} are read, not {listed(others)}")
         return parts

@@ -45,7 +45,8 @@ def read_npz(name: str, note: Callable[[str], None]) -> Dataset:
         raise ValueError(
             f"dataset npz: there is no file {printable(name)}; give the path of an .npz file"
         )
-    return make_dataset(f"npz:{printable(path.name)}", *arrays)
+    x_train, y_train, x_test, y_test = arrays
+    return make_dataset(f"npz:{printable(path.name)}", x_train, y_train, x_test, y_test)
 
 
 def _read(path: pathlib.Path, what: str, note: Callable[[str], None]) -> list[np.ndarray]:

@@ -223,7 +223,7 @@ def _parts(
     tfds: Any, builder: Any, image_key: str, label_key: str, name: str, note: Callable[[str], None]
 ) -> tuple[list[str], list[tuple[list[bytes], np.ndarray]]]:
     """The split to search on, and the one to test on, if there is one with labels."""
-    there = {part: split for split in builder.info.splits if (part := part_of(split))}
+    there = {meant: split for split in builder.info.splits if (meant := part_of(split))}
     if ("train", "") not in there:
         raise _NotUsableError(
             f"dataset {name} must have a split train; it has "

@@ -29,6 +29,7 @@ from nash_jax.architecture import (
     traced,
 )
 from nash_jax.architecture.serialization import tagged, untagged
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.morphisms.change import Change, carry
 from nash_jax.morphisms.primitives import rebase_batch_norm
 
@@ -68,6 +69,7 @@ class Edit(abc.ABC):
             advice = others or f"no {type(self).__name__} in this network"
             raise ValueError(f"{error}; what applies: {advice}") from None
 
+    @usual_promotion
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> Variables:
@@ -87,6 +89,7 @@ class Edit(abc.ABC):
         new = self.weights(change, variables, key, jnp)
         return _calibrated(change, new, key, calibration)
 
+    @usual_promotion
     def __call__(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> tuple[Architecture, Variables]:
@@ -179,6 +182,7 @@ def _calibrated(change: Change, variables: Variables, key: Any, calibration: Any
     return calibrate(change.after, variables, calibration, new, key)
 
 
+@usual_promotion
 def calibrate(
     spec: Architecture, variables: Variables, images: Any, nodes: Iterable[str], key: jax.Array
 ) -> Variables:

@@ -1,11 +1,11 @@
 """The record of a run: config, workdir, ledger, network, pictures."""
 
+from nash_jax.jax_settings import check_devices
 from nash_jax.runs.cache import check_cache, use_cache
 from nash_jax.runs.checkpoint import load, load_network, save_network
 from nash_jax.runs.children import Crew, Listener, hire
 from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config
 from nash_jax.runs.files import DamagedError, WriteError, write_atomically
-from nash_jax.runs.jax_settings import check_devices
 from nash_jax.runs.ledger import read_ledger
 from nash_jax.runs.progress import (
     Callbacks,

@@ -33,11 +33,11 @@ from nash_jax import morphisms
 from nash_jax.architecture import Architecture, Variables, count_flops, init
 from nash_jax.data import Examples
 from nash_jax.estimation import FAILURES, Estimate, Seconds, failed, train_and_validate
+from nash_jax.jax_settings import adopt, holding, settings
 from nash_jax.machine import num_cores
 from nash_jax.runs.cache import use_cache
 from nash_jax.runs.checkpoint import NO_CHECKPOINTS, Checkpoints
 from nash_jax.runs.config import Config
-from nash_jax.runs.jax_settings import adopt, holding, settings
 from nash_jax.search import Candidate, Proposal
 from nash_jax.training import faster_flags, fits_on_device, precompile, precompile_evaluation
 

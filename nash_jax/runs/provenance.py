@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
+from nash_jax.jax_settings import deciding
 from nash_jax.machine import num_cores
-from nash_jax.runs.jax_settings import deciding
 
 _PACKAGES = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 _ROOT = pathlib.Path(__file__).parents[2]

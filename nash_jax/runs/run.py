@@ -38,12 +38,12 @@ from nash_jax.data import (
     subset,
 )
 from nash_jax.estimation import FAILURES, failed, train_and_validate
+from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
 from nash_jax.morphisms import edit_to_dict
 from nash_jax.runs.children import Crew, Listener, hire, max_bytes
 from nash_jax.runs.config import Config
 from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
-from nash_jax.runs.jax_settings import check_devices
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
 from nash_jax.runs.provenance import provenance

@@ -11,6 +11,7 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.compilation import Precision, numbered, renamed
 from nash_jax.training.evaluate import Evaluation, all_logits, log_softmax, scores
 
@@ -27,6 +28,7 @@ class Predictions(NamedTuple):
     seconds: tuple[float, float, float]
 
 
+@usual_promotion
 def predict_members(
     members: Sequence[tuple[Architecture, Variables]],
     examples: Examples,

@@ -11,6 +11,7 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, apply
 from nash_jax.data import Examples
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.compilation import (
     Precision,
     Stopwatch,
@@ -105,6 +106,7 @@ def evaluate_population(
     return tuple(Evaluation(*scores(member, examples.labels), *times) for member in logits)
 
 
+@usual_promotion
 def all_logits(
     spec: Architecture,
     variables: Variables,
@@ -136,6 +138,7 @@ def all_logits(
     return logits, *((compiling, 0.0) if new else (0.0, compiling)), watch.lap()
 
 
+@usual_promotion
 def precompile_evaluation(
     spec: Architecture,
     variables: Variables,

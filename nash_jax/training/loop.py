@@ -26,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nash_jax.architecture import Architecture, Variables, apply, init
 from nash_jax.data import Examples
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.augment import augment
 from nash_jax.training.compilation import (
     Stopwatch,
@@ -97,6 +98,7 @@ class DivergedError(Exception):
     """A training after which some loss is no finite number."""
 
 
+@usual_promotion
 def fit(
     spec: Architecture,
     variables: Variables,
@@ -187,6 +189,7 @@ def fit(
     )
 
 
+@usual_promotion
 def precompile(
     spec: Architecture,
     variables: Variables,
@@ -243,6 +246,7 @@ def _abstract(variables: Variables, settings: TrainingSettings) -> TrainState:
     )
 
 
+@usual_promotion
 def state_shapes(spec: Architecture, settings: TrainingSettings) -> TrainState:
     """Shapes and types of a snapshot's state, for one network."""
     graph, _ = numbered(spec)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.settings import TrainingSettings
 
 
+@usual_promotion
 def learning_rates(settings: TrainingSettings, num_updates: int) -> np.ndarray:
     """The learning rate of each update, `[num_updates]`: one cosine from `lr_start` to `lr_end`.
 
@@ -26,6 +28,7 @@ def learning_rates(settings: TrainingSettings, num_updates: int) -> np.ndarray:
     return np.asarray(schedule(jnp.arange(num_updates)), np.float32)
 
 
+@usual_promotion
 def learning_rate(settings: TrainingSettings, progress: float) -> float:
     """The learning rate after a part of a training, for people to look at.
 

@@ -7,19 +7,22 @@ They may be set by the environment, by `jax.config.update` or by a context such 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
 from nash_jax.text import one_line
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Those that decide what a computation gives, and the context in which each holds for a thread.
 _DECIDING: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = {
     "jax_default_matmul_precision": jax.default_matmul_precision,
     "jax_default_prng_impl": jax.default_prng_impl,
     "jax_enable_x64": jax.enable_x64,
-    "jax_numpy_dtype_promotion": jax.numpy_dtype_promotion,
     "jax_threefry_partitionable": jax.threefry_partitionable,
 }
 
@@ -32,7 +35,7 @@ _OWN = (
 
 def settings() -> dict[str, Any]:
     """The settings that hold in this thread."""
-    values: dict[str, Any] = jax.config.values  # type: ignore[attr-defined]
+    values: dict[str, Any] = jax.config.values
     return {name: value for name, value in values.items() if not any(word in name for word in _OWN)}
 
 
@@ -61,14 +64,29 @@ def holding(given: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+def usual_promotion(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that promotes types and ranks as is usual, whatever its caller forbids itself.
+
+    Flax and optax rely on that.
+    """
+
+    @functools.wraps(function)
+    def promoting(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return promoting
+
+
 def check_devices() -> None:
     """Raises `ValueError` if JAX finds no device of the kind that it is told to use."""
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter of a platform that is no plugin
+        why = str(error) and one_line(error) or "this machine has none of this kind"
         asked: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
         raise ValueError(
-            f"JAX cannot start with JAX_PLATFORMS={asked or ''}: {one_line(error)}; unset "
+            f"JAX finds no device with JAX_PLATFORMS={asked or ''}: {why}; unset "
             "JAX_PLATFORMS, or install what this platform needs, for cuda: "
             "pip install 'nash_jax[cuda]'"
         ) from None
