@@ -308,7 +308,9 @@ def cache_from_flags() -> pathlib.Path | None:
         folder = pathlib.Path(home, "nash_jax")
         check_cache(folder)
     except (RuntimeError, ValueError) as error:  # the former where the user has no home
-        logging.warning("compiled programs are not kept: %s", str(error).rstrip("."))
+        logging.warning(
+            "compiled programs are not kept: %s; give --cache_dir", str(error).rstrip(".")
+        )
         return None
     return folder
 

@@ -83,7 +83,7 @@ def check_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter of a platform that is no plugin
-        why = str(error) and one_line(error) or "this machine has none of this kind"
+        why = (str(error) and one_line(error)) or "this machine has none of this kind"
         asked: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
         raise ValueError(
             f"JAX finds no device with JAX_PLATFORMS={asked or ''}: {why}; unset "

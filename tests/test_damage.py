@@ -180,6 +180,15 @@ def test_links_out_of_the_workdir_are_not_followed(finished, tmp_path):
     cli.show(workdir)
 
 
+def test_a_folder_whose_name_is_no_text_is_like_any_other(finished, tmp_path, capsys):
+    workdir = copy(finished[0], tmp_path / "run\udce9")
+    for command in COMMANDS.values():
+        cli.main(command(workdir))
+    assert r"run\udce9:finished," in "".join(capsys.readouterr().out.split())
+    run(CONFIG, workdir, Silent())
+    assert contents(workdir) == contents(finished[0])
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_a_run_with_a_clear_line_and_a_resume_goes_on(tmp_path):
     limited = "import os, resource, sys; size = int(sys.argv[1]); "

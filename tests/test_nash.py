@@ -191,7 +191,44 @@ def test_the_default_workdir_is_the_first_free_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parse("--dataset=npz:some/x.npz")
     (tmp_path / "runs" / "npz-x-1").mkdir(parents=True)
-    assert str(launching.workdir_from_flags()) == "runs/npz-x-2"
+    with launching.workdir_from_flags() as first, launching.workdir_from_flags() as second:
+        assert [str(first), str(second)] == ["runs/npz-x-2", "runs/npz-x-3"]
+        (second / "ledger.jsonl").write_text("")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["npz-x-1", "npz-x-3"]
+    with launching.workdir_from_flags() as third:
+        assert str(third) == "runs/npz-x-2"
+
+
+def test_a_given_workdir_is_made_by_the_run_alone(tmp_path):
+    parse(f"--workdir={tmp_path / 'mine'}")
+    with launching.workdir_from_flags() as workdir:
+        assert workdir == tmp_path / "mine"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_h_is_help(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["nash.py", "-h", "--seed=1"])
+    assert launching.arguments() == ["nash.py", "--help", "--seed=1"]
+
+
+def test_without_a_home_programs_are_not_kept(monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    parse()
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "home", no_home)
+    assert launching.cache_from_flags() is None
+    assert "are not kept: Could not determine home directory; give --cache_dir" in caplog.text
+    caplog.clear()
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.setattr(pathlib.Path, "home", lambda: tmp_path / "home")
+    assert launching.cache_from_flags() is None
+    assert "are not kept: cache_dir" in caplog.text
+    parse(f"--cache_dir={tmp_path / 'home'}")  # what is asked for must be possible
+    with pytest.raises(ValueError, match="cache_dir .* cannot be used: File exists"):
+        launching.cache_from_flags()
 
 
 @pytest.mark.parametrize(
