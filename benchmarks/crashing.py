@@ -14,6 +14,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl import app
@@ -127,13 +128,15 @@ SETTINGS = (
 EPOCHS = 4 + 2 * 3 * 4 + 6
 
 
-def launch(workdir: pathlib.Path, workers: int, crash_at: str = "") -> subprocess.Popen[str]:
+def launch(
+    workdir: pathlib.Path, workers: int, crash_at: str = "", settings: Sequence[str] = SETTINGS
+) -> subprocess.Popen[str]:
     """Begin or go on with a run."""
     environment = os.environ | {
         "CRASH_AT": crash_at,
         "EPOCHS_FILE": str(workdir.with_suffix(".epochs")),
     }
-    command = [sys.executable, "-m", "benchmarks.crashing", *SETTINGS, f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "benchmarks.crashing", *settings, f"--workdir={workdir}"]
     more = [f"--cache_dir={workdir.parent / 'cache'}", f"--workers={workers}"]
     return subprocess.Popen(
         [*command, *more],

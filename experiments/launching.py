@@ -156,7 +156,8 @@ def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except (StoppedError, WriteError) as error:
-        sys.exit(f"error: {error}\n{resume_command(workdir)}")
+        resumable = isinstance(error, WriteError) or error.resumable
+        sys.exit(f"error: {error}" + (f"\n{resume_command(workdir)}" if resumable else ""))
 
 
 def dataset_from_flags(config: Config, note: Callable[[str], None]) -> Dataset:

@@ -241,13 +241,13 @@ def test_a_damaged_config_is_written_anew_if_the_settings_are_those_of_the_ledge
     assert_same(tmp_path, finished)
 
 
-def test_other_versions_are_noted(finished, tmp_path):
-    workdir, config, _, _ = finished
-    copy(workdir, tmp_path)
+def test_other_versions_are_noted(tmp_path):
+    config = dataclasses.replace(TINY, num_steps=0, epochs_pretrain=0, epochs_final=0)
+    run(config, tmp_path, Silent(), provenance={"python": "3.0"})
     reporter = Silent()
-    run(config, tmp_path, reporter, provenance={"python": "2.7"})
+    run(config, tmp_path, reporter, provenance={"python": "2.7", "device": "of a new kind"})
     (note,) = reporter.notes
-    assert note.startswith("python was None when the run began, and is '2.7': the last bits may")
+    assert note.startswith("python was '3.0' when the run began, and is '2.7': the result may")
 
 
 def test_one_process_at_a_time_works_on_a_folder(tmp_path):
@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(number, tmp_path, mo
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(files.os, "fsync", refuse)
-    with pytest.raises(runs.WriteError, match=f"cannot be written: {os.strerror(number)}; mend"):
+    with pytest.raises(runs.WriteError, match=f"cannot be written: {os.strerror(number)}; "):
         run(TINY, tmp_path, Silent())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
 
@@ -418,12 +418,16 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_ends_as_one_that_is_not(tmp_path):
     """A short form of `benchmarks.faults`."""
-    assert crashing.finish(crashing.launch(tmp_path / "undisturbed", 2)) == 0
+    short = [*crashing.SETTINGS, "--num_steps=1", "--num_neighbours=2"]
+
+    def launched(name, workers, crash_at=""):
+        return crashing.finish(crashing.launch(tmp_path / name, workers, crash_at, short))
+
+    assert launched("undisturbed", 2) == 0
     for point in (
         *("snapshot half written:2", "network half written:2", "ledger line half written:2"),
         "result half written:1",
     ):
-        process = crashing.launch(tmp_path / "killed", 1, crash_at=point)
-        assert crashing.finish(process) == -signal.SIGKILL, point
-    assert crashing.finish(crashing.launch(tmp_path / "killed", 2)) == 0
+        assert launched("killed", 1, point) == -signal.SIGKILL, point
+    assert launched("killed", 2) == 0
     assert crashing.content(tmp_path / "killed") == crashing.content(tmp_path / "undisturbed")

@@ -1,5 +1,6 @@
 """The launchers of tables and figures, on small searches: what they run, share and report."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -27,6 +28,7 @@ from experiments import (
     tables,
 )
 from nash_jax import data, runs, training
+from nash_jax.runs.children import make_child
 
 CACHE = tempfile.TemporaryDirectory()
 TINY = (
@@ -34,6 +36,34 @@ TINY = (
     *("--num_morphisms=1", "--epochs_pretrain=1", "--epochs_neighbours=1", "--epochs_final=2"),
     *("--progress=quiet", "--repeats=2", "--max_train_examples=400"),
 )
+
+
+class InThisProcess:
+    """Makes children as workers do, without their processes."""
+
+    def __init__(self, config, train, valid, listener):
+        self.of_all = config, train, valid
+        self.listener = listener
+
+    def start(self):
+        pass
+
+    def make(self, best, proposals):
+        for proposal in proposals:
+            yield make_child(*self.of_all, best, proposal, self.listener)
+
+
+@contextlib.contextmanager
+def hire(config, train, valid, workers, devices, listener, checkpoints):
+    yield InThisProcess(config, train, valid, listener)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_this_process():
+    """Dozens of searches: the processes of their workers would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nash_jax.runs.run.hire", hire)
+        yield
 
 
 def launch(launcher, *args):

@@ -211,7 +211,7 @@ def test_children_are_spread_over_devices_and_single_trainings_are_shared_by_the
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
     }
     command = [sys.executable, "-c", DEVICES, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)

@@ -31,7 +31,9 @@ def read_cifar(folder: pathlib.Path, label: str) -> Dataset:
     else:
         files, labels, column = _TEN, 1, ["label"]
     if (label or "label") not in column:
-        raise ValueError(f"dataset {name} has the labels {', '.join(column)}; got {label!r}")
+        raise ValueError(
+            f"dataset {name} has the labels {', '.join(column)}; got {label!r}; give one of them"
+        )
     place = column.index(label or "label")
 
     def read(files: list[str]) -> tuple[np.ndarray, np.ndarray]:

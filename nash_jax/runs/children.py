@@ -440,8 +440,8 @@ class _Processes:
             process.join()
             if process.exitcode > 0:
                 raise RuntimeError(
-                    "a worker process ended before it had begun (see above why); a program that "
-                    'searches must have `if __name__ == "__main__":` before what it does'
+                    "a worker process ended before it had begun, by the error that it printed; a "
+                    'program that searches needs `if __name__ == "__main__":` before what it does'
                 ) from None
 
     def _ask(self, number: int, task: _Task) -> Candidate | None:

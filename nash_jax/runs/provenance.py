@@ -71,10 +71,15 @@ def _commit() -> str | None:
     """That of the code, with `-dirty` if files differ from it; None outside of a repository."""
     if not (_ROOT / ".git").exists():
         return None
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    # Without locks, which would be in the way of whoever works there.
+    command = ["git", "--no-optional-locks", "-C", str(_ROOT), "describe", "--always", "--dirty"]
     try:
         said = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=10
+            [*command, "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):  # no git, or a repository of someone else's
         return None

@@ -64,7 +64,15 @@ if TYPE_CHECKING:  # where it is needed it is imported: it takes a second, and w
 
 
 class StoppedError(Exception):
-    """A run cannot go on; the message says why. What is there is kept."""
+    """A run cannot go on; the message says why. What is there is kept.
+
+    Attributes:
+      resumable: whether the same command could go on, once what was wrong is put right.
+    """
+
+    def __init__(self, message: str, resumable: bool = True) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
 class Reporter(Listener, Protocol):
@@ -463,7 +471,8 @@ class _Session:
         except FAILURES as error:
             raise StoppedError(
                 f"{name} is {failed(error, 0).failure}; lower lr_start, raise max_memory or take "
-                "smaller widths, in a new workdir"
+                "smaller widths, in a new workdir",
+                resumable=False,
             ) from error
         candidate = Candidate(name, parent, (), spec, trained, estimate)
         self.keep(candidate, kind, step, weights=True)
@@ -511,15 +520,18 @@ class _Session:
         leader = _leader([done[p.name] for p in proposals])
         if leader is None:
             why = done[proposals[0].name].estimate.failure
-            raise StoppedError(f"all children of step {step} failed; {why}; mend that, then resume")
+            raise StoppedError(
+                f"all children of step {step} failed; {why}; resume if the machine was at fault, "
+                "else lower lr_start or raise max_memory in a new workdir"
+            )
         if not leader.variables:  # it comes from the record
             variables = record.variables(leader.name, leader.spec)
             if variables is None:
                 (again,) = crew.make(best, [p for p in proposals if p.name == leader.name])
                 if again.estimate.failure:
                     raise StoppedError(
-                        f"{leader.name} could not be made again: {again.estimate.failure}; mend "
-                        "that, then resume"
+                        f"{leader.name} could not be made again: {again.estimate.failure}; "
+                        "resume once there is what it needs"
                     )
                 self.keep(again, "child", step, weights=True)
                 variables = again.variables

@@ -72,7 +72,7 @@ def starting_network(
     if (spec.input_shape, spec.num_classes) != data:
         raise ValueError(
             f"model_0 {name} is for images of {list(spec.input_shape)} and {spec.num_classes} "
-            f"classes; the data have {list(input_shape)} and {num_classes}"
+            f"classes; the data have {list(input_shape)} and {num_classes}; give another network"
         )
     return Start(spec, variables, hashlib.sha256(content).hexdigest()[:16])
 
