@@ -236,7 +236,7 @@ def _machine(about: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def study_from_flags(argv: list[str], rows: Collection[str] = ()) -> Iterator[Study]:
-    """The study that the flags describe; what is the user's to mend ends the program.
+    """The study that the flags describe; what only users can put right ends the program.
 
     `rows` are those that the flag of this name may ask for; a figure has none.
     """

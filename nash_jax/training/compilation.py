@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from nash_jax.architecture import INPUT, Architecture, Node, Variables
+from nash_jax.jax_settings import deciding
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
@@ -62,8 +63,8 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
     """
     leaves, structure = jax.tree.flatten(args)
     shapes = tuple(_shape(leaf) for leaf in leaves)
-    where = (_config.jax_default_device, _config.jax_enable_x64)
-    key = (function, structure, shapes, tuple(sorted(static.items())), where)
+    how = (_config.jax_default_device, *deciding().items())
+    key = (function, structure, shapes, tuple(sorted(static.items())), how)
     with _lock:
         found = _programs.get(key)
         if found is None:
