@@ -148,6 +148,8 @@ def _placed_like(change: Change, variables: Variables, new: Variables) -> Variab
 
     def place(collection: str, node: str, name: str, x: Any) -> Any:
         old = variables.get(collection, {}).get(node, {}).get(name)
+        if old is None and isinstance(x.sharding, jax.sharding.NamedSharding):
+            return x  # computed of arrays that are split, on their devices
         sharding = getattr(old, "sharding", whole)
         if not isinstance(sharding, jax.sharding.NamedSharding):
             sharding = whole
