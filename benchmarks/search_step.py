@@ -54,7 +54,15 @@ from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
 from nash_jax.estimation import train_and_validate
 from nash_jax.machine import num_cores
-from nash_jax.runs import PRESETS, Config, QuietReporter, hire, prepare, read_ledger
+from nash_jax.runs import (
+    PRESETS,
+    Config,
+    QuietReporter,
+    bounds_on_flops,
+    hire,
+    prepare,
+    read_ledger,
+)
 from nash_jax.runs.run import Problem
 from nash_jax.search import Candidate, Proposal, SearchState, propose
 
@@ -94,10 +102,8 @@ def first_step(config: Config) -> Step:
     )
     best = Candidate("model_0", None, (), spec, variables, estimate)
 
-    def fits(spec: nj.Architecture) -> bool:
-        return not config.max_flops or nj.count_flops(spec) <= config.max_flops
-
-    proposals = propose(SearchState(0, best, keys[2]), config.hill_climbing, fits)
+    bounds = bounds_on_flops(config, spec)
+    proposals = propose(SearchState(0, best, keys[2]), config.hill_climbing, bounds)
     images = train.images[: config.batch_size]
     grown = tuple(
         nj.morphisms.Sequence(p.edits)(spec, variables, p.key, images)[1] if p.edits else variables

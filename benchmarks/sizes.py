@@ -1,43 +1,72 @@
-"""How large the paper's random networks get, by the bound on their FLOPs.
+"""How large the paper's random networks get, and by which edits, under a bound on their FLOPs.
 
 python -m benchmarks.sizes
+python -m benchmarks.sizes --preset=small
 
-Draws what `--num_neighbours=1` draws in 5 steps of 5 edits from the paper's model_0, on images of
-CIFAR, and prints the parameters and FLOPs of the networks. Nothing is trained.
+Draws what `--num_neighbours=1` draws, step by step, on images of CIFAR, and prints the parameters
+and FLOPs of the networks and the share of each kind of edit in each step. Nothing is trained.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import math
 import statistics
 
 import jax
 from absl import app, flags, logging
 
 import nash_jax as nj
-from nash_jax.morphisms import sample_edits
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.morphisms import Edit
+from nash_jax.runs import PRESETS, Config, bounds_on_flops
+from nash_jax.search import Candidate, SearchState, propose
 
-SEEDS = flags.DEFINE_integer("seeds", 20, "networks for each bound", lower_bound=1)
-BOUNDS = flags.DEFINE_list("gflops", ["0.5", "1", "2", "4", "inf"], "bounds, in GFLOPs per image")
+SEEDS = flags.DEFINE_integer("seeds", 30, "networks for each bound", lower_bound=1)
+BOUNDS = flags.DEFINE_list("mflops", [], "bounds, per image, or inf; default: the preset's")
+PRESET = flags.DEFINE_enum("preset", "paper", list(PRESETS), "sizes of the search")
+
+KINDS = ("Deepen", "Widen", "SkipAdd", "SkipConcat")
 
 
-def grown(seed: int, bound: float) -> nj.Architecture:
-    """A network after 25 edits, each of which leaves it below the bound."""
-    spec, key = nj.chain((32, 32, 3), 10), jax.random.key(seed)
-    _, spec = sample_edits(spec, key, 25, lambda larger: nj.count_flops(larger) <= bound)
-    return spec
+def grown(config: Config, seed: int) -> tuple[nj.Architecture, list[tuple[Edit, ...]]]:
+    """A random network, and the edits of each step that made it."""
+    spec = nj.chain((32, 32, 3), 10, config.widths)
+    bounds = bounds_on_flops(config, spec)
+    best = Candidate("model_0", None, (), spec, {}, Estimate(0.0, 0.0, Seconds()))
+    state, steps = SearchState(0, best, jax.random.key(seed)), []
+    for step in range(1, config.num_steps + 1):
+        (proposal,) = propose(state, config.hill_climbing, bounds)
+        best = dataclasses.replace(best, spec=proposal.spec)
+        state = SearchState(step, best, state.key)
+        steps.append(proposal.edits)
+    return best.spec, steps
 
 
 def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
-    print("| bound, GFLOPs | parameters, M: mean | median | largest | GFLOPs: mean |")
-    print("|---|---|---|---|---|")
-    for bound in map(float, BOUNDS.value):
-        specs = [grown(seed, 1e9 * bound) for seed in range(SEEDS.value)]
-        params = [nj.count_params(spec) / 1e6 for spec in specs]
-        gflops = statistics.mean(nj.count_flops(spec) / 1e9 for spec in specs)
-        cells = statistics.mean(params), statistics.median(params), max(params), gflops
-        print(f"| {bound:g} | " + " | ".join(f"{cell:,.1f}" for cell in cells) + " |", flush=True)
+    preset = Config(**PRESETS[PRESET.value] | {"num_neighbours": 1})
+    for bound in map(float, BOUNDS.value or [str(preset.max_flops / 1e6)]):
+        flops = 0 if bound == math.inf else round(1e6 * bound)
+        config = dataclasses.replace(preset, max_flops=flops)
+        made = [grown(config, seed) for seed in range(SEEDS.value)]
+        params = [nj.count_params(spec) / 1e6 for spec, _ in made]
+        largest = max(nj.count_flops(spec) / 1e6 for spec, _ in made)
+        mean = statistics.mean(nj.count_flops(spec) / 1e6 for spec, _ in made)
+        print(f"\n{PRESET.value}, at most {bound:,g} MFLOPs, {SEEDS.value} seeds:")
+        print(f"MFLOPs: mean {mean:,.1f}, largest {largest:,.1f}")
+        print(
+            f"parameters, M: mean {statistics.mean(params):,.2f}, median "
+            f"{statistics.median(params):,.2f}, largest {max(params):,.2f}\n"
+        )
+        print("| step | edits | " + " | ".join(KINDS) + " |")
+        print("|---" * (2 + len(KINDS)) + "|")
+        for step in range(config.num_steps):
+            counts = collections.Counter(type(e).__name__ for _, steps in made for e in steps[step])
+            shares = [f"{counts[kind] / max(1, counts.total()):.0%}" for kind in KINDS]
+            print(f"| {step + 1} | {counts.total()} | " + " | ".join(shares) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from scratch, of which the best goes on to the final training.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ import jax
 from experiments import table1
 from experiments.study import Study, run, study_from_flags, write_table
 from experiments.tables import Row
-from nash_jax.architecture import Architecture, count_flops
+from nash_jax.architecture import Architecture
 from nash_jax.morphisms import sample_edits
-from nash_jax.runs import RunView
+from nash_jax.runs import RunView, bounds_on_flops
 
 HAND_MADE = ("resnet-20", "resnet-56", "wrn-16-4", "wrn-28-10")
 
@@ -88,14 +89,12 @@ def random_flops(
     study: Study, start: Architecture, seed: int, edits: int, number: int = 30
 ) -> list[float]:
     """FLOPs of an epoch of some random networks."""
-    config = study.config
-
-    def fits(spec: Architecture) -> bool:
-        return not config.max_flops or count_flops(spec) <= config.max_flops
-
+    config = dataclasses.replace(study.config, num_steps=1, num_morphisms=edits)
+    bounds = bounds_on_flops(config, start)
     sizes = config.kernel_sizes, config.widening_factors
     keys = jax.random.split(jax.random.key(seed), number)
-    return [study.epoch_flops(sample_edits(start, key, edits, fits, *sizes)[1]) for key in keys]
+    drawn = (sample_edits(start, key, edits, *sizes, bounds=bounds)[1] for key in keys)
+    return [study.epoch_flops(spec) for spec in drawn]
 
 
 def _counted(numbers: Sequence[int], what: str) -> str:

@@ -47,7 +47,7 @@ def error(*args):
 def test_the_defaults_are_the_paper_s():
     limit = 1_000_000_000  # the one that the paper does not name
     assert config() == Config(max_flops=limit)
-    assert config("--max_flops=0") == Config()
+    assert config("--max_flops=-1") == Config()
     paper = (
         5,
         8,

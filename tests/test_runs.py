@@ -283,7 +283,7 @@ def test_load_of_something_else_is_one_clear_error(tmp_path):
         ({"widths": ()}, "widths must be whole numbers >= 1"),
         ({"num_neighbours": 0}, "num_neighbours must be >= 1"),
         ({"lr_start": 0.0}, "lr_start must be > 0"),
-        ({"max_flops": -5}, "max_flops must be >= 0; got -5"),
+        ({"max_flops": -5}, "max_flops must be >= -1; got -5"),
     ],
 )
 def test_bad_config_is_one_clear_error(changes, message):

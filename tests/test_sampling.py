@@ -1,13 +1,19 @@
 """Drawing edits as in the paper."""
 
+import collections
+import dataclasses
+import statistics
+
 import jax
 import pytest
 from edit_cases import KEY, error
 from test_network import random_images, random_variables
 
 import nash_jax as nj
-from nash_jax import morphisms
+from nash_jax import morphisms, runs
+from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
+from nash_jax.search import Candidate, SearchState, propose
 
 KINDS = ("Deepen", "SkipAdd", "SkipConcat", "Widen")
 
@@ -42,17 +48,62 @@ def test_sampling_is_uniform_among_the_kinds_and_deterministic():
 def test_sampling_respects_limits_and_says_when_nothing_applies():
     spec = nj.chain((8, 8, 1), 10, (4, 4))
     limit = nj.count_flops(spec) + 1
-    edits, grown = morphisms.sample_edits(spec, KEY, 3, fits=lambda s: nj.count_flops(s) < limit)
-    assert nj.count_flops(grown) < limit
+    edits, grown = morphisms.sample_edits(spec, KEY, 3, bounds=(limit, limit, limit))
+    assert nj.count_flops(grown) <= limit
     assert all(isinstance(edit, SkipAdd) for edit in edits)
     with pytest.raises(ValueError, match="no edit applies"):
-        morphisms.sample(spec, KEY, fits=lambda _: False)
-    assert morphisms.sample_edits(spec, KEY, 3, fits=lambda _: False) == ((), spec)
+        morphisms.sample(spec, KEY, bound=0)
+    assert morphisms.sample_edits(spec, KEY, 3, bounds=(0, 0, 0)) == ((), spec)
+    with pytest.raises(ValueError, match="bounds must be one for each of 3 edits, or none; got 2"):
+        morphisms.sample_edits(spec, KEY, 3, bounds=(1, 2))
+    small = morphisms.sample_edits(spec, KEY, 3, cost=nj.count_params, bounds=3 * (1200,))[1]
+    assert nj.count_params(small) <= 1200
+
+
+def test_a_widening_that_is_too_large_is_made_smaller():
+    spec = nj.chain((8, 8, 1), 10, (16, 32))
+    most = nj.count_flops(Widen("conv2", 48).rewrite(spec))
+    drawn = set()
+    for key in jax.random.split(KEY, 200):
+        edit = morphisms.sample(spec, key, bound=2 * most - nj.count_flops(spec))
+        drawn |= {edit.features} if isinstance(edit, Widen) and edit.node == "conv2" else set()
+    # Half of the room is that to 48. Of 64 comes 48; of 128 come 80, 56 and 44.
+    assert drawn == {44, 48}
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "laptop", "digits"])
+def test_sampling_stays_uniform_under_the_bound_of_a_preset(preset):
+    """A fifth at least of every kind in every step, and nothing above the bound: 30 networks."""
+    config = runs.Config(**runs.PRESETS[preset] | {"num_neighbours": 1})
+    size = (8, 8, 1) if preset == "digits" else (32, 32, 3)
+    counts = [collections.Counter() for _ in range(config.num_steps)]
+    params = []
+    for seed in range(30):
+        state = SearchState(0, model_0(size, config.widths), jax.random.key(seed))
+        bounds = runs.bounds_on_flops(config, state.best.spec)
+        for step in range(config.num_steps):
+            (proposal,) = propose(state, config.hill_climbing, bounds)
+            assert nj.count_flops(proposal.spec) <= bounds[(step + 1) * config.num_morphisms - 1]
+            counts[step].update(type(edit).__name__[:4] for edit in proposal.edits)
+            best = dataclasses.replace(state.best, spec=proposal.spec)
+            state = SearchState(step + 1, best, state.key)
+        assert nj.count_flops(state.best.spec) <= config.max_flops
+        params.append(nj.count_params(state.best.spec) / 1e6)
+    for of_step in counts:
+        assert of_step.total() == 30 * config.num_morphisms
+        assert min(of_step[kind] for kind in ("Deep", "Wide", "Skip")) >= of_step.total() / 5
+    if preset == "paper":  # the paper's random networks have 4.4, those that it chose 5.7
+        assert 4 < statistics.mean(params) < 6
+
+
+def model_0(size, widths):
+    spec = nj.chain(size, 10, widths)
+    return Candidate("model_0", None, (), spec, {}, Estimate(0.0, 0.0, Seconds()))
 
 
 def test_sampling_draws_from_the_given_sizes_and_factors():
     spec = nj.chain((8, 8, 1), 10, (4, 4))
-    edits = [morphisms.sample(spec, key, None, (1, 7), (3,)) for key in jax.random.split(KEY, 60)]
+    edits = [morphisms.sample(spec, key, (1, 7), (3,)) for key in jax.random.split(KEY, 60)]
     assert {e.kernel_size for e in edits if isinstance(e, Deepen)} == {1, 7}
     assert {e.features for e in edits if isinstance(e, Widen)} == {12}
     for draw in (morphisms.sample, lambda *a, **k: morphisms.sample_edits(*a, 3, **k)):

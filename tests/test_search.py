@@ -9,7 +9,7 @@ import pytest
 import nash_jax as nj
 from nash_jax import search
 from nash_jax.estimation import Estimate, Seconds
-from nash_jax.morphisms import Deepen, Widen
+from nash_jax.morphisms import Deepen, Widen, rising_bounds
 from nash_jax.search import Candidate, HillClimbingSettings, SearchState
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
@@ -99,11 +99,13 @@ def test_children_that_failed_are_passed_over():
 
 
 def test_limits_hold_for_every_child():
-    limit = 2 * nj.count_flops(SPEC)
-    proposals = search.propose(
-        state(), HillClimbingSettings(), fits=lambda spec: nj.count_flops(spec) <= limit
-    )
-    assert all(nj.count_flops(p.spec) <= limit for p in proposals)
+    settings, flops = HillClimbingSettings(), nj.count_flops(SPEC)
+    bounds = rising_bounds(flops, 3 * flops, settings.num_steps * settings.num_morphisms)
+    for step in range(settings.num_steps):
+        proposals = search.propose(state(step), settings, bounds)
+        most = flops * (1 + 2 * (step + 1) / settings.num_steps)
+        assert all(nj.count_flops(p.spec) <= most for p in proposals)
+        assert all(p.edits for p in proposals[:-1])
 
 
 @pytest.mark.parametrize(

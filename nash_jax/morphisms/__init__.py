@@ -29,6 +29,7 @@ from nash_jax.morphisms.sampling import (
     KERNEL_SIZES,
     WIDENING_FACTORS,
     apply_random,
+    rising_bounds,
     sample,
     sample_edits,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "inherit_by_name",
     "rearrange",
     "rebase_batch_norm",
+    "rising_bounds",
     "sample",
     "sample_edits",
     "simplify",

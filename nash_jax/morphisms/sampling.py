@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import abc
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, check_key, ops
+from nash_jax.architecture import Architecture, Variables, check_key, count_flops, ops
 from nash_jax.architecture.spec import Node
 from nash_jax.morphisms.branches import SkipAdd, SkipConcat
 from nash_jax.morphisms.deepen import Deepen, positions
@@ -22,16 +23,20 @@ from nash_jax.morphisms.widen import Widen
 KERNEL_SIZES = (3, 5)
 WIDENING_FACTORS = (2, 4)
 
-Fits = Callable[[Architecture], bool]
+Cost = Callable[[Architecture], float]
 Sizes = abc.Sequence[int]
+
+#: The least that a widening which is made smaller to fit adds, as a share of the features.
+_LEAST_GROWTH = 1 / 8
 
 
 def sample(
     spec: Architecture,
     key: jax.Array,
-    fits: Fits | None = None,
     kernel_sizes: Sizes = KERNEL_SIZES,
     widening_factors: Sizes = WIDENING_FACTORS,
+    cost: Cost = count_flops,
+    bound: float = math.inf,
 ) -> Edit:
     """One edit, drawn uniformly among deepen, widen and skip, and then within the kind.
 
@@ -39,12 +44,18 @@ def sample(
     before j uniform, addition or concatenation uniform. Draws that do not apply are drawn again, so
     that the draw is uniform among those that do; a kind that applies nowhere is left out.
 
+    Of a bound the paper knows nothing, but by its draws alone networks grow without end. An edit
+    applies only if what it makes costs no more than `bound`. A widening may take half of the room
+    that is left; one that wants more adds half as many features, and half again, down to an
+    eighth of what there is. So there is room for every kind as long as the bound rises.
+
     Args:
       spec: the architecture to edit.
       key: decides the draw.
-      fits: if given, an edit applies only if this holds for the grown architecture.
       kernel_sizes: to choose from in deepening.
       widening_factors: to choose from in widening, from 2 on.
+      cost: of an architecture.
+      bound: the most that the grown architecture may cost.
 
     Raises:
       ValueError: if nothing applies.
@@ -54,10 +65,10 @@ def sample(
     SkipAdd(source='pool1', target='relu2')
     """
     check_key(key)
-    drawn = _draw(spec, key, fits, kernel_sizes, widening_factors)
+    drawn = _draw(spec, key, kernel_sizes, widening_factors, cost, bound)
     if drawn is None:
         raise ValueError(
-            "no edit applies to this architecture; relax the limits or start from another"
+            "no edit applies to this architecture; raise the bound or start from another"
         )
     return drawn[0]
 
@@ -65,9 +76,10 @@ def sample(
 def _draw(
     spec: Architecture,
     key: jax.Array,
-    fits: Fits | None,
     kernel_sizes: Sizes,
     widening_factors: Sizes,
+    cost: Cost,
+    bound: float,
 ) -> tuple[Edit, Architecture] | None:
     """What `sample` draws and the architecture that it makes; None if nothing applies."""
     for name, values, least in (
@@ -77,6 +89,7 @@ def _draw(
         if not all(type(value) is int and value >= least for value in values):
             raise ValueError(f"{name} must be whole numbers >= {least}; got {tuple(values)}")
     rng = _generator(key)
+    half = bound if bound == math.inf else (cost(spec) + bound) / 2
     kinds = (
         lambda: _deepen_edits(spec, rng, kernel_sizes),
         lambda: _widen_edits(spec, rng, widening_factors),
@@ -84,22 +97,37 @@ def _draw(
     )
     for kind in rng.permutation(len(kinds)):
         for edit in kinds[kind]():
-            try:
-                grown = edit.change(spec).after
-            except ValueError:
-                continue  # does not apply here: draw again
-            if fits is None or fits(grown):
-                return edit, grown
+            most = half if isinstance(edit, Widen) else bound
+            for smaller in _down_to_fit(spec, edit):
+                try:
+                    grown = smaller.change(spec).after
+                except ValueError:
+                    break  # does not apply here: draw again
+                if most == math.inf or cost(grown) <= most:
+                    return smaller, grown
     return None
+
+
+def _down_to_fit(spec: Architecture, edit: Edit) -> abc.Iterator[Edit]:
+    """The edit, and of a widening those that add less and less."""
+    yield edit
+    if isinstance(edit, Widen):
+        op = spec[edit.node].op
+        assert isinstance(op, ops.Conv)
+        added = (edit.features - op.features) // 2
+        while added >= max(1, _LEAST_GROWTH * op.features):
+            yield Widen(edit.node, op.features + added)
+            added //= 2
 
 
 def sample_edits(
     spec: Architecture,
     key: jax.Array,
     num: int,
-    fits: Fits | None = None,
     kernel_sizes: Sizes = KERNEL_SIZES,
     widening_factors: Sizes = WIDENING_FACTORS,
+    cost: Cost = count_flops,
+    bounds: abc.Sequence[float] = (),
 ) -> tuple[tuple[Edit, ...], Architecture]:
     """`num` edits, each drawn for the architecture that the ones before have made.
 
@@ -107,23 +135,45 @@ def sample_edits(
       spec: the architecture to edit.
       key: decides the draws.
       num: how many edits.
-      fits, kernel_sizes, widening_factors: as in `sample`.
+      kernel_sizes, widening_factors, cost: as in `sample`.
+      bounds: for each edit the most that what it makes may cost, `[num]`; none, if not given.
 
     Returns:
-      The edits, fewer than `num` where no further one applies, and the architecture they make.
+      The edits, fewer than `num` where none applies, and the architecture they make.
+
+    Raises:
+      ValueError: if `num` is no number of edits, or there is not a bound for each.
     """
     if type(num) is not int or num < 0:
         raise ValueError(f"num must be a whole number >= 0; got {num!r}")
+    if len(bounds) not in (0, num):
+        raise ValueError(f"bounds must be one for each of {num} edits, or none; got {len(bounds)}")
     check_key(key)
     edits: list[Edit] = []
     for number in range(num):
         draw_key = jax.random.fold_in(key, number)
-        drawn = _draw(spec, draw_key, fits, kernel_sizes, widening_factors)
-        if drawn is None:
-            break
-        edit, spec = drawn
-        edits.append(edit)
+        bound = bounds[number] if bounds else math.inf
+        drawn = _draw(spec, draw_key, kernel_sizes, widening_factors, cost, bound)
+        if drawn is not None:
+            edit, spec = drawn
+            edits.append(edit)
     return tuple(edits), spec
+
+
+def rising_bounds(first: float, last: float, num: int) -> tuple[float, ...]:
+    """A bound for each of `num` edits that rises evenly from one to the next, `[num]`.
+
+    With the last one from the start, the first edits would leave no room for the others.
+
+    Args:
+      first: what the architecture costs before the first edit.
+      last: what it may cost after the last.
+      num: how many edits.
+
+    >>> rising_bounds(10, 100, 3)
+    (40.0, 70.0, 100.0)
+    """
+    return tuple(first + (last - first) * number / num for number in range(1, num + 1))
 
 
 def apply_random(

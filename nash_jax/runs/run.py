@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from nash_jax import morphisms
 from nash_jax.architecture import (
     Architecture,
     Variables,
@@ -40,9 +41,8 @@ from nash_jax.data import (
 from nash_jax.estimation import FAILURES, failed, train_and_validate
 from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
-from nash_jax.morphisms import edit_to_dict
 from nash_jax.runs.children import Crew, Listener, hire, max_bytes
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import GROWTH, Config
 from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
 from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
@@ -174,7 +174,7 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)
-    if config.max_flops and config.num_steps and count_flops(start.spec) > config.max_flops:
+    if config.num_steps and 0 < config.max_flops < count_flops(start.spec):
         raise ValueError(
             f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
             f"{config.max_flops}; raise it or take smaller widths"
@@ -190,6 +190,14 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
             f"{dataset.name}: every class needs two training images, one of them to validate on; "
             f"{dataset.class_name(int(counts.argmin()))} has {counts.min()}; {remedy}"
         )
+
+
+def bounds_on_flops(config: Config, model_0: Architecture) -> tuple[float, ...]:
+    """For every edit of a search the FLOPs that a network may have after it; empty: no bounds."""
+    first = count_flops(model_0)
+    last = config.max_flops if config.max_flops >= 0 else GROWTH * first
+    num = config.num_steps * config.num_morphisms
+    return morphisms.rising_bounds(first, last, num) if last else ()
 
 
 def dataset_of(
@@ -509,6 +517,10 @@ class _Session:
           kept: the names of all candidates whose weights are to be kept beyond this step.
         """
         record = self.run.record
+        if all(not p.edits for p in proposals):
+            self.reporter.note(
+                f"step {step}: no edit keeps max_flops; its children are {best.name} trained on"
+            )
         done = {p.name: self._recall(p, best) for p in proposals if p.name in record.lines}
         if len(done) == len(proposals) and all(child.estimate.failure for child in done.values()):
             done = {}  # that is where the run stopped: another try
@@ -541,7 +553,7 @@ class _Session:
     def _recall(self, proposal: Proposal, best: Candidate) -> Candidate:
         """A child of the record, without its weights."""
         name, spec, line = proposal.name, proposal.spec, self.run.record.lines[proposal.name]
-        edits = [edit_to_dict(edit) for edit in proposal.edits]
+        edits = [morphisms.edit_to_dict(edit) for edit in proposal.edits]
         if (line["parent"], line["edits"]) != (best.name, edits):
             raise StoppedError(
                 f"the ledger's {name} was made in another way than is proposed now; resume with "
@@ -570,9 +582,7 @@ def search(session: _Session, crew: Crew) -> Iterator[Candidate]:
     kept = [best.name]
     yield best
 
-    def fits(spec: Architecture) -> bool:
-        return not config.max_flops or count_flops(spec) <= config.max_flops
-
+    bounds = bounds_on_flops(config, model_0)
     state = SearchState(0, best, keys.search)
     for step in range(1, config.num_steps + 1):
         reporter.phase(f"step {step} of {config.num_steps}")
@@ -582,7 +592,7 @@ def search(session: _Session, crew: Crew) -> Iterator[Candidate]:
         ) -> list[Candidate]:
             return session.make_children(crew, best, proposals, step, kept)
 
-        state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, fits)
+        state, _ = hill_climbing_step(state, config.hill_climbing, estimate_children, bounds)
         kept.append(state.best.name)
         yield state.best
 

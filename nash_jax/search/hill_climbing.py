@@ -103,20 +103,23 @@ class SearchState:
 def propose(
     state: SearchState,
     settings: HillClimbingSettings,
-    fits: Callable[[Architecture], bool] | None = None,
+    bounds: Sequence[float] = (),
 ) -> tuple[Proposal, ...]:
     """The children of a step: Algorithm 1, lines 13, 14 and 19.
 
-    Each but the last is the current best with `num_morphisms` random edits (fewer where `fits`
-    allows no more); the last is the current best itself. Read to the letter, Algorithm 1 would
+    Each but the last is the current best with `num_morphisms` random edits (fewer where the bounds
+    allow no more); the last is the current best itself. Read to the letter, Algorithm 1 would
     morph nothing with one neighbour; its random networks need the one child to be morphed, so
     there it is.
 
     Args:
       state: the search so far.
       settings: the sizes.
-      fits: holds for the architectures that may be tried; all, if not given.
+      bounds: for every edit on the way of the whole search the FLOPs that a network may have after
+        it, `[num_steps * num_morphisms]`, as `morphisms.rising_bounds` makes them; or none.
     """
+    first = state.step * settings.num_morphisms
+    of_step = bounds[first : first + settings.num_morphisms]
     step_key = jax.random.fold_in(state.key, state.step)
     spec = state.best.spec
     morphed = max(settings.num_neighbours - 1, 1)
@@ -125,7 +128,8 @@ def propose(
         draw_key, key = jax.random.split(jax.random.fold_in(step_key, number))
         num = settings.num_morphisms if number <= morphed else 0
         edits, grown = sample_edits(
-            spec, draw_key, num, fits, settings.kernel_sizes, settings.widening_factors
+            *(spec, draw_key, num, settings.kernel_sizes, settings.widening_factors),
+            bounds=of_step if num else (),
         )
         proposals.append(Proposal(f"step{state.step + 1}-child{number}", edits, grown, key))
     return tuple(proposals)
@@ -155,7 +159,7 @@ def hill_climbing_step(
     state: SearchState,
     settings: HillClimbingSettings,
     estimate: Callable[[Candidate, Sequence[Proposal]], Sequence[Candidate]],
-    fits: Callable[[Architecture], bool] | None = None,
+    bounds: Sequence[float] = (),
 ) -> tuple[SearchState, tuple[Candidate, ...]]:
     """One step: propose the children, have them estimated, move to the best.
 
@@ -164,7 +168,7 @@ def hill_climbing_step(
       settings: the sizes.
       estimate: from the current best and the proposals to the trained and validated children, in
         the same order.
-      fits: as in `propose`.
+      bounds: as in `propose`.
 
     Returns:
       The next state, and all children of the step.
@@ -172,5 +176,5 @@ def hill_climbing_step(
     Raises:
       ValueError: if all children failed.
     """
-    children = tuple(estimate(state.best, propose(state, settings, fits)))
+    children = tuple(estimate(state.best, propose(state, settings, bounds)))
     return SearchState(state.step + 1, select(children), state.key), children
