@@ -127,16 +127,15 @@ def workdir_from_flags() -> Iterator[pathlib.Path]:
 
 
 def _new_folder() -> pathlib.Path:
-    for number in itertools.count(1):
-        path = pathlib.Path("runs", f"{data_name()}-{number}")
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except (OSError, ValueError):  # what is wrong is said where the folder is needed
-            pass
-        return path
-    raise AssertionError("numbers do not end")
+    numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
+    # What is wrong with a place is said where the folder is needed.
+    with contextlib.suppress(OSError, ValueError):
+        pathlib.Path("runs").mkdir(exist_ok=True)
+        for path in numbered:
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    return next(numbered)
 
 
 def data_name() -> str:

@@ -69,7 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     escape_what_cannot_be_shown()
     args = parser.parse_args(argv)
     try:
-        check_devices()
         args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, like head, has enough
@@ -83,20 +82,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
 def _export(args: argparse.Namespace) -> None:
-    print(export(args.workdir, args.format, args.candidate, args.out))
+    check_devices()
+    print(export(args.workdir, args.format, args.candidate, args.out, _note))
 
 
 def _predict(args: argparse.Namespace) -> None:
     """Print a line per image; images that cannot be read are told of, and the status is 1 then."""
+    check_devices()
     failed = False
-    for seen in predict(args.workdir, args.images, args.candidate, args.top):
+    for seen in predict(args.workdir, args.images, args.candidate, args.top, _note):
         if seen.error:
             failed = True
             print(f"error: {seen.path} is no image that can be read: {seen.error}", file=sys.stderr)
             continue
         if seen.warning:
-            print(f"note: {seen.path}: {seen.warning}", file=sys.stderr)
+            _note(f"{seen.path}: {seen.warning}")
         classes = "  ".join(f"{c} ({p:.1%})" for c, p in zip(seen.classes, seen.probabilities))
         print(f"{seen.path}: {classes}")
     if failed:

@@ -26,6 +26,12 @@ _DECIDING: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = 
     "jax_threefry_partitionable": jax.threefry_partitionable,
 }
 
+#: And those that decide it for a whole process.
+_DECIDING_FOR_ALL = (
+    *("jax_disable_most_optimizations", "jax_optimization_level", "jax_random_seed_offset"),
+    "jax_softmax_custom_jvp",
+)
+
 #: Those that are each process's own: where it runs, and what it shares with others.
 _OWN = (
     *("backend", "platform", "visible_devices", "num_cpu_devices", "default_device"),
@@ -42,7 +48,8 @@ def settings() -> dict[str, Any]:
 def deciding() -> dict[str, Any]:
     """Those that decide what a computation gives, for JSON."""
     now = settings()
-    return {name: getattr(now[name], "value", now[name]) for name in _DECIDING}
+    names = [name for name in (*_DECIDING, *_DECIDING_FOR_ALL) if name in now]
+    return {name: getattr(now[name], "value", now[name]) for name in names}
 
 
 def adopt(given: Mapping[str, Any]) -> None:

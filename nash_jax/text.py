@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable
+
+#: Kinds of characters: controls, lone surrogates, and ends of lines and paragraphs.
+_NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def printable(text: object) -> str:
-    r"""A text in which everything that no terminal shows is escaped, say a path that is no UTF-8.
+    r"""A text in which what no terminal shows is escaped: controls, and bytes that are no UTF-8.
 
     >>> printable('q\udce9.png') == r'q\udce9.png'
     True
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _NOT_SHOWN else c
+        for c in str(text)
+    )
 
 
-def listed(words: Sequence[str], most: int = 5) -> str:
+def listed(words: Iterable[object], most: int = 5) -> str:
     """The first few of many words, for people."""
-    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+    shown = [printable(word) for word in itertools.islice(words, most + 1)]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

@@ -1,5 +1,6 @@
 """Data: the embedded digits, NumPy files, splits, and every way a file can be wrong."""
 
+import re
 import zipfile
 
 import numpy as np
@@ -68,6 +69,29 @@ def test_arrays_of_other_names_and_shapes_with_a_clear_meaning_are_read(tmp_path
     assert notes == [f"dataset npz:{tmp_path}/set.npz: only {', '.join(names)} are read, not extra"]
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.linspace(0, 1, 4).reshape(1, 2, 2, 1),
+        np.array([0, 1000, 2000, 4080], np.uint16).reshape(1, 2, 2, 1),
+        np.array([-30000, -5, 0, 30000], np.int16).reshape(1, 2, 2, 1),
+        np.array([-128, -5, 0, 127], np.int8).reshape(1, 2, 2, 1),
+        np.array([0.0, 3.2, 200.4, 255]).reshape(1, 2, 2, 1),
+        np.array([True, False, True, True]).reshape(1, 2, 2, 1),
+    ],
+)
+def test_a_remedy_does_what_it_promises(x):
+    with pytest.raises(ValueError, match="must be whole numbers 0 to 255; got .*; take ") as caught:
+        data.make_dataset("x", x, [0], x, [0])
+    remedy = re.search(r"; take (.*?)(, with|$)", str(caught.value))[1]
+    scaled = eval(remedy, {"np": np, "x": x, "least": x.min(), "most": x.max()})
+    first, last = scaled.ravel()[[0, -1]]
+    assert np.array_equal(np.argsort(scaled.ravel()), np.argsort(x.ravel()))
+    assert scaled.astype(np.uint8).tolist() == scaled.tolist()
+    if x.dtype.kind in "fiu":
+        assert (first, last) == (0, 255)
+
+
 def test_lists_make_a_data_set_too():
     arrays = good_arrays()
     made = data.make_dataset("set", *(x.tolist() for x in arrays.values()))
@@ -86,12 +110,17 @@ def test_lists_make_a_data_set_too():
         ({"y_test": None}, "it has no array y_test; it needs x_train"),
         (
             {"x_train": good_arrays()["x_train"].astype(float)},
-            r"x_train must be whole numbers 0 to 255; got float64 .* np.round\(x\).astype",
+            r"x_train must be whole numbers 0 to 255; got float64 .* take np.round\(x\).astype",
         ),
-        ({"x_train": good_arrays()["x_train"] / 255}, r"as in np.round\(255 \* x\).astype"),
-        ({"x_train": good_arrays()["x_train"] - 90.0}, r"255 \* \(x - least\) / \(most - least"),
-        ({"x_train": good_arrays()["x_train"] * np.nan}, "values that are not finite"),
-        ({"x_train": good_arrays()["x_train"] > 90}, r"got bool .* 255 \* x.astype"),
+        ({"x_train": good_arrays()["x_train"] / 255}, r"take np.round\(255 \* x\).astype"),
+        (
+            {"x_train": good_arrays()["x_train"] - 90.0},
+            r"take np.round\(255 \* \(x.astype",
+        ),
+        ({"x_train": good_arrays()["x_train"] * np.nan}, "some not finite; leave out"),
+        ({"x_train": np.full((12, 6, 5, 3), "a")}, "got <U1; make it real numbers"),
+        ({"x_train": np.zeros((12, 6, 5, 3), complex)}, "got complex128; make it real numbers"),
+        ({"x_train": good_arrays()["x_train"] > 90}, r"got bool; take 255 \* x"),
         ({"x_train": good_arrays()["x_train"][0, 0]}, r"x_train must have shape .* got \[5, 3\]"),
         ({"x_train": np.zeros((12, 6, 5, 4), np.uint8)}, r"opacity, leave it out, as in x\[..., :"),
         ({"x_train": np.zeros((12, 3, 6, 5), np.uint8)}, r"first: transpose\(0, 2, 3, 1\)"),

@@ -251,7 +251,7 @@ def test_a_run_of_before_names_did_not_count_goes_on(in_two_places):
     """Its lines have a checksum of all settings, those that name places among them."""
     folder, _, elsewhere = in_two_places
     recorded = files.read_json(folder / "run", "config.json")
-    about = {"command", *provenance()}
+    about = {"command", "reading", *provenance()}
     early = files.checksum({name: x for name, x in recorded.items() if name not in about})
     lines = [{**line, "config": early} for line in runs.read_ledger(folder / "run")]
     (folder / "run" / "ledger.jsonl").unlink()

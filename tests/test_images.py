@@ -128,11 +128,42 @@ def test_the_range_of_deep_pixels_is_that_of_the_whole_set(tmp_path, kind, value
     least, most = np.min(values), np.max(values)
     assert found.pixel_range == (least, most)
     assert notes == [
-        f"set: images of more than 8 bits per pixel (2): their values {least:g} to {most:g} become "
-        "0 to 255, in nash predict too"
+        f"set: images of more than 8 bits per pixel (2 of 2): their values {least:g} to {most:g} "
+        "become 0 to 255, in nash predict too"
     ]
     again = read(files[1], pixel_range=found.pixel_range)
     np.testing.assert_array_equal(again[0, :, 0], expected[1])
+
+
+def test_whole_numbers_of_32_bits_may_have_no_sign(tmp_path):
+    values = np.array([[0, 3_000_000_000, 4_000_000_000]], np.uint32)
+    entries = [(256, 3, 3), (257, 3, 1), (258, 3, 32), (259, 3, 1), (262, 3, 1), (273, 4, 134)]
+    entries += [(277, 3, 1), (278, 3, 1), (279, 4, 12), (339, 3, 1)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    content = head + tags + struct.pack("<I", 0) + values.tobytes()
+    assert len(head + tags) + 4 == 134
+    found = read(content, pixel_range=(0, 4_000_000_000))
+    assert found.ravel().tolist() == [0, 191, 255]
+
+
+def test_one_value_that_makes_all_others_dark_is_told_of(tmp_path):
+    for number in range(4):
+        saved(tmp_path, np.array([[0, 1000 + number]], np.uint16), f"{number}.png")
+    saved(tmp_path, np.array([[0, 65535]], np.uint16), "hot.png")
+    files, notes = sorted(tmp_path.iterdir()), []
+    read_images(files, lambda n: files[n].name, "set", note=notes.append)
+    assert notes[1] == (
+        "set: half of these images become no brighter than 4 of 255, because hot.png reaches "
+        "65535; leave it out, if these are no real values"
+    )
+
+
+def test_early_runs_saw_what_hides_under_transparency(tmp_path):
+    path = saved(tmp_path, half_clear("RGBA", (250, 0, 0)))
+    assert read(path, background=None)[0, 1].tolist() == [250, 0, 0]
+    path = saved(tmp_path, half_clear("LA", (250, 0, 0)))
+    assert read(path, background=None).ravel().tolist() == [10, 75]
 
 
 def test_dark_colours_of_sixteen_bits_are_told_of():

@@ -245,7 +245,7 @@ def prepared(tfds, tmp_path_factory):
                 "image": tfds.features.Image(shape=(None, None, 3)),
                 "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
                 "coarse_label": tfds.features.ClassLabel(num_classes=2),
-                "year": tfds.features.Scalar(np.int64),
+                "year": tfds.features.Scalar(np.int64),  # of many digits
                 "title": tfds.features.Text(),
             }
             return tfds.core.DatasetInfo(
@@ -261,7 +261,7 @@ def prepared(tfds, tmp_path_factory):
             for n in range(count):
                 size = (6, 6) if self.builder_config.name == "even" or n else (5, 7)
                 labels = {"label": n % 3, "coarse_label": n % 2}
-                year = 1990 + 10 * (n % 2)
+                year = 2**40 + n % 2
                 png_file = png(100 * count + n, size)
                 yield n, {"image": png_file, **labels, "year": year, "title": "x"}
 
@@ -299,6 +299,18 @@ def test_a_label_can_be_chosen(prepared):
         load_tfds("two_labels/even", prepared, label="fine")
 
 
+def test_a_whole_number_is_the_label_only_if_that_is_said(prepared, monkeypatch):
+    monkeypatch.setattr(tfds_module, "_is_class_label", lambda tfds, kind: False)
+    with pytest.raises(ValueError, match="has no class label; give --label=year, if the values"):
+        load_tfds("two_labels/even", prepared)
+
+
+def test_a_place_of_the_name_of_the_set_is_a_place(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="is not prepared in .*two_labels/two_labels/even; give"):
+        load_tfds("two_labels/even", tmp_path / "two_labels")
+
+
 def test_a_place_inside_the_set_is_one_clear_error(prepared):
     for inside in ("two_labels", "two_labels/even", "two_labels/even/1.2.0"):
         with pytest.raises(ValueError, match=f"data_dir must be .* give --data_dir={prepared}$"):
@@ -307,7 +319,7 @@ def test_a_place_inside_the_set_is_one_clear_error(prepared):
 
 def test_a_whole_number_can_be_the_label(prepared):
     loaded = load_tfds("two_labels/even", prepared, label="year")
-    assert loaded.class_names == ("1990", "2000")
+    assert loaded.class_names == (str(2**40), str(2**40 + 1))
     expected = {image(1200 + n, (6, 6)).tobytes(): n % 2 for n in range(12)}
     found = zip(loaded.train.images, loaded.train.labels.tolist())
     assert {x.tobytes(): label for x, label in found} == expected

@@ -3,11 +3,12 @@
 from nash_jax.data.dataset import Dataset, Examples, channel_statistics, make_dataset
 from nash_jax.data.findings import findings
 from nash_jax.data.image_sets import CORRUPT_IMAGES, warnings_by_name
-from nash_jax.data.images import ImageError, read_image, with_channels
+from nash_jax.data.images import BACKGROUND, ImageError, read_image, with_channels
 from nash_jax.data.sources import load_dataset
 from nash_jax.data.splits import stratified_split, subset
 
 __all__ = [
+    "BACKGROUND",
     "CORRUPT_IMAGES",
     "Dataset",
     "Examples",

@@ -176,24 +176,25 @@ def _images(images: ArrayLike, what: str) -> np.ndarray:
         )
     if x.dtype == np.uint8:
         return x
+    if x.dtype == bool:
+        raise ValueError(f"{what} must be whole numbers 0 to 255; got bool; take 255 * x")
+    if not np.issubdtype(x.dtype, np.integer) and not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(
+            f"{what} must be whole numbers 0 to 255; got {x.dtype}; make it real numbers"
+        )
     least, most = x.min(), x.max()
     if np.issubdtype(x.dtype, np.integer) and least >= 0 and most <= 255:
         return x.astype(np.uint8)
-    remedy = "scale it, as in np.round(255 * (x - least) / (most - least))"
-    if x.dtype == bool:
-        remedy = "take 255 * x.astype(np.uint8)"
-    elif not np.isfinite(x).all():
-        remedy = "leave out the images with values that are not finite, and scale the others"
-    elif least >= 0 and most <= 1:
-        remedy = "scale it, as in np.round(255 * x)"
+    got = f"{what} must be whole numbers 0 to 255; got {x.dtype} from {least:.6g} to {most:.6g}"
+    if not np.isfinite(x).all():
+        raise ValueError(f"{got}, some not finite; leave out these images, and scale the others")
+    scale = "255 * (x.astype(float) - least) / (float(most) - least)"
+    if least >= 0 and most <= 1:
+        scale = "255 * x"
     elif least >= 0 and most <= 255:
-        remedy = "round it, as in np.round(x)"
-    if "np.round" in remedy:
-        remedy += ".astype(np.uint8), with the same numbers for x_train and x_test"
-    raise ValueError(
-        f"{what} must be whole numbers 0 to 255; got {x.dtype} from {least:.6g} to {most:.6g}; "
-        f"{remedy}"
-    )
+        scale = "x"
+    same = ", with least and most of both x_train and x_test" if "least" in scale else ""
+    raise ValueError(f"{got}; take np.round({scale}).astype(np.uint8){same}")
 
 
 def _labels(labels: ArrayLike, count: int, what: str) -> np.ndarray:

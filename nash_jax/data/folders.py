@@ -23,7 +23,7 @@ def read_folder(
     """`DIR/CLASS/FILE`, of which a fifth is held out as the test set, or `DIR/train/CLASS/FILE` and
     `DIR/test/CLASS/FILE`, or `DIR/CLASS/train/FILE` and `DIR/CLASS/test/FILE`.
 
-    `train` and `test` may have any of their usual names, see `parts.train_and_test`. Classes are
+    `train` and `test` may have any of their usual names, see `parts.parts_of`. Classes are
     numbered in the order of their folders' names; files in folders below count too, and links are
     followed. What is hidden, or does not end like an image, is left out.
 
@@ -37,10 +37,13 @@ def read_folder(
     parts = parts_in(folder, what, note)
     classes = list(parts[0])
     if len(classes) < 2:
+        only = next(iter(parts[0].values()), folder)
+        remedy = "put the images of each class into a folder of its own"
+        if only != folder and sum(path.is_dir() for path in only.iterdir()) > 1:
+            remedy = f"give folder:{printable(only)}, which has several"
         raise ValueError(
             f"{what}: it must have a folder for each of two classes or more; got "
-            f"{listed([printable(name) for name in classes]) or 'none'}; put the images of each "
-            "class into a folder of its own"
+            f"{listed(classes) or 'none'}; {remedy}"
         )
     there = [
         (part, label, path)

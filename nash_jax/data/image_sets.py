@@ -103,23 +103,32 @@ def _pixel_range(
     images: dict[int, Pixels], names: Callable[[int], str], what: str, note: Callable[[str], None]
 ) -> tuple[float, float] | None:
     """The values that become 0 and 255: the least and the largest of all images that need it."""
-    dark = [place for place, image in images.items() if image.truncated]
-    if dark and (most := max(int(images[place].values.max()) for place in dark)) < _TOO_DARK:
+    cut = [place for place, image in images.items() if image.truncated]
+    if cut and (most := max(int(images[place].values.max()) for place in cut)) < _TOO_DARK:
         note(
-            f"{what}: images of 16 bits per colour ({len(dark)}, first {names(dark[0])}) keep "
+            f"{what}: images of 16 bits per colour ({len(cut)}, first {names(cut[0])}) keep "
             f"their upper 8 bits, which here are 0 to {most} of 255; save them with 8 bits, "
             "brighter"
         )
     deep = [place for place, image in images.items() if image.values.dtype != np.uint8]
     if not deep:
         return None
-    least = min(float(images[place].values.min()) for place in deep)
-    most_of_all = max(float(images[place].values.max()) for place in deep)
+    largest = {place: float(np.nanmax(images[place].values, initial=-np.inf)) for place in deep}
+    least = min(float(np.nanmin(images[place].values, initial=np.inf)) for place in deep)
+    brightest = max(deep, key=lambda place: largest[place])
+    pixel_range = (least, largest[brightest]) if least < np.inf else (0.0, 0.0)
     note(
-        f"{what}: images of more than 8 bits per pixel ({len(deep)}): their values {least:g} to "
-        f"{most_of_all:g} become 0 to 255, in nash predict too"
+        f"{what}: images of more than 8 bits per pixel ({len(deep)} of {len(images)}): their "
+        f"values {pixel_range[0]:g} to {pixel_range[1]:g} become 0 to 255, in nash predict too"
     )
-    return least, most_of_all
+    usual = np.median(list(largest.values()))
+    if (shown := int(scaled(np.array([usual]), pixel_range)[0])) < _TOO_DARK:
+        note(
+            f"{what}: half of these images become no brighter than {shown} of 255, because "
+            f"{names(brightest)} reaches {pixel_range[1]:g}; leave it out, if these are no real "
+            "values"
+        )
+    return pixel_range
 
 
 def _stacked(

@@ -36,7 +36,8 @@ class Pixels(NamedTuple):
 
     Attributes:
       values: `[height, width, channels]`: uint8, with 1 channel if the image is grey, else 3; or
-        float32 with 1 channel, as they are in the file, if that has more than 8 bits per pixel.
+        float32 with 1 channel, as they are in the file, if that has more than 8 bits per pixel,
+        not a number where it is transparent.
       full_range: the least and the largest value that the format can hold; None if it has no
         such range.
       truncated: whether the file has 16 bits per colour, of which Pillow gives the upper 8.
@@ -51,6 +52,7 @@ def read_image(
     file: str | os.PathLike[str] | bytes,
     size: tuple[int, int] | None,
     pixel_range: tuple[float, float] | None = None,
+    background: str | None = BACKGROUND,
 ) -> np.ndarray:
     """An image as uint8 `[height, width, channels]`, with 1 channel if it is grey, else 3.
 
@@ -62,11 +64,12 @@ def read_image(
       pixel_range: of a grey image of more than 8 bits per pixel, the values that become 0 and 255;
         by default the least and the largest that 16 bits can hold. `Dataset.pixel_range` is that
         of a data set.
+      background: what shows through transparent pixels; None: whatever colour they hide.
 
     Raises:
       ImageError: if it cannot be read, or its values have no range and none is given.
     """
-    pixels = decode(file, size)
+    pixels = decode(file, size, background)
     if pixels.values.dtype == np.uint8:
         return pixels.values
     given = pixel_range or pixels.full_range
@@ -76,17 +79,21 @@ def read_image(
 
 
 def scaled(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
-    """Values as uint8: the range becomes 0 to 255; what lies outside, its ends."""
+    """Values as uint8: the range becomes 0 to 255; what lies outside, its ends; clear is white."""
     least, most = pixel_range
     parts = (values.astype(np.float64) - least) / max(most - least, np.finfo(np.float64).tiny)
-    return np.rint(255 * np.clip(parts, 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(np.nan_to_num(parts, nan=1), 0, 1)).astype(np.uint8)
 
 
-def decode(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | None) -> Pixels:
+def decode(
+    file: str | os.PathLike[str] | bytes,
+    size: tuple[int, int] | None,
+    background: str | None = BACKGROUND,
+) -> Pixels:
     """An image with the values that its file has.
 
     Args:
-      file, size: as in `read_image`.
+      file, size, background: as in `read_image`.
 
     Raises:
       ImageError: if it cannot be read.
@@ -96,8 +103,9 @@ def decode(file: str | os.PathLike[str] | bytes, size: tuple[int, int] | None) -
             raise ImageError("it is no regular file")  # a pipe may never end
         source = io.BytesIO(file) if isinstance(file, bytes) else file
         with PIL.Image.open(source, formats=_formats()) as opened:
-            truncated = _has_deep_colours(opened)
-            return _pixels(_turned(opened), size)._replace(truncated=truncated)
+            truncated, unsigned = _has_deep_colours(opened), _is_unsigned(opened)
+            pixels = _pixels(_turned(opened), size, background, unsigned)
+            return pixels._replace(truncated=truncated)
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for damaged files
@@ -144,21 +152,33 @@ def _has_deep_colours(image: PIL.ImageFile.ImageFile) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(t.args) for t in image.tile)
 
 
-def _pixels(image: PIL.Image.Image, size: tuple[int, int] | None) -> Pixels:
+def _is_unsigned(image: PIL.ImageFile.ImageFile) -> bool:
+    """Whether a TIFF file has whole numbers of 32 bits without a sign, which Pillow gives one."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
+
+
+def _pixels(
+    image: PIL.Image.Image, size: tuple[int, int] | None, background: str | None, unsigned: bool
+) -> Pixels:
     deep, sixteen = image.mode in ("I", "F"), image.mode.startswith("I;16")
     if deep or sixteen:
-        values = np.asarray(image).astype(np.float32)
-        if sixteen and isinstance(key := image.info.get("transparency"), int):
-            values[values == key] = 2**16 - 1  # white
+        array = np.asarray(image)
+        values = (array.view(np.uint32) if unsigned else array).astype(np.float32)
         if not np.isfinite(values).all():
             raise ImageError("its pixels must be finite numbers; got infinite ones, or none")
+        if sixteen and isinstance(key := image.info.get("transparency"), int):
+            values[values == key] = np.nan
         image = PIL.Image.fromarray(values)
-    elif image.has_transparency_data:
-        image = _on_background(image)
-    elif image.mode == "P":
-        image = _without_palette(image)
+    elif image.has_transparency_data and background is not None:
+        image = _on_background(image, background)
+    elif image.mode == "P" and background is not None:
+        image = _grey_if_it_is(image.convert("RGB"))
+    elif image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
     elif image.mode not in ("L", "RGB"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
+        # By way of RGBA, because Pillow warns of transparent palettes on the straight way.
+        image = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
     if size is not None and image.size != size[::-1]:
         image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
     values = np.array(image)
@@ -166,22 +186,18 @@ def _pixels(image: PIL.Image.Image, size: tuple[int, int] | None) -> Pixels:
     return Pixels(values, None if deep else (0, 2**16 - 1) if sixteen else (0, 255))
 
 
-def _on_background(image: PIL.Image.Image) -> PIL.Image.Image:
+def _on_background(image: PIL.Image.Image, background: str) -> PIL.Image.Image:
     """Without transparency, whose pixels may have any colour: what one sees counts."""
     mode = image.mode
     if mode in ("La", "RGBa"):  # colours multiplied by their opacity
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
     image = image.convert("RGBA")
-    seen = PIL.Image.new("RGBA", image.size, BACKGROUND)
+    seen = PIL.Image.new("RGBA", image.size, background)
     seen.alpha_composite(image)
     seen = seen.convert("RGB")
     if mode in ("1", "L", "LA", "La"):
         return seen.convert("L")
     return _grey_if_it_is(seen) if mode in ("P", "PA") else seen
-
-
-def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
-    return _grey_if_it_is(image.convert("RGB"))
 
 
 def _grey_if_it_is(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+import unicodedata
 from collections.abc import Callable
 
 from nash_jax.data.images import is_image
-from nash_jax.data.parts import part_of, train_and_test
+from nash_jax.data.parts import part_of, parts_of
 from nash_jax.text import listed, printable
 
 #: The folder of each class, by the class's name.
@@ -24,7 +25,7 @@ def is_data(path: pathlib.Path) -> bool:
 def parts_in(folder: pathlib.Path, what: str, note: Callable[[str], None]) -> list[Classes]:
     """The classes of the training and of the test set, or of all images if these are not split.
 
-    A class may be called `train`, too: a part has a folder for each class, a class has images.
+    A class may be called `train`, too, beside others that are not called like a part.
 
     Args:
       folder: holds the images.
@@ -38,111 +39,114 @@ def parts_in(folder: pathlib.Path, what: str, note: Callable[[str], None]) -> li
     folder = _unpacked(folder)
     there = _folders(folder)
     try:
-        pair = train_and_test(there)
+        found = parts_of(there)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-    if pair and (parts := _split(there[pair[0]], there[pair[1]], what, note)):
-        if others := [f"{printable(name)}/" for name in there if name not in pair]:
-            note(f"{what}: only {_both(pair)} are read, not {listed(others)}")
-        return parts
+    if found:
+        train, tests = found
+        if parts := _split(there, train, tests, what, note):
+            return parts
     if parts := _split_by_class(there, what, note):
         return parts
     alone = [each for name, each in there.items() if part_of(name) and _holds_classes(each)]
-    if alone and not pair:
+    if alone and not found:
         raise ValueError(
             f"{what} must have both train/ and test/, or neither; got {printable(alone[0].name)}/ "
             f"alone; add the other, or give folder:{printable(alone[0])}; if it is a class, put an "
             "image into the folder itself"
         )
-    _check_no_splits(there, what)
+    _tell_of_likely_parts(there, what, note)
     _say_what_lies_beside(folder, what, note)
     return [there]
 
 
 def _split(
-    train: pathlib.Path, test: pathlib.Path, what: str, note: Callable[[str], None]
+    there: Classes, train: str, tests: list[str], what: str, note: Callable[[str], None]
 ) -> list[Classes]:
     """The classes of two parts, if that is what these folders are, and not classes themselves."""
-    parts = [_folders(_unpacked(each)) for each in (train, test)]
-    both = _both((train.name, test.name))
-    if not set(parts[0]) & set(parts[1]):
-        beside = [_images_in(each) for each in (train, test)]
-        if all(beside):
-            return []
-        for place, other in ((0, 1), (1, 0)):
-            if beside[place] and parts[other]:
-                name, second = (printable((train, test)[each].name) for each in (place, other))
-                raise ValueError(
-                    f"{what}: {both} must both have a folder for each class; got images in {name}/ "
-                    f"itself; put them into such folders, or give "
-                    f"folder:{printable((train, test)[other])} alone; if {name} and {second} are "
-                    f"classes, put an image into {second}/ itself"
-                )
+    below = {name: _folders(_unpacked(there[name])) for name in (train, *tests)}
+    shared = [test for test in tests if set(below[train]) & set(below[test])]
+    test = shared[0] if shared else tests[0]
+    both = f"{printable(train)}/ and {printable(test)}/"
+    if not shared:
+        flat = [bool(_images_in(there[name])) for name in (train, test)]
+        if all(flat) and not all(map(part_of, there)):
+            return []  # classes, as the others
+        if any(flat):
+            name, whole = (train, test) if flat[0] else (test, train)
+            alone = "" if all(flat) else f", or give folder:{printable(there[whole])} alone"
+            raise ValueError(
+                f"{what}: {both} must both have a folder for each class; got images in "
+                f"{printable(name)}/ itself; put them into such folders{alone}"
+            )
     lacks = {
-        name: sorted(set(a) - set(b))
-        for name, a, b in ((test.name, *parts), (train.name, *reversed(parts)))
+        name: sorted(set(below[a]) - set(below[b]))
+        for name, a, b in ((test, train, test), (train, test, train))
     }
     if any(lacks.values()):
+        alike = {*map(_as_seen, lacks[test])} & {*map(_as_seen, lacks[train])}
+        show = ascii if alike else printable
         raise ValueError(
             f"{what}: {both} must have the same classes; "
             + " and ".join(
-                f"{printable(name)}/ lacks {listed([printable(each) for each in odd])}"
+                f"{printable(name)}/ lacks {listed(map(show, odd))}"
                 for name, odd in lacks.items()
                 if odd
             )
             + "; add their images or remove them"
         )
-    for each in (train, test):
-        _say_what_lies_beside(_unpacked(each), what, note)
-    return parts
+    for name in (train, test):
+        _say_what_lies_beside(_unpacked(there[name]), what, note)
+    if others := [f"{name}/" for name in there if name not in (train, test)]:
+        note(f"{what}: only {both} are read, not {listed(others)}")
+    return [below[train], below[test]]
+
+
+def _as_seen(name: str) -> str:
+    """A name as people see it: however its accents are written, without spaces at its ends."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _split_by_class(there: Classes, what: str, note: Callable[[str], None]) -> list[Classes]:
-    """The parts of `CLASS/train` and `CLASS/test`, if every class has both."""
-    if len(there) < 2 or any(_images_in(each) for each in there.values()):
-        return []
+    """The parts of `CLASS/train` and `CLASS/test`, if that is how the classes are made."""
     below = {name: _folders(each) for name, each in there.items()}
     try:
-        pairs = {name: train_and_test(folders) for name, folders in below.items()}
+        found = {name: parts_of(folders) for name, folders in below.items()}
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
-    if None in pairs.values():
+    pairs = {name: (parts[0], parts[1][0]) for name, parts in found.items() if parts}
+    if not pairs:
         return []
-    others = sorted({
-        f"{printable(each)}/" for name, pair in pairs.items() for each in below[name]
-        if pair and each not in pair
-    })  # fmt: skip
-    if others:
-        note(
-            f"{what}: of every class only the training and the test set are read, not "
-            f"{listed(others)}"
+    first = next(iter(pairs))
+    both = " and ".join(f"{printable(name)}/" for name in pairs[first])
+    if odd := [name for name in there if name not in pairs or _images_in(there[name])]:
+        raise ValueError(
+            f"{what}: all classes must have {both}, as {printable(first)}/ has, and no images "
+            f"beside them; {printable(odd[0])}/ is not so; sort its images, or join all parts"
         )
-    return [
-        {name: below[name][pair[part]] for name, pair in pairs.items() if pair} for part in (0, 1)
-    ]
+    rest = sorted({f"{each}/" for name in pairs for each in below[name] if each not in pairs[name]})
+    if rest:
+        note(f"{what}: of every class only {both} are read, not {listed(rest)}")
+    return [{name: below[name][pair[part]] for name, pair in pairs.items()} for part in (0, 1)]
 
 
-def _check_no_splits(there: Classes, what: str) -> None:
-    """Raises `ValueError` if the folders may be parts, of other names, rather than classes."""
+def _tell_of_likely_parts(there: Classes, what: str, note: Callable[[str], None]) -> None:
+    """Say so if the folders may be parts, of other names, rather than classes."""
     below = [tuple(_folders(each)) for each in there.values()]
     if len(there) < 2 or len(set(below)) > 1 or len(below[0]) < 2:
         return
-    if any(_images_in(each) for each in there.values()):
-        return
-    names = [printable(name) for name in there]
-    raise ValueError(
-        f"{what}: classes must not all have the same folders; {listed(names)} all have "
-        f"{listed([printable(name) for name in below[0]])}, and may be training and test set; "
-        "rename two of them to train/ and test/, or give one of them as folder:; if they are "
-        f"classes, move an image of each up, say into {names[0]}/ itself"
-    )
+    if not any(_images_in(each) for each in there.values()):
+        note(
+            f"{what}: the classes {listed(there)} all have the folders {listed(below[0])}; if they "
+            "are training and test set, rename them to train/ and test/"
+        )
 
 
 def _say_what_lies_beside(root: pathlib.Path, what: str, note: Callable[[str], None]) -> None:
     if beside := _images_in(root):
         note(
             f"{what}: images beside the folders of the classes are left out ({len(beside)}): "
-            f"{listed([printable(path) for path in beside])}"
+            f"{listed(beside)}"
         )
 
 
@@ -155,10 +159,6 @@ def _unpacked(root: pathlib.Path) -> pathlib.Path:
 
 def _holds_classes(root: pathlib.Path) -> bool:
     return len(_folders(_unpacked(root))) > 1 and not _images_in(root)
-
-
-def _both(names: tuple[str, str]) -> str:
-    return " and ".join(f"{printable(name)}/" for name in names)
 
 
 def _folders(root: pathlib.Path) -> Classes:

@@ -84,7 +84,7 @@ def _names(there: Iterable[str]) -> list[str]:
         if not found:
             raise ValueError(
                 f"it has no array {wanted}; it needs {', '.join(ARRAYS)}, and has "
-                f"{listed([printable(each) for each in there], most=10) or 'none'}; name its "
+                f"{listed(there, most=10) or 'none'}; name its "
                 "arrays so"
             )
         names += found

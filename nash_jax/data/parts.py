@@ -15,6 +15,9 @@ _WORDS = {
     },
 }
 
+#: The words of a name: in capitals, in small letters with one capital before, digits, or others.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+
 
 def part_of(name: str) -> tuple[str, str] | None:
     """The part that a name speaks of, and the rest of the name; None if it speaks of none.
@@ -22,7 +25,7 @@ def part_of(name: str) -> tuple[str, str] | None:
     >>> part_of('Training'), part_of('seg_train'), part_of('testSet'), part_of('trainer')
     (('train', ''), ('train', 'seg'), ('test', 'set'), None)
     """
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    words = [word.lower() for word in _WORD.findall(name)]
     found = [(word, part) for word in words for part, known in _WORDS.items() if word in known]
     if len(found) != 1:
         return None
@@ -30,10 +33,10 @@ def part_of(name: str) -> tuple[str, str] | None:
     return part, " ".join(each for each in words if each != word)
 
 
-def train_and_test(names: Iterable[str]) -> tuple[str, str] | None:
-    """The names of a training set and of a test set that differ in the word for the part alone.
+def parts_of(names: Iterable[str]) -> tuple[str, list[str]] | None:
+    """The name of a training set, and those of what may be its test set, the likeliest first.
 
-    Without a test set, a validation set is taken for it.
+    They differ in the word for the part alone; a validation set comes after a test set.
 
     Args:
       names: of folders, say.
@@ -41,9 +44,9 @@ def train_and_test(names: Iterable[str]) -> tuple[str, str] | None:
     Raises:
       ValueError: if a part has several names.
 
-    >>> train_and_test(['cat', 'Train', 'TEST', 'val'])
-    ('Train', 'TEST')
-    >>> train_and_test(['train', 'dog'])
+    >>> parts_of(['cat', 'Train', 'TEST', 'val'])
+    ('Train', ['TEST', 'val'])
+    >>> parts_of(['train', 'dog'])
     """
     groups: dict[str, dict[str, list[str]]] = collections.defaultdict(dict)
     for name in sorted(names):
@@ -51,14 +54,14 @@ def train_and_test(names: Iterable[str]) -> tuple[str, str] | None:
             part, rest = found
             groups[rest].setdefault(part, []).append(name)
     for _, parts in sorted(groups.items()):
-        train, test = parts.get("train", []), parts.get("test") or parts.get("validation", [])
-        if not train or not test:
+        others = [parts[part] for part in ("test", "validation") if part in parts]
+        if "train" not in parts or not others:
             continue
-        for several in (train, test):
+        for several in (parts["train"], *others):
             if len(several) > 1:
                 raise ValueError(
                     f"there must be one set of each kind; got {' and '.join(several)}; keep one, "
                     "and rename or move the others"
                 )
-        return train[0], test[0]
+        return parts["train"][0], [name for (name,) in others]
     return None

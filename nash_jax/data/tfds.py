@@ -100,6 +100,10 @@ def read_tfds(
     return dataclasses.replace(dataset, pixel_range=found.pixel_range)
 
 
+_PARTS = ("train", "test", "validation")
+_DEPTHS = ("", "*/", "*/*/")
+
+
 class _NotUsableError(Exception):
     """The set is whole, and not one for this."""
 
@@ -118,7 +122,8 @@ def _package(source: str) -> Any:
 def _check_place(root: pathlib.Path, set_name: str, config: str | None, name: str) -> None:
     """Raises `ValueError` if the place is inside the set, or there are several configurations."""
     inside = [each for each in (root, *root.parents[:2]) if each.name == set_name]
-    if inside and not (root / set_name).is_dir():
+    prepared = [each for depth in _DEPTHS for each in root.glob(depth + "dataset_info.json")]
+    if inside and prepared and not (root / set_name).is_dir():
         raise ValueError(
             f"data_dir must be the folder that holds {set_name}/; got {root}, which is inside it; "
             f"give --data_dir={inside[0].parent}"
@@ -189,7 +194,7 @@ def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
     # A prepared set's features come in any order, so they are sorted.
     features = dict(sorted(info.features.items())) if hasattr(info.features, "items") else {}
     images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
-    labels = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
+    labels = [key for key, kind in features.items() if _is_class_label(tfds, kind)]
     whole = [key for key, kind in features.items() if _is_whole_number(kind)]
     if not images or not labels + whole:
         raise _NotUsableError(
@@ -203,13 +208,22 @@ def _keys(tfds: Any, info: Any, label: str, name: str) -> tuple[str, str]:
             f"{kind}; give one of these"
         )
     supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
-    labels = labels or [key for key in supervised if key in whole] or whole
+    labels = labels or [key for key in supervised if key in whole]
+    if not label and not labels:
+        raise _NotUsableError(
+            f"dataset {name} has no class label; give --label={' or '.join(whole)}, if the values "
+            "of this whole number are classes"
+        )
     chosen = label or next((key for key in supervised if key in labels), labels[0])
     if not label and chosen not in supervised and len(labels) > 1:
         raise _NotUsableError(
             f"dataset {name} has several labels, {', '.join(labels)}; give one with --label"
         )
     return next((key for key in supervised if key in images), images[0]), chosen
+
+
+def _is_class_label(tfds: Any, kind: Any) -> bool:
+    return isinstance(kind, tfds.features.ClassLabel)
 
 
 def _is_whole_number(kind: Any) -> bool:
@@ -223,7 +237,10 @@ def _parts(
     tfds: Any, builder: Any, image_key: str, label_key: str, name: str, note: Callable[[str], None]
 ) -> tuple[list[str], list[tuple[list[bytes], np.ndarray]]]:
     """The split to search on, and the one to test on, if there is one with labels."""
-    there = {meant: split for split in builder.info.splits if (meant := part_of(split))}
+    there: dict[tuple[str, str], str] = {}
+    for split in sorted(builder.info.splits, key=lambda split: split not in _PARTS):
+        if meant := part_of(split):  # of several names for one part the usual one
+            there.setdefault(meant, split)
     if ("train", "") not in there:
         raise _NotUsableError(
             f"dataset {name} must have a split train; it has "
@@ -231,12 +248,13 @@ def _parts(
         )
     splits: list[str] = []
     parts: list[tuple[list[bytes], np.ndarray]] = []
-    for part in ("train", "test", "validation"):
+    for part in _PARTS:
         split = there.get((part, ""))
         if len(splits) == 2 or split is None:
             continue
         files, labels = _read(tfds, builder, split, image_key, label_key, name)
-        if len(labels) and labels.min() < 0:
+        named = _is_class_label(tfds, builder.info.features[label_key])
+        if named and len(labels) and labels.min() < 0:
             what = f"dataset {name}: the split {split} has images without labels"
             if part == "train":
                 raise _NotUsableError(f"{what}; take another set")
@@ -267,5 +285,5 @@ def _read(
         raise ValueError(f"{split} has {len(examples)} of {expected.num_examples} examples")
     records = examples.__getitems__(list(range(len(examples))))
     files = [record[image_key] for record in records]
-    labels = np.array([record[label_key] for record in records], np.int32)
+    labels = np.array([record[label_key] for record in records], np.int64)
     return files, labels

@@ -6,7 +6,7 @@ from nash_jax.runs.checkpoint import load, load_network, save_network
 from nash_jax.runs.children import Crew, Listener, hire
 from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config
 from nash_jax.runs.files import DamagedError, WriteError, write_atomically
-from nash_jax.runs.ledger import read_ledger
+from nash_jax.runs.ledger import read_ledger, spec_of
 from nash_jax.runs.progress import (
     Callbacks,
     PlainReporter,
@@ -29,7 +29,7 @@ from nash_jax.runs.run import (
     run_search,
 )
 from nash_jax.runs.tensorboard import TensorBoardReporter
-from nash_jax.runs.view import RunView, read_run, spec_of
+from nash_jax.runs.view import RunView, read_run
 
 __all__ = [
     "Callbacks",

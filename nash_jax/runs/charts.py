@@ -23,9 +23,9 @@ from matplotlib.ticker import (
 )
 
 from nash_jax.estimation import Seconds
-from nash_jax.runs.ledger import Line
+from nash_jax.runs.ledger import Line, spec_of
 from nash_jax.runs.pictures import BEST, MORPHED, UNCHANGED, network_figure
-from nash_jax.runs.view import RunView, accuracy_of, changed_nodes, spec_of
+from nash_jax.runs.view import RunView, accuracy_of, changed_nodes
 
 GID = "candidate-"
 INK, GRID = "#222222", "#dddddd"

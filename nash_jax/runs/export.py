@@ -29,7 +29,11 @@ Files = dict[str, bytes]
 
 
 def export(
-    workdir: pathlib.Path, format: str, name: str = "final", out: pathlib.Path | None = None
+    workdir: pathlib.Path,
+    format: str,
+    name: str = "final",
+    out: pathlib.Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> pathlib.Path:
     """Write a network of a run in a format for others.
 
@@ -38,6 +42,7 @@ def export(
       format: one of `FORMATS`.
       name: of the candidate.
       out: a new or empty folder; by default `NAME-FORMAT` where one is.
+      note: is told if the run's config is damaged.
 
     Returns:
       The folder.
@@ -49,7 +54,7 @@ def export(
     """
     out = pathlib.Path(f"{name}-{format}") if out is None else out
     spec, variables = load(workdir, name)
-    meaning = read_meaning(workdir)
+    meaning = read_meaning(workdir, note)
     files = FORMATS[format](spec, variables, meaning)
     if any(meaning):
         files["data.json"] = (json.dumps(meaning._asdict(), indent=1) + "\n").encode()

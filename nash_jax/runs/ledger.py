@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nash_jax.architecture import count_flops, count_params
+from nash_jax.architecture import Architecture, count_flops, count_params
 from nash_jax.architecture.serialization import from_dict, to_dict
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import edit_from_dict, edit_to_dict
@@ -82,6 +82,11 @@ def estimate_of(line: Line) -> Estimate:
         tuple(line["train_losses"]),
         line.get("failure", ""),
     )
+
+
+def spec_of(line: Line) -> Architecture:
+    """The architecture of a candidate."""
+    return from_dict(line["spec"])
 
 
 def append_line(workdir: pathlib.Path, line: Line) -> None:

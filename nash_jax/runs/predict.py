@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from nash_jax.architecture import apply
 from nash_jax.data import ImageError, read_image, warnings_by_name, with_channels
 from nash_jax.runs.checkpoint import load
-from nash_jax.runs.workdir import read_meaning
+from nash_jax.runs.workdir import background_of, read_meaning
 
 
 class Prediction(NamedTuple):
@@ -34,7 +34,11 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    workdir: pathlib.Path, paths: Sequence[pathlib.Path], name: str = "final", top: int = 3
+    workdir: pathlib.Path,
+    paths: Sequence[pathlib.Path],
+    name: str = "final",
+    top: int = 3,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Prediction]:
     """Classify images, each resized to what the network takes, in grey or colour as it does.
 
@@ -43,6 +47,7 @@ def predict(
       paths: of image files.
       name: of the candidate.
       top: how many classes to tell.
+      note: is told if the run's config is damaged.
 
     Raises:
       ValueError: if there is no such network, or `top` is less than 1.
@@ -50,13 +55,14 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be >= 1; got {top}")
     spec, variables = load(workdir, name)
-    names, pixel_range = read_meaning(workdir)
+    names, pixel_range = read_meaning(workdir, note)
+    background = background_of(workdir)
     height, width, channels = spec.input_shape
     run = jax.jit(lambda images: jax.nn.softmax(apply(spec, variables, images)))
     for path in paths:
         try:
             with warnings_by_name() as (_, warned):
-                image = read_image(path, (height, width), pixel_range)
+                image = read_image(path, (height, width), pixel_range, background)
         except ImageError as error:
             yield Prediction(path, error=str(error))
             continue

@@ -44,7 +44,14 @@ from nash_jax.machine import num_cores
 from nash_jax.runs.children import Crew, Listener, hire, max_bytes
 from nash_jax.runs.config import GROWTH, Config
 from nash_jax.runs.files import read_json, uninterrupted, write_json, writing
-from nash_jax.runs.ledger import Line, estimate_of, in_order, ledger_line, shares_of_time
+from nash_jax.runs.ledger import (
+    Line,
+    estimate_of,
+    in_order,
+    ledger_line,
+    shares_of_time,
+    spec_of,
+)
 from nash_jax.runs.progress import CELLS, QuietReporter, cells_of
 from nash_jax.runs.provenance import provenance
 from nash_jax.runs.start import Start, starting_network
@@ -57,7 +64,13 @@ from nash_jax.runs.workdir import (
     open_workdir,
 )
 from nash_jax.search import Candidate, Proposal, SearchState, hill_climbing_step, select
-from nash_jax.training import check_batch_size, check_streaming, fits_on_device
+from nash_jax.training import (
+    DivergedError,
+    TooLargeError,
+    check_batch_size,
+    check_streaming,
+    fits_on_device,
+)
 
 if TYPE_CHECKING:  # where it is needed it is imported: it takes a second, and workers are here too
     from matplotlib.figure import Figure
@@ -462,6 +475,7 @@ class _Session:
         """A candidate that is trained in this process, by all that it has."""
         config, record, reporter = self.run.config, self.run.record, self.reporter
         if name in record.lines:
+            self._check_same(name, spec, parent, [])
             known = record.variables(name, spec)
             if known is not None:
                 estimate = estimate_of(record.lines[name])
@@ -477,10 +491,12 @@ class _Session:
                 checkpoint=training.checkpoint,
             )
         except FAILURES as error:
+            certain = isinstance(error, DivergedError | TooLargeError)
+            resume = "" if certain else "resume if the machine was at fault, else "
             raise StoppedError(
-                f"{name} is {failed(error, 0).failure}; lower lr_start, raise max_memory or take "
-                "smaller widths, in a new workdir",
-                resumable=False,
+                f"{name} is {failed(error, 0).failure}; {resume}lower lr_start, raise max_memory "
+                "or take smaller widths, in a new workdir",
+                resumable=not certain,
             ) from error
         candidate = Candidate(name, parent, (), spec, trained, estimate)
         self.keep(candidate, kind, step, weights=True)
@@ -554,12 +570,19 @@ class _Session:
         """A child of the record, without its weights."""
         name, spec, line = proposal.name, proposal.spec, self.run.record.lines[proposal.name]
         edits = [morphisms.edit_to_dict(edit) for edit in proposal.edits]
-        if (line["parent"], line["edits"]) != (best.name, edits):
+        self._check_same(name, spec, best.name, edits)
+        return Candidate(name, best.name, proposal.edits, spec, {}, estimate_of(line))
+
+    def _check_same(
+        self, name: str, spec: Architecture, parent: str | None, edits: list[dict[str, Any]]
+    ) -> None:
+        """Raises `StoppedError` if the ledger's candidate is another than is proposed now."""
+        line = self.run.record.lines[name]
+        if (line["parent"], line["edits"], spec_of(line)) != (parent, edits, spec):
             raise StoppedError(
                 f"the ledger's {name} was made in another way than is proposed now; resume with "
                 "the versions that began the run (config.json has them)"
             )
-        return Candidate(name, best.name, proposal.edits, spec, {}, estimate_of(line))
 
 
 def _leader(children: Sequence[Candidate]) -> Candidate | None:

@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from nash_jax.architecture import Architecture
-from nash_jax.architecture.serialization import from_dict
 from nash_jax.morphisms import edit_from_dict
 from nash_jax.runs.config import Config
-from nash_jax.runs.ledger import LEDGER_FILE, Line, estimate_of, read_ledger, shares_of_time
+from nash_jax.runs.ledger import (
+    LEDGER_FILE,
+    Line,
+    estimate_of,
+    read_ledger,
+    shares_of_time,
+    spec_of,
+)
 from nash_jax.runs.workdir import read_config
 from nash_jax.search import Candidate, select
 
@@ -126,10 +132,6 @@ def candidate_of(line: Line) -> Candidate:
     """The candidate of a line, without its weights."""
     edits = tuple(edit_from_dict(edit) for edit in line["edits"])
     return Candidate(line["name"], line["parent"], edits, spec_of(line), {}, estimate_of(line))
-
-
-def spec_of(line: Line) -> Architecture:
-    return from_dict(line["spec"])
 
 
 def accuracy_of(line: Line) -> float | None:

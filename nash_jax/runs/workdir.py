@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from nash_jax.architecture import Architecture, Variables
+from nash_jax.data import BACKGROUND
 from nash_jax.runs.checkpoint import NETWORK_ENDING, Checkpoints, load_network, save_network
 from nash_jax.runs.config import Config
 from nash_jax.runs.files import (
@@ -228,24 +229,44 @@ class Meaning(NamedTuple):
 
 NO_MEANING = Meaning()
 
+#: How images are read: in config.json, 2; early versions, which did not write it, saw the colours
+#: that transparent pixels hide, and the upper 8 bits of 16.
+_READING = "reading"
+_READ_OTHERWISE = (
+    "; or go on with the version that began it, which read transparent images and those of 16 bits "
+    "otherwise"
+)
 
-def read_meaning(path: pathlib.Path) -> Meaning:
+
+def read_meaning(path: pathlib.Path, note: Callable[[str], None] = lambda text: None) -> Meaning:
     """What a run's networks see and say; nothing, in a folder that has networks alone.
 
     Args:
       path: the run's folder.
-
-    Raises:
-      ValueError: if there is a config that no run wrote.
+      note: is told if the config is damaged: the networks are of use without it.
     """
     if not (path / CONFIG_FILE).exists():
         return NO_MEANING
-    about = read_config(path)[1]
+    try:
+        about = read_config(path)[1]
+    except DamagedError as error:
+        note(f"{error}; classes have no names")
+        return NO_MEANING
     least_and_most = about.get("pixel_range")
     return Meaning(
-        tuple(map(printable, about["classes"])),  # early runs have names as their folders had them
+        tuple(map(printable, about["classes"])),  # early runs have bytes that are no UTF-8
         (least_and_most[0], least_and_most[1]) if least_and_most else None,
     )
+
+
+def background_of(path: pathlib.Path) -> str | None:
+    """What a run's networks saw through transparent pixels; None: whatever colour these hide."""
+    if not (path / CONFIG_FILE).exists():
+        return BACKGROUND
+    try:
+        return BACKGROUND if _READING in read_config(path)[1] else None
+    except DamagedError:
+        return BACKGROUND
 
 
 def _typed(value: Any, default: Any) -> Any:
@@ -306,12 +327,13 @@ def _recover(
         except DamagedError as error:
             notes.append(f"{error}; it is written anew")
     if before is not None:
-        check_unchanged(f"run in {path}", before, settings)
+        early = "" if _READING in before else _READ_OTHERWISE
+        check_unchanged(f"run in {path}", before, settings, early)
         notes += changes(before, provenance)
     lines, damages = repair_ledger(path)
     notes += [f"{damage}; what it said is made again" for damage in damages]
-    accepted = {ours}
-    if before is not None:  # early runs counted the names of places, too
+    accepted = {ours, checksum(settings)}  # early runs counted the names of places, too
+    if before is not None:
         accepted.add(checksum({name: before.get(name) for name in settings}))
     if any(line["config"] not in accepted for line in lines):
         raise ValueError(
@@ -319,11 +341,13 @@ def _recover(
             "with others than those given; give these, or choose another workdir"
         )
     if before is None:
-        write_json(path / CONFIG_FILE, {**settings, **provenance})
+        write_json(path / CONFIG_FILE, {**settings, **provenance, _READING: 2})
     return lines, notes
 
 
-def check_unchanged(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_unchanged(
+    what: str, before: Mapping[str, Any], now: Mapping[str, Any], more: str = ""
+) -> None:
     """Raises `ValueError`, naming old and new values, if the settings of `what` have changed."""
     same = {name for name, by in _KNOWN_BY.items() if before.get(by) == now.get(by) is not None}
     changed = [
@@ -334,5 +358,5 @@ def check_unchanged(what: str, before: Mapping[str, Any], now: Mapping[str, Any]
     if changed:
         raise ValueError(
             f"the {what} goes on with the settings that it began with; {'; '.join(changed)}; give "
-            "the old ones, or choose another workdir"
+            f"the old ones, or choose another workdir{more}"
         )
