@@ -8,6 +8,7 @@ trained for longer. The same values as `nj.apply`, and the same SGD.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Any, TypeAlias
 
@@ -85,7 +86,7 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
         case ops.GlobalAvgPool():
             return GlobalAvgPool()
         case ops.Flatten():
-            return Flatten(op.scale)
+            return Flatten(op.factor(math.prod(shape)))
         case ops.Dropout():
             return nn.Dropout(op.rate)
         case ops.Identity():
@@ -193,12 +194,12 @@ class GlobalAvgPool(nn.Module):
 class Flatten(nn.Module):
     """Channels fastest, as in nash_jax: in the memory format `channels_last`, only a view."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, factor: float) -> None:
         super().__init__()
-        self.scale = scale
+        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x.permute(0, 2, 3, 1).flatten(1)
+        return self.factor * x.permute(0, 2, 3, 1).flatten(1)
 
 
 class Affine(nn.Module):

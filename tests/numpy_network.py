@@ -79,6 +79,11 @@ def _avg_pool(node, p, s, x):
     return total(x) / total(np.ones_like(x))
 
 
+def flattened(node, vectors):
+    size = node["length"] / math.sqrt(vectors.shape[1]) if node["length"] else 1
+    return node["scale"] * size * vectors
+
+
 _erf = np.vectorize(math.erf)
 _OPS = {
     "Conv": _conv,
@@ -97,7 +102,7 @@ _OPS = {
     "Tanh": lambda n, p, s, x: np.tanh(x),
     "Sigmoid": lambda n, p, s, x: 1 / (1 + np.exp(-x)),
     "GlobalAvgPool": lambda n, p, s, x: x.mean(axis=(1, 2)),
-    "Flatten": lambda n, p, s, x: n["scale"] * x.reshape(len(x), -1),
+    "Flatten": lambda n, p, s, x: flattened(n, x.reshape(len(x), -1)),
     "Dropout": lambda n, p, s, x: x,
     "Identity": lambda n, p, s, x: x,
     "Normalize": lambda n, p, s, x: (x - np.array(n["mean"])) / np.array(n["std"]),

@@ -56,8 +56,42 @@ def test_widening_before_flatten_puts_zeros_between_the_pixels():
     variables = random_variables(spec)
     _, new = morphisms.widen(spec, variables, KEY, node="conv1", features=3)
     kernel, old = new["params"]["dense"]["kernel"], variables["params"]["dense"]["kernel"]
-    np.testing.assert_array_equal(kernel[np.array([0, 1, 3, 4])], old)
+    # The vector of 4 values had the length sqrt(2) / 2 times theirs, that of 6 has sqrt(2 / 6).
+    np.testing.assert_allclose(kernel[np.array([0, 1, 3, 4])], old * np.sqrt(6 / 4), rtol=1e-6)
     np.testing.assert_array_equal(kernel[np.array([2, 5])], np.zeros((2, 2)))
+
+
+def test_a_flattened_map_of_constant_length_keeps_the_pace_of_what_reads_it():
+    """A step of gradient descent on the dense layer moves the logits equally far, however wide."""
+    spec = nj.chain((4, 4, 1), 3, (8,))
+    variables, images = random_variables(spec), random_images(spec, 16)
+
+    def pace(spec, variables):
+        values, _ = nj.architecture.activations(spec, variables, images)
+        return float((values["flatten"] ** 2).sum())
+
+    before = pace(spec, variables)
+    for edit in (Widen("conv1", 64), WidenByCopies("conv1", 64)):
+        wider, new = edit(spec, variables, KEY)
+        assert 1 / 2 < pace(wider, new) / before < 2  # without: about 8
+    fixed = [Node("conv1", ops.Conv(8), "input"), Node("relu", ops.Relu(), "conv1")]
+    fixed += [Node("flatten", ops.Flatten(0.25), "relu"), Node("dense", ops.Dense(3), "flatten")]
+    fixed = nj.Architecture((4, 4, 1), fixed)
+    wider, new = WidenByCopies("conv1", 64)(fixed, random_variables(fixed), KEY)
+    assert pace(wider, new) > 4 * pace(fixed, random_variables(fixed))
+
+
+def test_a_vector_of_constant_length_is_read_by_dense_layers_alone():
+    nodes = [Node("conv", ops.Conv(2), "input"), Node("flat", ops.Flatten(length=2), "conv")]
+    nodes += [Node("drop", ops.Dropout(0.1), "flat"), Node("dense", ops.Dense(2), "drop")]
+    spec = nj.Architecture((2, 2, 1), nodes)
+    variables, images = random_variables(spec), random_images(spec)
+    wider, new = Widen("conv", 5)(spec, variables, KEY)
+    assert error(nj.apply(wider, new, images), nj.apply(spec, variables, images)) <= 1e-5
+    nodes.insert(2, Node("bent", ops.Tanh(), "flat"))
+    nodes[3] = Node("drop", ops.Dropout(0.1), "bent")
+    with pytest.raises(ValueError, match="'flat' has a constant length, and 'bent', which"):
+        Widen("conv", 5).rewrite(nj.Architecture((2, 2, 1), nodes))
 
 
 def test_widening_one_of_a_sum_widens_all_that_are_tied():

@@ -1,7 +1,6 @@
 """Specs: validation, shapes, hashing, names, and how a network looks as text."""
 
 import dataclasses
-import math
 import pickle
 
 import jax
@@ -150,8 +149,8 @@ def test_specs_are_static_leafless_and_equal_by_value():
 
 
 def test_a_chain_s_flattened_map_is_as_long_as_one_of_its_pixels():
-    assert nj.chain((32, 32, 3), 10)["flatten"].op == ops.Flatten(1 / 8)
-    assert nj.chain((11, 8, 1), 10, (4, 4))["flatten"].op == ops.Flatten(1 / math.sqrt(5 * 4))
+    assert nj.chain((32, 32, 3), 10)["flatten"].op == ops.Flatten(length=16)
+    assert nj.chain((11, 8, 1), 10, (4, 4))["flatten"].op == ops.Flatten(length=2)
 
 
 def test_chain_refuses_images_too_small_for_its_pooling():

@@ -63,7 +63,7 @@ def separable() -> nj.Architecture:
 def dense_layers() -> nj.Architecture:
     """Several dense layers with a sum and a mix of vectors."""
     b = Builder()
-    x = b.add(ops.Flatten(0.7), b.add(ops.MaxPool(2), b.conv_norm_relu("input", 3)))
+    x = b.add(ops.Flatten(0.7, 3.0), b.add(ops.MaxPool(2), b.conv_norm_relu("input", 3)))
     x = b.add(ops.Relu(), b.add(ops.Dense(6), x))
     y = b.add(ops.Tanh(), b.add(ops.Dense(6), x))
     z = b.add(ops.Gelu(), b.add(ops.Dense(6, use_bias=False), x))

@@ -46,7 +46,8 @@ def chain(
 
     The flattened feature map is divided by the square root of its number of pixels, of which the
     paper says nothing: the curvature of the loss in a dense layer's weights is that of its inputs'
-    squared length, and that of 8x8 pixels is too much for a learning rate of 0.05.
+    squared length, and that of 8x8 pixels is too much for a learning rate of 0.05. Where the map
+    becomes wider, it is divided by more, so that the curvature stays.
 
     Args:
       input_shape: `(height, width, channels)` of one image.
@@ -87,8 +88,7 @@ def chain(
             append(f"relu{number}", ops.Relu())
         if stage < len(stages):
             append(f"pool{stage}", ops.MaxPool())
-    pixels = math.prod(size // 2 ** (len(stages) - 1) for size in input_shape[:2])
-    append("flatten", ops.Flatten(scale=1 / math.sqrt(pixels)))
+    append("flatten", ops.Flatten(length=math.sqrt(stages[-1][-1])))
     append("dense", ops.Dense(num_classes))
     return Architecture(input_shape, tuple(nodes))
 

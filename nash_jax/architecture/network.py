@@ -85,7 +85,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
         case ops.GlobalAvgPool():
             return x.mean(axis=(1, 2))
         case ops.Flatten():
-            return op.scale * x.reshape(x.shape[0], -1)
+            flat = x.reshape(x.shape[0], -1)
+            return op.factor(flat.shape[1]) * flat
         case ops.Dropout():
             return nn.Dropout(op.rate, deterministic=not train, name=name)(x)
         case ops.Identity():

@@ -8,6 +8,7 @@ feature map is `(height, width, channels)` and a vector is `(features,)`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar, TypeAlias
 
 Pair: TypeAlias = tuple[int, int]
@@ -184,13 +185,25 @@ class Flatten:
     """`(height, width, channels)` to `(height * width * channels,)`, channels fastest.
 
     `scale` multiplies all values: a step of gradient descent on a dense layer behind it then moves
-    the outputs `scale**2` times as far.
+    the outputs `scale**2` times as far, and as far again for every value that there is. With a
+    `length` they are also divided by the square root of their number and multiplied by it, so that
+    the step stays what it is when the map becomes wider: edits give the dense layer the inverse.
     """
 
     scale: float = 1.0
+    length: float = 0.0
 
     def __post_init__(self) -> None:
         _check_number(self, "scale", "a number > 0 and finite", 1e-30, 1e30)
+        _check_number(self, "length", "a number >= 0 and finite", 0, 1e30)
+
+    def factor(self, features: int) -> float:
+        """What each of so many values is multiplied by.
+
+        >>> Flatten(length=16).factor(8 * 8 * 256)
+        0.125
+        """
+        return self.scale * (self.length / math.sqrt(features) if self.length else 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

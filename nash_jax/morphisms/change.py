@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
-from nash_jax.architecture import Architecture, Shape, Variables
+from nash_jax.architecture import Architecture, Shape, Variables, ops
 from nash_jax.architecture.weights import init_node, param_dtype, put_node
 from nash_jax.morphisms.identity import identity_node
 from nash_jax.morphisms.primitives import rearrange
@@ -42,6 +43,30 @@ class Change:
     identities: frozenset[str] = frozenset()
     steps: tuple[Change, ...] = ()
 
+    def __post_init__(self) -> None:
+        _ = self.factors  # raises where there are none
+
+    @functools.cached_property
+    def factors(self) -> Mapping[tuple[str, str], float]:
+        """By (node, array), what the old array is multiplied by.
+
+        A flattened map of constant length (`ops.Flatten`) gives smaller values where it becomes
+        wider, and the dense layers that read it take the inverse.
+
+        Raises:
+          ValueError: where something else reads it.
+        """
+        found = {}
+        for node in self.after.nodes:
+            if not isinstance(node.op, ops.Flatten) or not node.op.length:
+                continue
+            if (before := self.before.shapes.get(node.name)) is None or self.steps:
+                continue
+            if (size := self.after.shapes[node.name]) != before:
+                for reader in _dense_readers(self.after, node.name):
+                    found[reader, "kernel"] = math.sqrt(size[0] / before[0])
+        return found
+
     @functools.cached_property
     def touched(self) -> frozenset[str]:
         """The nodes whose arrays are new or not what they were."""
@@ -49,6 +74,22 @@ class Change:
         new = {n.name for n in self.after.nodes if n.name not in old or n.op != old[n.name].op}
         moved = {node for node, _ in (*self.sources, *self.reshaped)}
         return frozenset(new | moved).union(*(step.touched for step in self.steps))
+
+
+def _dense_readers(spec: Architecture, name: str) -> list[str]:
+    """The dense layers that read a vector, maybe by way of what passes its scale on."""
+    found = []
+    for reader in map(spec.__getitem__, spec.readers[name]):
+        if isinstance(reader.op, ops.Dense):
+            found.append(reader.name)
+        elif isinstance(reader.op, ops.Dropout | ops.Identity | ops.Relu | ops.LeakyRelu):
+            found += _dense_readers(spec, reader.name)
+        else:
+            raise ValueError(
+                f"the vector '{name}' has a constant length, and '{reader.name}', which reads it, "
+                "is not dense"
+            )
+    return found
 
 
 def moved(change: Change, node: str, name: str, array: Any, fresh: Any) -> Any:
@@ -67,6 +108,12 @@ def moved(change: Change, node: str, name: str, array: Any, fresh: Any) -> Any:
     for axis in sorted(sources):  # the units last: they take fresh values for all inputs
         array = rearrange(array, sources[axis], axis, fresh if axis == -1 else 0)
     return array
+
+
+def multiplied(change: Change, node: str, name: str, array: Any) -> Any:
+    """An array times its factor, if it has one."""
+    factor = change.factors.get((node, name))
+    return array if factor is None else (array * factor).astype(array.dtype)
 
 
 def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Variables:
@@ -95,7 +142,10 @@ def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Vari
                 fresh = init_node(node, inputs, key, dtype, xp) if grows else ({}, {})
                 params, stats = (
                     {
-                        name: moved(change, node.name, name, array, new.get(name, 0))
+                        name: multiplied(
+                            *(change, node.name, name),
+                            moved(change, node.name, name, array, new.get(name, 0)),
+                        )
                         for name, array in old.items()
                     }
                     for old, new in zip((params, stats), fresh)

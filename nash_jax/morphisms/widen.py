@@ -11,7 +11,7 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, ops
 from nash_jax.architecture.weights import normal, put_node
-from nash_jax.morphisms.change import Change
+from nash_jax.morphisms.change import Change, multiplied
 from nash_jax.morphisms.edits import Edit, applicable, check_name, check_size, register, the_op
 from nash_jax.morphisms.primitives import copy_out, split_in
 from nash_jax.morphisms.widths import (
@@ -34,6 +34,8 @@ class Widen(Edit):
     New units are drawn at random and read with zero weights. Where a sum or a mix ties the widths
     of several layers, all of them are widened. In a grouped convolution every group gets equally
     many; a depthwise one, with one output per channel, is widened together with what it reads.
+    A flattened map of constant length becomes smaller in its values, and the dense layers that read
+    it larger in their weights.
 
     Preserved: evaluation and training mode (without dropout).
     Rounding: of longer sums; float32 1e-5, bfloat16 5e-2.
@@ -115,7 +117,8 @@ class WidenByCopies(Edit):
             stats = variables.get("batch_stats", {}).get(node.name, {})
             read, name = node.inputs[0], node.name
             if params and "kernel" in params and read in gaps:
-                params = {**params, "kernel": _split(spec, node.op, read, params["kernel"], origin)}
+                kernel = _split(spec, node.op, read, params["kernel"], origin)
+                params = {**params, "kernel": multiplied(change, name, "kernel", kernel)}
             if params and name in gaps:
                 params = {n: copy_out(x, origin[name]) if x.ndim else x for n, x in params.items()}
                 stats = {n: copy_out(x, origin[name]) for n, x in stats.items()}

@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Sequence
 
-from nash_jax.architecture import Architecture, count_flops, count_params, ops
+from nash_jax.architecture import Architecture, Shape, count_flops, count_params, ops
 from nash_jax.architecture.spec import INPUT
 
 _HEAD = '''"""A network that nash_jax found, as a Flax module; the weights are in {weights}.
@@ -97,14 +97,14 @@ def flax_source(
       weights: name of the `.npz` file beside it, with entries like `params/conv1/kernel`.
       class_names: of all classes, or none.
     """
-    shape = ", ".join(map(str, spec.input_shape))
+    of_image = ", ".join(map(str, spec.input_shape))
     variables = {INPUT: "x"}
     lines = ["x = images.astype(jnp.float32)"]
     for node in spec.nodes:
         variables[node.name] = _identifier(node.name, set(variables.values()))
         inputs = [variables[name] for name in node.inputs]
-        ndim = len(spec.shapes[node.name]) + 1
-        lines.append(f"{variables[node.name]} = {_expression(node.op, node.name, inputs, ndim)}")
+        shape = spec.shapes[node.name]
+        lines.append(f"{variables[node.name]} = {_expression(node.op, node.name, inputs, shape)}")
     lines.append(f"return {variables[spec.output]}")
     kinds = {type(node.op) for node in spec.nodes}
     names = "".join(f"    {name!r},\n" for name in class_names)
@@ -112,14 +112,14 @@ def flax_source(
         _HEAD.format(
             source=source,
             weights=weights,
-            shape=shape,
+            shape=of_image,
             params=count_params(spec),
             flops=count_flops(spec) / 1e6,
         )
         + (_NAMES.format(names=names) if names else "")
         + (_AFFINE if ops.Affine in kinds else "")
         + (_MIX if ops.Mix in kinds else "")
-        + _CLASS.format(classes=spec.num_classes, shape=shape)
+        + _CLASS.format(classes=spec.num_classes, shape=of_image)
         + "".join(f"        {line}\n" for line in lines)
         + _TAIL.format(weights=weights, shown="CLASS_NAMES[number]" if names else "number")
     )
@@ -134,8 +134,8 @@ def _identifier(name: str, taken: set[str]) -> str:
     return word
 
 
-def _expression(op: ops.Op, name: str, inputs: list[str], ndim: int) -> str:
-    """What computes a node of its inputs."""
+def _expression(op: ops.Op, name: str, inputs: list[str], shape: Shape) -> str:
+    """What computes a node, of a shape, of its inputs."""
     x, options = inputs[0], dict[str, tuple[object, object]]()
     match op:
         case ops.Conv():
@@ -174,15 +174,15 @@ def _expression(op: ops.Op, name: str, inputs: list[str], ndim: int) -> str:
         case ops.GlobalAvgPool():
             return f"{x}.mean(axis=(1, 2))"
         case ops.Flatten():
-            flat = f"{x}.reshape({x}.shape[0], -1)"
-            return flat if op.scale == 1 else f"{op.scale} * {flat}"
+            flat, factor = f"{x}.reshape({x}.shape[0], -1)", op.factor(shape[0])
+            return flat if factor == 1 else f"{factor} * {flat}"
         case ops.Identity():
             return x
         case ops.Normalize():
             mean, std = (f"jnp.float32({list(values)})" for values in (op.mean, op.std))
             return f"({x} - {mean}) / {std}"
         case ops.PadChannels():
-            return f"jnp.pad({x}, {((0, 0),) * (ndim - 1) + ((op.before, op.after),)})"
+            return f"jnp.pad({x}, {((0, 0),) * len(shape) + ((op.before, op.after),)})"
         case ops.Add():
             return " + ".join(inputs)
         case ops.Concat():
