@@ -1,5 +1,6 @@
 """Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
 
+import collections
 import functools
 
 import chex
@@ -14,6 +15,8 @@ from zoo import ZOO
 import nash_jax as nj
 from nash_jax import Node, ops
 from nash_jax.architecture.network import _convolve
+
+KEY = jax.random.key(0)
 
 
 def random_variables(spec, seed=0, dtype=jnp.float32):
@@ -220,3 +223,48 @@ def test_a_kernel_larger_than_the_image_convolves_all_the_same(
     )
     found = layer.apply({"params": {"kernel": kernel}}, images)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+#: The rms error of a gradient in bfloat16, as a share of its rms: kernels are rounded themselves.
+BFLOAT16_BOUNDS = {
+    **{"Mix.lambda": 0.01, "Affine.scale": 0.01, "Affine.bias": 0.01, "Conv.bias": 0.01},
+    **{"Dense.bias": 0.01, "Dense.kernel": 0.02, "BatchNorm.scale": 0.04, "BatchNorm.bias": 0.04},
+    "Conv.kernel": 0.15,
+}
+
+
+def test_gradients_in_bfloat16_are_those_in_float32_up_to_rounding():
+    """Of every kind of parameter, over all networks."""
+
+    @functools.partial(jax.jit, static_argnames=("spec", "dtype"))
+    def gradients(spec, variables, images, dtype):
+        def loss(params):
+            new = {**variables, "params": params}
+            logits, _ = nj.apply(spec, new, images, train=True, key=KEY, dtype=dtype)
+            return -jax.nn.log_softmax(logits)[:, 0].mean()
+
+        return jax.grad(loss)(variables["params"])
+
+    found = collections.defaultdict(list)
+    for make in ZOO.values():
+        spec = make()
+        variables, images = random_variables(spec), random_images(spec, 32)
+        exact, rounded = (gradients(spec, variables, images, t) for t in (None, jnp.bfloat16))
+        for node, arrays in exact.items():
+            for name, x in arrays.items():
+                kind = f"{type(spec[node].op).__name__}.{name}"
+                found[kind].append((np.ravel(x), np.ravel(rounded[node][name])))
+    assert found.keys() == BFLOAT16_BOUNDS.keys()
+    for kind, pairs in found.items():
+        x, other = (np.concatenate(arrays) for arrays in zip(*pairs))
+        assert np.sqrt(np.mean((other - x) ** 2) / np.mean(x**2)) <= BFLOAT16_BOUNDS[kind], kind
+
+
+def test_products_are_exact_unless_another_precision_is_asked_for():
+    spec = nj.chain((4, 4, 1), 2, (3,))
+    variables, images = random_variables(spec), random_images(spec)
+    call = functools.partial(nj.apply, spec)
+    text = str(jax.make_jaxpr(call)(variables, images))
+    assert text.count("Precision.HIGHEST") >= 2  # of a convolution and a dense layer
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert "HIGHEST" not in str(jax.make_jaxpr(call)(variables, images))

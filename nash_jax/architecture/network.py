@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection
 from typing import Any, Literal, overload
@@ -57,11 +58,18 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
                 use_bias=op.use_bias,
                 padding=op.padding,
                 dtype=x.dtype,
+                promote_dtype=_all_but_bias,
                 conv_general_dilated=_convolve,
                 name=name,
             )(x)
         case ops.Dense():
-            return nn.Dense(op.features, use_bias=op.use_bias, dtype=x.dtype, name=name)(x)
+            return nn.Dense(
+                op.features,
+                use_bias=op.use_bias,
+                dtype=x.dtype,
+                promote_dtype=_all_but_bias,
+                name=name,
+            )(x)
         case ops.BatchNorm():
             return BatchNorm(op.momentum, op.epsilon, name=name)(x, train)
         case ops.Affine():
@@ -103,6 +111,21 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return jnp.concatenate([x, *others], axis=-1)
         case ops.Mix():
             return Mix(name=name)(x, *others)
+
+
+def _all_but_bias(
+    *arrays: jax.Array | None, dtype: Any = None, inexact: bool = True
+) -> list[jax.Array | None]:
+    """Inputs and kernel in the type to compute with; the bias as it is.
+
+    Nothing that is broadcast over a batch or over space is cast before it meets what it is
+    broadcast to: its gradient would be a sum of many numbers in bfloat16, where the device leaves
+    them in that type.
+    """
+    x, kernel, bias = arrays
+    assert x is not None
+    assert kernel is not None
+    return [x.astype(dtype), kernel.astype(dtype), bias]
 
 
 def _convolve(
@@ -188,7 +211,7 @@ class Affine(nn.Module):
         shape = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
-        return scale.astype(x.dtype) * x + bias.astype(x.dtype)
+        return (scale * x.astype(scale.dtype) + bias).astype(x.dtype)
 
 
 class Mix(nn.Module):
@@ -197,7 +220,8 @@ class Mix(nn.Module):
     @nn.compact
     def __call__(self, f: jax.Array, h: jax.Array) -> jax.Array:
         weight = self.param("lambda", nn.initializers.ones, ())
-        return weight.astype(f.dtype) * f + (1 - weight).astype(f.dtype) * h
+        wide = weight.dtype
+        return (weight * f.astype(wide) + (1 - weight) * h.astype(wide)).astype(f.dtype)
 
 
 def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:
@@ -321,6 +345,9 @@ def activations(
     """As `apply`, but the outputs of all nodes by name, and always the variables.
 
     `frozen` names batch normalisations that use their running statistics even in training.
+
+    Products of float32 numbers are exact to float32, on devices too that would make them of 10
+    binary digits, unless `jax.default_matmul_precision` says otherwise.
     """
     images = jnp.asarray(images)
     check_images(spec, images)
@@ -329,11 +356,17 @@ def activations(
         raise ValueError(
             "training a network with dropout needs a key; pass key=jax.random.key(...)"
         )
-    values, updates = Network(spec, frozenset(frozen), dtype).apply(
-        variables,
-        images.astype(param_dtype(variables)),
-        train=train,
-        mutable=["batch_stats"] if train else [],
-        rngs=None if key is None else {"dropout": key},
-    )
+    with _exact_unless_told():
+        values, updates = Network(spec, frozenset(frozen), dtype).apply(
+            variables,
+            images.astype(param_dtype(variables)),
+            train=train,
+            mutable=["batch_stats"] if train else [],
+            rngs=None if key is None else {"dropout": key},
+        )
     return values, {**variables, **updates}
+
+
+def _exact_unless_told() -> contextlib.AbstractContextManager[Any]:
+    told: Any = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return jax.default_matmul_precision("highest") if told is None else contextlib.nullcontext()
