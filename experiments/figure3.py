@@ -30,14 +30,14 @@ def accuracies(runs: list[RunView]) -> np.ndarray:
     return 100 * np.array([valid, [final["test_accuracy"] for final in finals]])
 
 
-def r_squared(points: np.ndarray) -> float | None:
-    """The square of Pearson's correlation of two rows; None where it says nothing.
+def correlation(points: np.ndarray) -> float | None:
+    """Pearson's r of two rows; None where it says nothing.
 
     Any two points lie on a line, and a row of equal numbers has no correlation.
     """
     if points.shape[1] < 3 or (points == points[:, :1]).all(axis=1).any():
         return None
-    return float(np.corrcoef(points)[0, 1] ** 2)
+    return float(np.corrcoef(points)[0, 1])
 
 
 def main(argv: list[str]) -> None:
@@ -58,8 +58,9 @@ def write(study: Study, groups: list[tuple[str, float | None, list[RunView]]]) -
     markers = (("o", "#cc4125", 3), ("x", "#e69138", 2), ("o", "#3d85c6", 1))
     for (name, paper, runs), (marker, color, order) in zip(groups, markers):
         points = accuracies(runs)
-        squared = r_squared(points)
-        said = "not measured" if squared is None else f"{squared:.2f}"
+        r = correlation(points)
+        squared = None if r is None else r**2
+        said = "not measured" if r is None else f"{r**2:.2f} (r {r:+.2f})"
         minutes = [run.seconds / 60 for run in runs]
         spreads = [spread(*statistics_of(values)) for values in points.tolist()]
         papers = "" if paper is None else f"{paper:.2f}"
@@ -75,6 +76,7 @@ def write(study: Study, groups: list[tuple[str, float | None, list[RunView]]]) -
                 "minutes": spent,
                 "paper_r_squared": paper,
                 "r_squared": squared,
+                "r": r,
                 "n": len(runs),
             }
             for run, spent, valid, test in zip(runs, minutes, *points.tolist())

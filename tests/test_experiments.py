@@ -153,11 +153,12 @@ def test_figures_are_made_of_the_runs_that_are_there(folder):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_r_squared_by_hand():
+def test_the_correlation_by_hand():
     points = np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])
-    assert figure3.r_squared(points) == pytest.approx(0.25)
-    assert figure3.r_squared(points[:, :2]) is None  # any two points lie on a line
-    assert figure3.r_squared(np.array([[1.0, 1.0, 1.0], [1.0, 3.0, 2.0]])) is None
+    assert figure3.correlation(points) == pytest.approx(0.5)
+    assert figure3.correlation(-points[::-1] * [[1], [-1]]) == pytest.approx(-0.5)
+    assert figure3.correlation(points[:, :2]) is None  # any two points lie on a line
+    assert figure3.correlation(np.array([[1.0, 1.0, 1.0], [1.0, 3.0, 2.0]])) is None
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def grown(best, problem, edits, **changes):
     spec = morphisms.Sequence(edits).rewrite(best.spec)
     proposal = Proposal("child", edits, spec, KEY)
     config = dataclasses.replace(TINY, **changes)
-    return spec, children._grown(config, best, proposal, problem.train, KEY, KEY)
+    return spec, children.grow(config, best, proposal, problem.train)
 
 
 EDITS = (morphisms.Widen("conv2", 12), morphisms.Deepen("relu1", 3))
@@ -122,7 +122,7 @@ def test_a_child_by_morphism_computes_what_its_parent_does(best, problem):
 
 def test_a_child_by_name_inherits_unchanged_layers_alone(best, problem):
     spec, variables = grown(best, problem, EDITS, inherit="by_name")
-    fresh = nj.init(spec, KEY)
+    fresh = nj.init(spec, jax.random.split(KEY, 3)[0])
     old, new = best.variables["params"], variables["params"]
     chex.assert_trees_all_equal(new["conv1"], old["conv1"])
     chex.assert_trees_all_equal(new["bn1"], old["bn1"])
@@ -134,7 +134,7 @@ def test_a_child_by_name_inherits_unchanged_layers_alone(best, problem):
 def test_a_child_that_inherits_nothing_is_drawn_anew_edited_or_not(best, problem):
     for edits in (EDITS, ()):
         spec, variables = grown(best, problem, edits, inherit="nothing")
-        chex.assert_trees_all_equal(variables, nj.init(spec, KEY))
+        chex.assert_trees_all_equal(variables, nj.init(spec, jax.random.split(KEY, 3)[0]))
     _, variables = grown(best, problem, (), inherit="by_name")
     assert variables is best.variables
 
@@ -168,3 +168,11 @@ def test_a_constant_rate_and_weights_by_name_make_other_children(tmp_path):
         assert other[1]["edits"] == lines[0][1]["edits"]
         assert other[1]["train_losses"] != lines[0][1]["train_losses"]
     assert lines[2][2]["train_losses"] == lines[0][2]["train_losses"]  # nothing new in the parent
+
+
+def test_a_skip_that_is_no_morphism_begins_between_its_branches(best, problem):
+    edits = (morphisms.SkipAdd("relu1", "relu2"),)
+    for inherit, weight in (("morphism", 1.0), ("by_name", 0.5)):
+        _, variables = grown(best, problem, edits, inherit=inherit)
+        (found,) = [x["lambda"] for x in variables["params"].values() if "lambda" in x]
+        assert found == weight

@@ -101,6 +101,19 @@ def test_cutout_blackens_a_square_and_nothing_else():
     assert max(height for height, _ in sizes) == 3
 
 
+def test_what_is_padded_and_cut_out_has_the_mean_colour():
+    """The one that the network's normalisation makes zero, as in the reference code of SGDR."""
+    images = jnp.full((40, 8, 8, 2), 200, jnp.uint8)
+    settings = dataclasses.replace(PLAIN, crop_padding=2, cutout=3)
+    fill = np.array([90, 91], np.uint8)
+    found = np.asarray(training.augment(images, KEY, settings, fill))
+    assert {tuple(pixel) for pixel in found.reshape(-1, 2)} == {(200, 200), (90, 91)}
+    nodes = [Node("norm", ops.Normalize((89.6, 300.0), (1.0, 1.0)), "input")]
+    nodes += [Node("flat", ops.Flatten(), "norm"), Node("dense", ops.Dense(2), "flat")]
+    assert loop._fill(nj.Architecture((8, 8, 2), nodes)).tolist() == [90, 255]
+    assert loop._fill(nj.chain((8, 8, 2), 2, (3,))).tolist() == [0, 0]
+
+
 def test_no_augmentation_leaves_the_images_as_they_are():
     images = jnp.arange(32, dtype=jnp.uint8).reshape(2, 4, 4, 1)
     np.testing.assert_array_equal(training.augment(images, KEY, PLAIN), images)
@@ -203,6 +216,18 @@ def test_the_update_is_compiled_once_whatever_the_length_the_set_and_the_names(s
     for collection, nodes in first.variables.items():
         for name, arrays in nodes.items():
             chex.assert_trees_all_equal(arrays, fitted.variables[collection][f"my_{name}"])
+
+
+def test_a_scanned_epoch_is_compiled_once_whatever_the_size_of_the_set(spec, digits):
+    variables = nj.init(spec, KEY)
+    some = digits.take(np.arange(150))
+    assert training.fit(spec, variables, some, KEY, 1, PLAIN, scan=True).compile_seconds > 0
+    ours = training.fit(spec, variables, digits, KEY, 2, PLAIN, scan=True)
+    assert ours.compile_seconds == 0
+    assert ours.required_bytes >= digits.images.nbytes
+    assert len(digits) // PLAIN.batch_size % loop.CHUNK  # the last chunk is not full
+    looped = training.fit(spec, variables, digits, KEY, 2, PLAIN, scan=False)
+    np.testing.assert_allclose(ours.losses, looped.losses, rtol=1e-4)
 
 
 def test_a_population_is_trained_as_its_members_alone(spec, digits):
@@ -354,7 +379,7 @@ def test_what_does_not_fit_into_memory_is_said_before_training(spec, digits):
 
 def test_a_training_starts_as_optax_does_from_a_copy(spec):
     variables = nj.init(spec, KEY)
-    state = _start(variables, PLAIN)
+    state = loop._copied(_start(variables, PLAIN))
     chex.assert_trees_all_equal(state.variables, variables)
     chex.assert_trees_all_equal(
         state.optimizer, training.direction(PLAIN).init(variables["params"])

@@ -4,6 +4,7 @@ from nash_jax.architecture import ops
 from nash_jax.architecture.builders import chain, resnet, wide_resnet
 from nash_jax.architecture.cost import count_flops, count_params
 from nash_jax.architecture.network import activations, apply, check_images
+from nash_jax.architecture.numbering import numbered, renamed
 from nash_jax.architecture.serialization import from_json, to_json
 from nash_jax.architecture.shapes import Shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
@@ -25,7 +26,9 @@ __all__ = [
     "count_params",
     "from_json",
     "init",
+    "numbered",
     "ops",
+    "renamed",
     "resnet",
     "to_json",
     "traced",

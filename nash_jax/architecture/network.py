@@ -195,8 +195,10 @@ class BatchNorm(nn.Module):
 def _channel_sum(x: jax.Array) -> jax.Array:
     """The sum over all axes but the last, `[channels]`.
 
-    In two parts: XLA on CPU sums rows of 2,048 numbers five times as fast as those of 32.
+    On CPU in two parts: XLA sums rows of 2,048 numbers five times as fast there as those of 32.
     """
+    if jax.default_backend() != "cpu":
+        return x.sum(axis=tuple(range(x.ndim - 1)))
     channels = x.shape[-1]
     positions = math.prod(x.shape[:-1])
     row = math.gcd(positions, 1 << max((2048 // channels).bit_length() - 1, 0))

@@ -46,7 +46,7 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
     variables: Variables = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
         put_node(variables, node.name, *init_node(node, spec.input_shapes(node), key, dtype, xp))
-    return jax.tree.map(jnp.asarray, variables)
+    return variables if xp is jnp else jax.device_put(variables, may_alias=False)
 
 
 def init_node(

@@ -25,7 +25,9 @@ from nash_jax.architecture import (
     check_images,
     check_key,
     check_variables,
+    numbered,
     ops,
+    renamed,
     traced,
 )
 from nash_jax.architecture.serialization import tagged, untagged
@@ -173,6 +175,10 @@ def _placed_like(change: Change, variables: Variables, new: Variables) -> Variab
     }
 
 
+#: Sets the key of calibration apart from those of new weights, which go by nodes' names.
+_CALIBRATION = 0x63616C69
+
+
 def _calibrated(change: Change, variables: Variables, key: Any, calibration: Any) -> Variables:
     new = tuple(
         node.name
@@ -181,7 +187,8 @@ def _calibrated(change: Change, variables: Variables, key: Any, calibration: Any
     )
     if calibration is None or not new:
         return variables
-    return calibrate(change.after, variables, calibration, new, key)
+    dropout_key = jax.random.fold_in(key, _CALIBRATION)
+    return calibrate(change.after, variables, calibration, new, dropout_key)
 
 
 @usual_promotion
@@ -215,7 +222,10 @@ def calibrate(
     if jnp.ndim(images) == 4 and len(images) == 0:
         raise ValueError("a calibration batch needs at least one image; got none")
     check_images(spec, images)
-    new = _rebased(spec, variables, images, nodes, key)
+    graph, names = numbered(spec)  # children whose graphs are equal share a program
+    places = tuple(names[name] for name in nodes)
+    found = _rebased(graph, renamed(variables, names), images, places, key)
+    new = renamed(found, {place: name for name, place in names.items()})
     return {
         collection: {name: new[collection].get(name, arrays) for name, arrays in old.items()}
         for collection, old in variables.items()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, traced
+from nash_jax.architecture import Architecture, Variables, ops, traced
 from nash_jax.architecture.weights import init_node, param_dtype, put_node
 
 
@@ -20,7 +20,9 @@ def inherit_by_name(
     """Variables of a spec that was edited: unchanged layers keep theirs, the others are drawn.
 
     A layer is unchanged if the node of its name has the same op and reads inputs of the same
-    shapes, whatever has changed around it. The function is not preserved.
+    shapes, whatever has changed around it. The function is not preserved: a new skip's lambda, too,
+    begins at 1/2, where neither branch is the old network. (At 1 it would be a morphism all the
+    same. The paper does not say where it begins here.)
 
     Args:
       before: the spec that the variables are of.
@@ -47,6 +49,8 @@ def inherit_by_name(
             stats = variables.get("batch_stats", {}).get(node.name, {})
         else:
             drawn = init_node(node, inputs, key, param_dtype(variables), xp)
+            if isinstance(node.op, ops.Mix):
+                drawn[0]["lambda"] = drawn[0]["lambda"] / 2
             params, stats = jax.tree.map(jnp.asarray, drawn)
         put_node(inherited, node.name, params, stats)
     return inherited

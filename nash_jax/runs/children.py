@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import heapq
 import math
 import multiprocessing
@@ -67,6 +68,7 @@ def make_child(
     listener: Listener,
     max_bytes: int | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    grown: Variables | None = None,
 ) -> Candidate:
     """Grow a proposal out of the current best, train it briefly and validate it.
 
@@ -79,6 +81,7 @@ def make_child(
       listener: is told of every epoch.
       max_bytes: of memory; a child that wants more is a failure, and not trained.
       checkpoints: where an unfinished training of it may be, and is written.
+      grown: what `grow` gives, if that is done.
 
     Returns:
       The child; if it could not be trained, without weights and with an estimate that says why.
@@ -88,9 +91,9 @@ def make_child(
     settings = config.training_of_children
     training = checkpoints.of(name, spec, settings, listener.note)
     try:
-        grow_key, train_key, batch_key = jax.random.split(proposal.key, 3)
+        train_key = jax.random.split(proposal.key, 3)[1]
         if not training.unfinished:
-            variables = _grown(config, best, proposal, train, grow_key, batch_key)
+            variables = grow(config, best, proposal, train) if grown is None else grown
             jax.block_until_ready(variables)
         # Nearly all of growing is compiling the forward pass that calibrates normalisation.
         growing = Seconds(compile=time.perf_counter() - start)
@@ -107,15 +110,13 @@ def make_child(
     return Candidate(name, best.name, proposal.edits, spec, variables, estimate)
 
 
-def _grown(
-    config: Config,
-    best: Candidate,
-    proposal: Proposal,
-    train: Examples,
-    grow_key: jax.Array,
-    batch_key: jax.Array,
-) -> Variables:
-    """The weights that a child begins with."""
+def grow(config: Config, best: Candidate, proposal: Proposal, train: Examples) -> Variables:
+    """The weights that a child begins with.
+
+    Args:
+      config, best, proposal, train: as in `make_child`.
+    """
+    grow_key, _, batch_key = jax.random.split(proposal.key, 3)
     if config.inherit == "nothing":
         return init(proposal.spec, grow_key)
     if not proposal.edits:
@@ -210,6 +211,15 @@ def max_bytes(config: Config, device: jax.Device | None = None) -> int | None:
     return stats.get("bytes_limit") if stats else None
 
 
+#: A proposal whose programs are compiled and whose weights are grown; the seconds that it took.
+_Ahead = concurrent.futures.Future[tuple[float, Variables]]
+_Ready = tuple[Proposal, _Ahead]
+
+
+def _announce(ready: queue.SimpleQueue[_Ready], proposal: Proposal, ahead: _Ahead) -> None:
+    ready.put((proposal, ahead))
+
+
 class _Devices:
     """A thread for each device, and threads that compile what the devices will need next."""
 
@@ -241,49 +251,64 @@ class _Devices:
     def make(self, best: Candidate, proposals: Sequence[Proposal]) -> Iterator[Candidate]:
         submitted = time.time()
         load = [(0, number) for number in range(len(self._devices))]
-        futures = []
+        of_device: dict[int, list[Proposal]] = {}
         for proposal in _largest_first(proposals):
             flops, number = heapq.heappop(load)  # the device with the least to do
             heapq.heappush(load, (flops + count_flops(proposal.spec), number))
+            of_device.setdefault(number, []).append(proposal)
+        futures = []
+        for number, mine in of_device.items():
             device = self._devices[number]
-            ahead = self._compilers.submit(self._compile, proposal.spec, device)
-            futures.append(
-                self._workers[number].submit(self._make, best, proposal, device, ahead, submitted)
-            )
+            # A device takes what is ready first. That is the unchanged parent, whose program there
+            # is; then small networks, which are compiled soonest.
+            ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
+            for proposal in sorted(mine, key=lambda p: (bool(p.edits), count_flops(p.spec))):
+                ahead = self._compilers.submit(self._prepare, best, proposal, device)
+                ahead.add_done_callback(functools.partial(_announce, ready, proposal))
+            futures += [
+                self._workers[number].submit(self._make, best, ready, device, submitted)
+                for _ in mine
+            ]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
 
-    def _compile(self, spec: Architecture, device: jax.Device) -> float:
-        """Compile the training and the evaluation of a child; the seconds that it took."""
+    def _prepare(
+        self, best: Candidate, proposal: Proposal, device: jax.Device
+    ) -> tuple[float, Variables]:
+        """Compile training and evaluation of a child and grow its weights; the seconds of that."""
         train, valid = self._data[device]
-        training = self._config.training_of_children
+        training, start = self._config.training_of_children, time.perf_counter()
         with holding(self._settings), jax.default_device(device):
             key = jax.random.key(0)
-            shapes = jax.eval_shape(lambda: init(spec, key))
-            return precompile(spec, shapes, train, key, training) + precompile_evaluation(
-                spec, shapes, valid, **training.evaluation
-            )
+            shapes = jax.eval_shape(lambda: init(proposal.spec, key))
+            precompile(proposal.spec, shapes, train, key, training)
+            precompile_evaluation(proposal.spec, shapes, valid, **training.evaluation)
+            here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
+            variables = grow(self._config, here, proposal, train)
+        return time.perf_counter() - start, variables
 
     def _make(
         self,
         best: Candidate,
-        proposal: Proposal,
+        ready: queue.SimpleQueue[_Ready],
         device: jax.Device,
-        ahead: concurrent.futures.Future[float],
         submitted: float,
     ) -> Candidate:
+        proposal, ahead = ready.get()
+        if self._closing:
+            raise KeyboardInterrupt
         waited = time.time() - max(submitted, self._free_since[device])
         with holding(self._settings), jax.default_device(device):
             here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             train, valid = self._data[device]
             limit = max_bytes(self._config, device)
+            # What fails ahead fails here again, and is the child's failure.
+            compiling, grown = (0.0, None) if ahead.exception() else ahead.result()
             child = make_child(
-                *(self._config, train, valid, here, proposal, self, limit, self._checkpoints)
+                *(self._config, train, valid, here, proposal, self, limit, self._checkpoints),
+                grown=grown,
             )
         self._free_since[device] = time.time()
-        compiling = (
-            0.0 if ahead.exception() else ahead.result()
-        )  # then the child says why it failed
         return _with(child, Seconds(wait=waited, compile=compiling))
 
     def start(self) -> None:

@@ -94,7 +94,7 @@ class Config:
     )
     flip: bool = _setting(TrainingSettings.flip, "mirror half of the images left to right")
     cutout: int = _setting(
-        TrainingSettings.cutout, "edge of the square that is blackened, in pixels; 0: none"
+        TrainingSettings.cutout, "edge of the square that gets the mean colour, in pixels; 0: none"
     )
     label_smoothing: float = _setting(
         TrainingSettings.label_smoothing, "share of the target that is spread over all classes"

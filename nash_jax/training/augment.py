@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from nash_jax.training.settings import TrainingSettings
 
 
-def augment(images: jax.Array, key: jax.Array, settings: TrainingSettings) -> jax.Array:
+def augment(
+    images: jax.Array, key: jax.Array, settings: TrainingSettings, fill: Any = 0
+) -> jax.Array:
     """Each image cropped, flipped and cut out at random, as the settings say.
 
     Args:
       images: `[batch, height, width, channels]`.
       key: decides where; the same key gives the same images.
       settings: `crop_padding`, `flip` and `cutout`.
+      fill: what is padded and cut out, a number or one for each channel; 0 is black.
 
     Returns:
-      Images of the same shape and type; what is padded or cut out is 0, black.
+      Images of the same shape and type.
     """
+    fill = jnp.asarray(fill, images.dtype)
     crop_key, flip_key, cutout_key = jax.random.split(key, 3)
     batch, height, width, channels = images.shape
     if settings.crop_padding:
         pad = settings.crop_padding
-        padded = jnp.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        shape = (batch, height + 2 * pad, width + 2 * pad, channels)
+        padded = jnp.broadcast_to(fill, shape).at[:, pad:-pad, pad:-pad].set(images)
         corners = jax.random.randint(crop_key, (batch, 2), 0, 2 * pad + 1)
 
         def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
@@ -41,5 +48,5 @@ def augment(images: jax.Array, key: jax.Array, settings: TrainingSettings) -> ja
         in_rows = (top <= rows) & (rows < top + settings.cutout)
         in_columns = (left <= columns) & (columns < left + settings.cutout)
         cut = in_rows[:, :, None] & in_columns[:, None, :]
-        images = jnp.where(cut[..., None], jnp.zeros((), images.dtype), images)
+        images = jnp.where(cut[..., None], fill, images)
     return images

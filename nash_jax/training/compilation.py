@@ -18,7 +18,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from nash_jax.architecture import INPUT, Architecture, Node, Variables
 from nash_jax.jax_settings import deciding
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -126,27 +125,6 @@ def faster_flags(xla_flags: str) -> str:
         "xla_cpu_disable_new_fusion_emitters,xla_cpu_disable_slp_vectorizer"
     )
     return xla_flags if ours in xla_flags else f"{xla_flags} {ours}".strip()
-
-
-def numbered(spec: Architecture) -> tuple[Architecture, dict[str, str]]:
-    """The same graph with its nodes named by their places, and the new name of each node.
-
-    >>> import nash_jax as nj
-    >>> [node.name for node in numbered(nj.chain((8, 8, 1), 10, widths=(16,)))[0].nodes][:2]
-    ['node00000', 'node00001']
-    """
-    names = {node.name: f"node{place:05}" for place, node in enumerate(spec.nodes)}
-    sources = {INPUT: INPUT} | names
-    nodes = [Node(names[n.name], n.op, [sources[i] for i in n.inputs]) for n in spec.nodes]
-    return Architecture(spec.input_shape, tuple(nodes)), names
-
-
-def renamed(variables: Variables, names: dict[str, str]) -> Variables:
-    """Variables with the nodes' names replaced."""
-    return {
-        collection: {names[node]: arrays for node, arrays in nodes.items()}
-        for collection, nodes in variables.items()
-    }
 
 
 def compute_dtype(precision: Precision) -> Any:

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables
+from nash_jax.architecture import Architecture, Variables, numbered, renamed
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
-from nash_jax.training.compilation import Precision, numbered, renamed
+from nash_jax.training.compilation import Precision
 from nash_jax.training.evaluate import Evaluation, all_logits, log_softmax, scores
 
 

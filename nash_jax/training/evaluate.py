@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, apply
+from nash_jax.architecture import Architecture, Variables, apply, numbered, renamed
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.compilation import (
@@ -18,8 +18,6 @@ from nash_jax.training.compilation import (
     compiled,
     compute_dtype,
     matmul_precision,
-    numbered,
-    renamed,
 )
 
 

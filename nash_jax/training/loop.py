@@ -24,7 +24,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nash_jax.architecture import Architecture, Variables, apply, init
+from nash_jax.architecture import (
+    INPUT,
+    Architecture,
+    Variables,
+    apply,
+    init,
+    numbered,
+    ops,
+    renamed,
+)
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.augment import augment
@@ -33,8 +42,6 @@ from nash_jax.training.compilation import (
     compiled,
     compute_dtype,
     matmul_precision,
-    numbered,
-    renamed,
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rates
@@ -127,7 +134,7 @@ def fit(
         left out; the order is new in every epoch.
       settings: how to train.
       on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
-      scan: whether an epoch is one `lax.scan`; by default, wherever it is not slower.
+      scan: whether chunks of updates are one `lax.scan` each; by default where that is not slower.
       stream: whether batches come from the host's memory, read ahead by grain, instead of staying
         on the device; by default, where the images are too many for it. There is no scan then.
       devices: where to train; several share each batch. By default JAX's default device.
@@ -152,10 +159,8 @@ def fit(
     mesh = None if devices is None else Mesh(np.array(devices), ("batch",))
     graph, names = numbered(spec)
     first, known = (0, []) if resume is None else (len(resume.losses), list(resume.losses))
-    if resume is None:
-        state = _start(renamed(variables, names), settings)
-    else:
-        state = jax.tree.map(lambda x: jnp.asarray(np.array(x)), resume.state)
+    begin = _start(renamed(variables, names), settings) if resume is None else resume.state
+    state = _copied(begin)
     num_batches = len(examples) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
     make_epoch = _epoch_maker(examples, scan, stream)
@@ -228,14 +233,15 @@ def check_devices(settings: TrainingSettings, devices: Sequence[jax.Device] | No
 
 
 def _start(variables: Variables, settings: TrainingSettings) -> TrainState:
-    """The state before the first update, as a copy: the update donates its memory.
-
-    By way of NumPy, because JAX would compile a copy and a zero of each shape. The optimiser begins
-    with zeros.
-    """
+    """The state before the first update: the optimiser begins with zeros."""
     state = _abstract(variables, settings)
-    zeros = jax.tree.map(lambda x: jnp.asarray(np.zeros(x.shape, x.dtype)), state.optimizer)
-    return TrainState(jax.tree.map(lambda x: jnp.asarray(np.array(x)), variables), zeros)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state.optimizer)
+    return TrainState(variables, zeros)
+
+
+def _copied(tree: Any) -> Any:
+    """A copy on the default device, because updates donate its memory; nothing is compiled."""
+    return jax.device_put(jax.tree.map(np.asarray, tree), may_alias=False)
 
 
 def _abstract(variables: Variables, settings: TrainingSettings) -> TrainState:
@@ -344,7 +350,11 @@ _update = jax.jit(_update_all, static_argnames="settings", donate_argnames="stat
 
 
 def _augment_all(
-    images: jax.Array, key: jax.Array, number: jax.Array, settings: TrainingSettings
+    images: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    fill: jax.Array,
+    settings: TrainingSettings,
 ) -> tuple[jax.Array, jax.Array]:
     """The images of an epoch's batch `number`, augmented, and the key of its dropout.
 
@@ -352,8 +362,9 @@ def _augment_all(
     """
 
     def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
-        return augment(images, augment_key, settings), dropout_key
+        _, batches_key = jax.random.split(key)  # the other half is that of the order
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(batches_key, number))
+        return augment(images, augment_key, settings, fill), dropout_key
 
     return (jax.vmap(one) if _members(key) else one)(images, key)
 
@@ -361,40 +372,69 @@ def _augment_all(
 _augment = jax.jit(_augment_all, static_argnames="settings")
 
 
+def _fill(spec: Architecture) -> np.ndarray:
+    """What stands around cropped images and where they are cut out, `[channels]`: the mean colour.
+
+    The reference code of SGDR normalises first and pads with zeros; here pixels are normalised
+    inside the network, so that its mean becomes zero, but for rounding to a whole number.
+    """
+    means = [
+        n.op.mean for n in spec.nodes if isinstance(n.op, ops.Normalize) and n.inputs == (INPUT,)
+    ]
+    mean = means[0] if means else (0.0,) * spec.input_shape[-1]
+    return np.rint(np.clip(mean, 0, 255)).astype(np.uint8)
+
+
 def _order(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
     """The places of the images of each batch, `[batches, batch]` or `[batches, members, batch]`."""
 
     def one(key: jax.Array) -> jax.Array:
-        order = jax.random.permutation(key, num_examples)[: num_batches * batch_size]
+        order_key, _ = jax.random.split(key)
+        order = jax.random.permutation(order_key, num_examples)[: num_batches * batch_size]
         return order.reshape(num_batches, batch_size)
 
     return jax.vmap(one, out_axes=1)(key) if _members(key) else one(key)
 
 
-@functools.partial(jax.jit, static_argnames=("settings", "mesh"), donate_argnames="state")
-def _epoch(
+#: Updates in one program where an epoch is scanned. It is the same program for sets of all sizes:
+#: the last chunk of an epoch is filled up with updates that leave everything as it is.
+CHUNK = 16
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _chosen(
+    images: jax.Array, labels: jax.Array, order: jax.Array, mesh: Mesh | None
+) -> tuple[jax.Array, jax.Array]:
+    """The batches of a chunk, `[chunk, batch, ...]` or `[chunk, members, batch, ...]`."""
+    chosen = images[order], labels[order]
+    if mesh is not None:
+        members = order.shape[1:-1]
+        chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, (1, *members)))
+    return chosen
+
+
+@functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
+def _chunk(
     spec: Architecture,
     state: TrainState,
     images: jax.Array,
     labels: jax.Array,
     rates: jax.Array,
+    numbers: jax.Array,
     key: jax.Array,
+    fill: jax.Array,
     settings: TrainingSettings,
-    mesh: Mesh | None,
 ) -> tuple[TrainState, jax.Array]:
-    """All updates of an epoch, and their mean loss."""
+    """The updates of a chunk, and their losses; those of negative numbers change nothing."""
 
     def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
-        batch, rate, number = step
-        chosen = images[batch], labels[batch]
-        if mesh is not None:
-            chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, _members(key)))
-        augmented, dropout_key = _augment_all(chosen[0], key, number, settings)
-        return _update_all(spec, state, augmented, chosen[1], rate, dropout_key, settings)
+        images, labels, rate, number = step
+        augmented, dropout_key = _augment_all(images, key, number, fill, settings)
+        new, loss = _update_all(spec, state, augmented, labels, rate, dropout_key, settings)
+        # Not a conditional: on a GPU that would wait for the host.
+        return jax.tree.map(lambda x, old: jnp.where(number >= 0, x, old), new, state), loss
 
-    order = _order(key, len(images), len(rates), settings.batch_size)
-    state, losses = jax.lax.scan(body, state, (order, rates, jnp.arange(len(rates))))
-    return state, losses.mean(axis=0)
+    return jax.lax.scan(body, state, (images, labels, rates, numbers))
 
 
 def _shared(mesh: Mesh, members: tuple[int, ...]) -> NamedSharding:
@@ -435,16 +475,42 @@ def _scanned(
     settings: TrainingSettings,
     mesh: Mesh | None,
 ) -> _Epoch:
-    """An epoch as one program, over images that stay on the device."""
+    """An epoch as a few runs of one program, over images that stay on the device."""
     images, labels = examples.images, examples.labels
-    rates = np.zeros(len(examples) // settings.batch_size, np.float32)
-    args = state, images, labels, rates, key
-    program, new = compiled(_epoch, spec, *args, settings=settings, mesh=mesh)
+    members, fill = _members(key), _fill(spec)
+    sharding = None if mesh is None else _shared(mesh, (1, *members))
+    batches = [
+        jax.ShapeDtypeStruct(
+            (CHUNK, *members, settings.batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+        )
+        for x in (images, labels)
+    ]
+    steps = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.int32)
+    args = state, *batches, *steps, key, fill
+    program, new = compiled(_chunk, spec, *args, settings=settings)
 
     def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
-        return program.call(spec, state, images, labels, rates, key)
+        num = len(rates)
+        order = _all_batches(key, len(images), num, settings.batch_size)
+        losses = []
+        for first in range(0, num, CHUNK):
+            places = np.arange(first, first + CHUNK)
+            numbers = np.where(places < num, places, -1).astype(np.int32)
+            chosen = _chosen(images, labels, order[first : first + CHUNK], mesh)
+            state, loss = program.call(
+                *(spec, state, *chosen, rates[np.minimum(places, num - 1)], numbers, key, fill)
+            )
+            losses.append(loss)
+        return state, jnp.concatenate(losses)[:num].mean(axis=0)
 
-    return _Epoch(run, program.required_bytes, new)
+    return _Epoch(run, program.required_bytes + images.nbytes + labels.nbytes, new)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _all_batches(key: jax.Array, num_examples: int, num: int, batch_size: int) -> jax.Array:
+    """As `_order`, filled up to whole chunks."""
+    order = _order(key, num_examples, num, batch_size)
+    return jnp.pad(order, [(0, -num % CHUNK), *((0, 0) for _ in order.shape[1:])])
 
 
 def _looped(
@@ -470,7 +536,8 @@ def _looped(
 
     images, labels = next(batches(np.zeros((1, *members, settings.batch_size), np.int32)))
     number, rate = np.int32(0), np.float32(0)
-    augmenting, first = compiled(_augment, images, key, number, settings=settings)
+    fill = _fill(spec)
+    augmenting, first = compiled(_augment, images, key, number, fill, settings=settings)
     args = state, images, labels, rate, key
     updating, second = compiled(_update, spec, *args, settings=settings)
 
@@ -478,7 +545,7 @@ def _looped(
         losses = []
         order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
         for number, (images, labels) in enumerate(batches(order)):
-            images, dropout_key = augmenting.call(images, key, np.int32(number))
+            images, dropout_key = augmenting.call(images, key, np.int32(number), fill)
             if mesh is not None:
                 images = jax.device_put(images, _shared(mesh, members))
                 dropout_key = _placed(dropout_key, mesh)

@@ -19,9 +19,10 @@ class TrainingSettings:
       momentum: Nesterov momentum.
       weight_decay: L2 factor of the kernels; biases, normalisations and lambdas are not decayed.
       batch_size: images per update.
-      crop_padding: black pixels around an image before it is cropped at random; 0: no crops.
+      crop_padding: pixels of the mean colour around an image before it is cropped at random; 0: no
+        crops.
       flip: mirror half of the images left to right.
-      cutout: edge of the square that is blackened at random, in pixels; 0: none.
+      cutout: edge of the square that gets the mean colour at random, in pixels; 0: none.
       label_smoothing: share of the target that is spread over all classes, in [0, 1); the paper: 0.
       clip_norm: largest norm of all gradients together, before weight decay; 0: none, as the paper.
       flip_test: average the logits of an image and its mirror image in every evaluation, where
