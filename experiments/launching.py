@@ -36,6 +36,7 @@ from nash_jax.runs import (
     WriteError,
     check_cache,
     check_devices,
+    check_precision,
     dataset_of,
     execute,
     open_run,
@@ -173,6 +174,7 @@ def perform(
 ) -> Result:
     """Begin a run, or go on with it, as the flags say; or quietly."""
     workers, devices = workers_from_flags(config), devices_from_flags()
+    check_precision(config, devices)
     if math.isnan(FLAGS.checkpoint_seconds):
         raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
     cache = cache_from_flags()

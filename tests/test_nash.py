@@ -47,6 +47,7 @@ def error(*args):
 def test_the_defaults_are_the_paper_s():
     limit = 1_000_000_000  # the one that the paper does not name
     assert config() == Config(max_flops=limit)
+    assert config().precision == "float32"  # auto, on a CPU
     assert config("--max_flops=-1") == Config()
     paper = (
         5,
@@ -122,6 +123,7 @@ def test_presets_are_valid(preset):
         ("--max_memory=-1", "max_memory must be >= 0 and finite; got -1.0"),
         ("--max_memory=nan", "max_memory must be >= 0 and finite; got nan"),
         ("--checkpoint_seconds=nan", "checkpoint_seconds must be a number; got nan"),
+        ("--precision=tf32", "precision tf32 is for GPUs; got a CPU, which has no such numbers"),
         ("--threads_per_child=0", "threads_per_child must be >= 1; got 0"),
         ("--cache_dir=/dev/null", "cache_dir /dev/null cannot be used: File exists"),
     ],

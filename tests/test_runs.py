@@ -95,6 +95,13 @@ def test_the_ledger_has_one_line_per_candidate(finished):
         assert line["flops"] == nj.count_flops(spec) <= 400_000
         assert set(line["seconds"]) == {"compile", "train", "evaluate", "wait"}
         assert line["memory_bytes"] > 0
+        mixes = {node.name for node in spec.nodes if isinstance(node.op, nj.ops.Mix)}
+        lambdas = line.get("lambdas", {})
+        assert set(lambdas) == mixes
+        if line["name"] == "final":
+            _, variables = nj.load(workdir)
+            for node, value in lambdas.items():
+                assert value == pytest.approx(variables["params"][node]["lambda"], abs=1e-4)
     children = [line for line in ledger if line["step"] == 1]
     best = max(children, key=lambda c: (c["validation_accuracy"], -c["validation_loss"]))
     assert {line["parent"] for line in ledger if line["step"] == 2 and line["kind"] == "child"} == {

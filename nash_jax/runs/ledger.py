@@ -64,9 +64,20 @@ def ledger_line(
         "elapsed": round(elapsed, 3),
         "workers": workers,
         "memory_bytes": estimate.required_bytes,
+        **({"lambdas": lambdas} if (lambdas := _lambdas(candidate)) else {}),
         **({"failure": estimate.failure} if estimate.failure else {}),
         "config": config,
         "spec": to_dict(candidate.spec),
+    }
+
+
+def _lambdas(candidate: Candidate) -> dict[str, float]:
+    """The learned weight of every sum of eq. 6, by node, as it is after the training."""
+    params = candidate.variables.get("params", {})
+    return {
+        node: round(float(arrays["lambda"]), 4)
+        for node, arrays in params.items()
+        if "lambda" in arrays
     }
 
 
@@ -227,6 +238,10 @@ def _check(line: Line, what: str) -> None:
             raise ValueError("an accuracy or a loss is no number")
         if not isinstance(line.get("failure", ""), str):
             raise ValueError("failure is no text")
+        lambdas = line.get("lambdas", {})
+        if not all(isinstance(x, int | float) for x in lambdas.values()):
+            raise ValueError("a lambda is no number")
+        numbers += lambdas.values()
         parent = line["parent"]
         if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
             raise ValueError("parent is no name of a candidate")
@@ -241,5 +256,5 @@ def _check(line: Line, what: str) -> None:
         for edit in line["edits"]:
             edit_from_dict(edit)
         from_dict(line["spec"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{what} is damaged: {error}") from None

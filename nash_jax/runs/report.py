@@ -175,6 +175,7 @@ def tip(line: Line) -> str:
     """What a page says when a candidate is pointed at, in lines."""
     edits = [describe_edit(edit) for edit in candidate_of(line).edits]
     split = "test" if line["kind"] == "final" else "validation"
+    lambdas = [f"lambda of {node} {value:.2f}" for node, value in line.get("lambdas", {}).items()]
     known = [
         f"{split} accuracy {_accuracy(line)}",
         f"{line['params']:,} parameters, {line['flops'] / 1e6:,.2f} MFLOPs",
@@ -182,7 +183,7 @@ def tip(line: Line) -> str:
     ]
     came = f" from {line['parent']}" if line["parent"] else ""
     failure = [f"failed: {line['failure']}"] if "failure" in line else []
-    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, *known])
+    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, *known, *lambdas])
 
 
 def settings(config: Config) -> list[tuple[str, str, bool, str]]:

@@ -310,6 +310,15 @@ def open_run(
         yield dataclasses.replace(opened, record=record)
 
 
+def check_precision(config: Config, devices: Sequence[jax.Device] | None) -> None:
+    """Raises `ValueError` if the devices do not have the numbers that are to be computed with."""
+    platform = (devices or jax.local_devices())[0].platform
+    if config.precision == "tf32" and platform == "cpu":
+        raise ValueError(
+            "precision tf32 is for GPUs; got a CPU, which has no such numbers; take float32"
+        )
+
+
 def execute(
     run: Run,
     reporter: Reporter,
@@ -330,6 +339,7 @@ def execute(
         together, which agrees with a training on one within rounding.
 
     Raises:
+      ValueError: if children cannot be made here.
       StoppedError: if model_0 or the final network cannot be trained, or no child of a step.
       WriteError: if the workdir cannot be written.
     """
@@ -399,6 +409,7 @@ def run_search(
     config, reporter = config or Config(), reporter or QuietReporter()
     folder = None if workdir is None else pathlib.Path(workdir)
     most = max(1, num_cores() // config.threads_per_child)
+    check_precision(config, devices)
     with open_run(config, folder, provenance(), reporter.note, dataset) as opened:
         workers = min(workers or most, config.num_neighbours)
         return execute(opened, reporter, workers, devices)
