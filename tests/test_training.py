@@ -16,7 +16,7 @@ from test_network import random_variables
 
 import nash_jax as nj
 from nash_jax import Node, data, ops, training
-from nash_jax.training import TrainingSettings, loop, streaming
+from nash_jax.training import TrainingSettings, epochs, loop, streaming
 from nash_jax.training.loop import _start
 
 PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
@@ -110,8 +110,8 @@ def test_what_is_padded_and_cut_out_has_the_mean_colour():
     assert {tuple(pixel) for pixel in found.reshape(-1, 2)} == {(200, 200), (90, 91)}
     nodes = [Node("norm", ops.Normalize((89.6, 300.0), (1.0, 1.0)), "input")]
     nodes += [Node("flat", ops.Flatten(), "norm"), Node("dense", ops.Dense(2), "flat")]
-    assert loop._fill(nj.Architecture((8, 8, 2), nodes)).tolist() == [90, 255]
-    assert loop._fill(nj.chain((8, 8, 2), 2, (3,))).tolist() == [0, 0]
+    assert epochs.mean_colour(nj.Architecture((8, 8, 2), nodes)).tolist() == [90, 255]
+    assert epochs.mean_colour(nj.chain((8, 8, 2), 2, (3,))).tolist() == [0, 0]
 
 
 def test_no_augmentation_leaves_the_images_as_they_are():
@@ -225,7 +225,7 @@ def test_a_scanned_epoch_is_compiled_once_whatever_the_size_of_the_set(spec, dig
     ours = training.fit(spec, variables, digits, KEY, 2, PLAIN, scan=True)
     assert ours.compile_seconds == 0
     assert ours.required_bytes >= digits.images.nbytes
-    assert len(digits) // PLAIN.batch_size % loop.CHUNK  # the last chunk is not full
+    assert len(digits) // PLAIN.batch_size % epochs.CHUNK  # the last chunk is not full
     looped = training.fit(spec, variables, digits, KEY, 2, PLAIN, scan=False)
     np.testing.assert_allclose(ours.losses, looped.losses, rtol=1e-4)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from nash_jax.data.dataset import Dataset, make_dataset
-from nash_jax.data.image_sets import read_images
+from nash_jax.data.dataset import Dataset
+from nash_jax.data.image_sets import as_dataset, read_images
 from nash_jax.data.images import is_image
 from nash_jax.data.layout import is_data, parts_in
 from nash_jax.data.splits import HELD_OUT, held_out
@@ -77,16 +76,7 @@ def read_folder(
         test = held_out(labels, what, names)
     else:
         test = part == 1
-    images = found.images
-    dataset = make_dataset(
-        name=f"folder:{printable(folder)}",
-        x_train=images[~test],
-        y_train=labels[~test],
-        x_test=images[test],
-        y_test=labels[test],
-        class_names=names,
-    )
-    return dataclasses.replace(dataset, pixel_range=found.pixel_range)
+    return as_dataset(f"folder:{printable(folder)}", found, labels, test, names)
 
 
 def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import threading
 import warnings
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nash_jax.data.dataset import Dataset, make_dataset
 from nash_jax.data.images import ImageError, Pixels, decode, scaled, with_channels
 from nash_jax.machine import memory_bytes, num_cores
 from nash_jax.text import listed, one_line
@@ -97,6 +99,29 @@ def read_images(
         )
     pixel_range = _pixel_range(good, names, what, note)
     return Images(_stacked(good, names, what, pixel_range), np.array(list(good)), pixel_range)
+
+
+def as_dataset(
+    name: str, found: Images, labels: np.ndarray, test: np.ndarray, class_names: Sequence[str]
+) -> Dataset:
+    """A data set of images that were read.
+
+    Args:
+      name: what it is called.
+      found: the images.
+      labels: theirs, `[n]`.
+      test: which are the test set, booleans `[n]`.
+      class_names: of all classes.
+    """
+    dataset = make_dataset(
+        name=name,
+        x_train=found.images[~test],
+        y_train=labels[~test],
+        x_test=found.images[test],
+        y_test=labels[test],
+        class_names=class_names,
+    )
+    return dataclasses.replace(dataset, pixel_range=found.pixel_range)
 
 
 def _pixel_range(

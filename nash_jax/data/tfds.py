@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nash_jax.data.dataset import Dataset, make_dataset
-from nash_jax.data.image_sets import read_images
+from nash_jax.data.dataset import Dataset
+from nash_jax.data.image_sets import as_dataset, read_images
 from nash_jax.data.parts import part_of
 from nash_jax.data.splits import HELD_OUT, held_out
 from nash_jax.text import listed, one_line
@@ -88,16 +87,7 @@ def read_tfds(
         test = held_out(labels, f"dataset {name}", names)
     else:
         test = found.places >= sizes[0]
-    images = found.images
-    dataset = make_dataset(
-        name=name,
-        x_train=images[~test],
-        y_train=labels[~test],
-        x_test=images[test],
-        y_test=labels[test],
-        class_names=names,
-    )
-    return dataclasses.replace(dataset, pixel_range=found.pixel_range)
+    return as_dataset(name, found, labels, test, names)
 
 
 _PARTS = ("train", "test", "validation")

@@ -8,6 +8,7 @@ from nash_jax.training.ensembles import (
     ensemble_weights,
     predict_members,
 )
+from nash_jax.training.epochs import TrainState, update
 from nash_jax.training.evaluate import (
     Evaluation,
     evaluate,
@@ -19,12 +20,10 @@ from nash_jax.training.loop import (
     Fit,
     Snapshot,
     TooLargeError,
-    TrainState,
     check_batch_size,
     fit,
     precompile,
     state_shapes,
-    update,
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction, learning_rate, learning_rates

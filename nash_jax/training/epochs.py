@@ -1,0 +1,317 @@
+"""An epoch as compiled programs.
+
+An update is compiled once per architecture, whatever the length of the training or the size of the
+set. On CPU the loop over updates is Python's, because XLA runs convolutions inside loops 20 to 38
+times slower there; elsewhere a chunk of updates is one `lax.scan` over images that stay on the
+device. Images that are too many for the device are streamed to the loop over updates.
+
+A population, several weights of one architecture, is trained by the same update under `jax.vmap`.
+A training on several devices splits each batch among them: batch normalisation, the loss and the
+gradient are means over the whole batch, and XLA adds what the devices have to tell each other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nash_jax.architecture import INPUT, Architecture, Variables, apply, ops
+from nash_jax.data import Examples
+from nash_jax.training.augment import augment
+from nash_jax.training.compilation import compiled, compute_dtype, matmul_precision
+from nash_jax.training.settings import TrainingSettings
+from nash_jax.training.sgdr import direction
+from nash_jax.training.streaming import fits_on_device, streamed
+
+
+class TrainState(NamedTuple):
+    """What an update changes."""
+
+    variables: Variables
+    optimizer: optax.OptState
+
+
+def members_of(key: jax.Array) -> tuple[int, ...]:
+    """`(members,)` if there is a key for each of a population, and `()` if there is one key."""
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return tuple(key.shape if typed else key.shape[:-1])
+
+
+def placed(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays on JAX's default device, or whole on every device of a mesh."""
+    return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+
+
+def update(
+    spec: Architecture,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """One step of SGD on one batch.
+
+    Args:
+      spec: the architecture.
+      state: variables and momentum.
+      images: `[batch, height, width, channels]`.
+      labels: `[batch]`.
+      rate: the learning rate.
+      key: decides what dropout drops.
+      settings: how to train.
+
+    Returns:
+      The new state, and the mean loss on the batch.
+    """
+
+    def loss_of(params: Any) -> tuple[jax.Array, Variables]:
+        variables = {**state.variables, "params": params}
+        dtype = compute_dtype(settings.precision)
+        logits, new = apply(spec, variables, images, train=True, key=key, dtype=dtype)
+        if settings.label_smoothing:
+            targets = jax.nn.one_hot(labels, spec.num_classes)
+            targets = optax.smooth_labels(targets, settings.label_smoothing)
+            return optax.softmax_cross_entropy(logits, targets).mean(), new
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), new
+
+    params = state.variables["params"]
+    with matmul_precision(settings.precision):
+        (loss, new), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    steps, optimizer = direction(settings).update(gradients, state.optimizer, params)
+    params = jax.tree.map(lambda p, s: p - (rate * s).astype(p.dtype), params, steps)
+    return TrainState({**new, "params": params}, optimizer), loss
+
+
+def _update_all(
+    spec: Architecture,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """`update`, or that of every member of a population."""
+
+    def one(state: TrainState, images: Any, labels: Any, key: Any) -> tuple[TrainState, Any]:
+        return update(spec, state, images, labels, rate, key, settings)
+
+    return (jax.vmap(one) if members_of(key) else one)(state, images, labels, key)
+
+
+_update = jax.jit(_update_all, static_argnames="settings", donate_argnames="state")
+
+
+def _augment_all(
+    images: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    fill: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[jax.Array, jax.Array]:
+    """The images of an epoch's batch `number`, augmented, and the key of its dropout.
+
+    Apart from the update, because it is the same program for all architectures.
+    """
+
+    def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        _, batches_key = jax.random.split(key)  # the other half is that of the order
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(batches_key, number))
+        return augment(images, augment_key, settings, fill), dropout_key
+
+    return (jax.vmap(one) if members_of(key) else one)(images, key)
+
+
+_augment = jax.jit(_augment_all, static_argnames="settings")
+
+
+def mean_colour(spec: Architecture) -> np.ndarray:
+    """What stands around cropped images and where they are cut out, `[channels]`: the mean colour.
+
+    The reference code of SGDR normalises first and pads with zeros; here pixels are normalised
+    inside the network, so that its mean becomes zero, but for rounding to a whole number.
+    """
+    means = [
+        n.op.mean for n in spec.nodes if isinstance(n.op, ops.Normalize) and n.inputs == (INPUT,)
+    ]
+    mean = means[0] if means else (0.0,) * spec.input_shape[-1]
+    return np.rint(np.clip(mean, 0, 255)).astype(np.uint8)
+
+
+def _order(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
+    """The places of the images of each batch, `[batches, batch]` or `[batches, members, batch]`."""
+
+    def one(key: jax.Array) -> jax.Array:
+        order_key, _ = jax.random.split(key)
+        order = jax.random.permutation(order_key, num_examples)[: num_batches * batch_size]
+        return order.reshape(num_batches, batch_size)
+
+    return jax.vmap(one, out_axes=1)(key) if members_of(key) else one(key)
+
+
+#: Updates in one program where an epoch is scanned. It is the same program for sets of all sizes:
+#: the last chunk of an epoch is filled up with updates that leave everything as it is.
+CHUNK = 16
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _chosen(
+    images: jax.Array, labels: jax.Array, order: jax.Array, mesh: Mesh | None
+) -> tuple[jax.Array, jax.Array]:
+    """The batches of a chunk, `[chunk, batch, ...]` or `[chunk, members, batch, ...]`."""
+    chosen = images[order], labels[order]
+    if mesh is not None:
+        members = order.shape[1:-1]
+        chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, (1, *members)))
+    return chosen
+
+
+@functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
+def _chunk(
+    spec: Architecture,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rates: jax.Array,
+    numbers: jax.Array,
+    key: jax.Array,
+    fill: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """The updates of a chunk, and their losses; those of negative numbers change nothing."""
+
+    def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
+        images, labels, rate, number = step
+        augmented, dropout_key = _augment_all(images, key, number, fill, settings)
+        new, loss = _update_all(spec, state, augmented, labels, rate, dropout_key, settings)
+        # Not a conditional: on a GPU that would wait for the host.
+        return jax.tree.map(lambda x, old: jnp.where(number >= 0, x, old), new, state), loss
+
+    return jax.lax.scan(body, state, (images, labels, rates, numbers))
+
+
+def _shared(mesh: Mesh, members: tuple[int, ...]) -> NamedSharding:
+    """A batch split among the devices of a mesh."""
+    return NamedSharding(mesh, PartitionSpec(*(None for _ in members), "batch"))
+
+
+class Epoch(NamedTuple):
+    """A compiled epoch.
+
+    Attributes:
+      run: `(state, rates, key) -> (state, loss)`.
+      required_bytes: of memory on each device.
+      new: whether anything was compiled just now.
+    """
+
+    run: Callable[[TrainState, np.ndarray, jax.Array], tuple[TrainState, Any]]
+    required_bytes: int
+    new: bool
+
+
+def epoch_maker(examples: Examples, scan: bool | None, stream: bool | None) -> Callable[..., Epoch]:
+    """How an epoch is compiled and run, as `fit` was asked."""
+    stream = not fits_on_device(examples) if stream is None else stream
+    if stream:
+        return functools.partial(_looped, stream=True)
+    scan = jax.default_backend() != "cpu" if scan is None else scan
+    return scanned if scan else _looped
+
+
+def scanned(
+    spec: Architecture,
+    state: TrainState,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    mesh: Mesh | None,
+) -> Epoch:
+    """An epoch as a few runs of one program, over images that stay on the device."""
+    images, labels = examples.images, examples.labels
+    members, fill = members_of(key), mean_colour(spec)
+    sharding = None if mesh is None else _shared(mesh, (1, *members))
+    batches = [
+        jax.ShapeDtypeStruct(
+            (CHUNK, *members, settings.batch_size, *x.shape[1:]), x.dtype, sharding=sharding
+        )
+        for x in (images, labels)
+    ]
+    steps = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.int32)
+    args = state, *batches, *steps, key, fill
+    program, new = compiled(_chunk, spec, *args, settings=settings)
+
+    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+        num = len(rates)
+        order = _all_batches(key, len(images), num, settings.batch_size)
+        losses = []
+        for first in range(0, num, CHUNK):
+            places = np.arange(first, first + CHUNK)
+            numbers = np.where(places < num, places, -1).astype(np.int32)
+            chosen = _chosen(images, labels, order[first : first + CHUNK], mesh)
+            state, loss = program.call(
+                *(spec, state, *chosen, rates[np.minimum(places, num - 1)], numbers, key, fill)
+            )
+            losses.append(loss)
+        return state, jnp.concatenate(losses)[:num].mean(axis=0)
+
+    return Epoch(run, program.required_bytes + images.nbytes + labels.nbytes, new)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _all_batches(key: jax.Array, num_examples: int, num: int, batch_size: int) -> jax.Array:
+    """As `_order`, filled up to whole chunks."""
+    order = _order(key, num_examples, num, batch_size)
+    return jnp.pad(order, [(0, -num % CHUNK), *((0, 0) for _ in order.shape[1:])])
+
+
+def _looped(
+    spec: Architecture,
+    state: TrainState,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    mesh: Mesh | None,
+    stream: bool = False,
+) -> Epoch:
+    """An epoch as Python's loop over the compiled augmentation and update."""
+    members = members_of(key)
+
+    def batches(order: np.ndarray) -> Iterator[tuple[Any, Any]]:
+        chosen = (
+            streamed(examples, order)
+            if stream
+            else ((examples.images[index], examples.labels[index]) for index in order)
+        )
+        for batch in chosen:
+            yield batch if mesh is None else jax.device_put(batch, _shared(mesh, members))
+
+    images, labels = next(batches(np.zeros((1, *members, settings.batch_size), np.int32)))
+    number, rate = np.int32(0), np.float32(0)
+    fill = mean_colour(spec)
+    augmenting, first = compiled(_augment, images, key, number, fill, settings=settings)
+    args = state, images, labels, rate, key
+    updating, second = compiled(_update, spec, *args, settings=settings)
+
+    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+        losses = []
+        order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
+        for number, (images, labels) in enumerate(batches(order)):
+            images, dropout_key = augmenting.call(images, key, np.int32(number), fill)
+            if mesh is not None:
+                images = jax.device_put(images, _shared(mesh, members))
+                dropout_key = placed(dropout_key, mesh)
+            state, loss = updating.call(spec, state, images, labels, rates[number], dropout_key)
+            losses.append(loss)
+        return state, np.mean([np.asarray(loss) for loss in losses], axis=0)
+
+    return Epoch(run, updating.required_bytes, first or second)
