@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(
-            f"error: {error.filename}: {error.strerror}" if error.filename else one_line(error)
+            f"error: {error.filename}: {error.strerror}"
+            if error.filename
+            else f"error: {one_line(error)}"
         )
 
 

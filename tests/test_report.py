@@ -22,7 +22,7 @@ from nash_jax.runs import charts
 from nash_jax.runs.compare import compare
 from nash_jax.runs.files import with_checksum, write_json
 from nash_jax.runs.ledger import append_line, ledger_line
-from nash_jax.runs.report import pictures, render, report, tip
+from nash_jax.runs.report import edits_by_step, pictures, render, report, tip
 from nash_jax.runs.view import changed_nodes, read_run
 from nash_jax.search import Candidate
 
@@ -155,6 +155,15 @@ def test_the_headline_command_seed_and_versions_are_there(finished):
         assert text in words
     for text in ("jax 0.10.2", "fingerprint d1", "num_neighbours"):
         assert text in words
+
+
+def test_edits_are_counted_by_kind_and_step(finished):
+    kinds = {"Deepen": 0, "SkipAdd": 0, "Widen": 0}
+    assert edits_by_step(read_run(finished)) == [
+        (1, kinds | {"Widen": 1, "SkipAdd": 1}),
+        (2, kinds | {"Widen": 1, "Deepen": 1}),
+    ]
+    assert '<section id="edits">' in render(read_run(finished))
 
 
 def test_hostile_texts_are_texts(tmp_path):

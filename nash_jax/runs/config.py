@@ -175,7 +175,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 #: Settings by size; each replaces the defaults that are named.
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper names no limit, but drawn as it says, 25 edits give a network of 300 million
-    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 5.6.
+    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 5.9.
     # In float32 its table 1 would take a GPU several times as long.
     "paper": {"max_flops": 1_000_000_000, "precision": "auto"},
     # The embedded 8x8 digits in about a minute. Mirrored digits are other signs, so no flips.

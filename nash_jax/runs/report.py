@@ -115,6 +115,7 @@ def render(run: RunView) -> str:
         networks=[(line, drawn[f"network-{line['name']}"]) for line in run.chosen],
         facts=facts(run),
         rows=[row(line) for line in run.lines],
+        edits=edits_by_step(run),
         chosen={line["name"] for line in run.chosen},
         tips={line["name"]: tip(line) for line in run.lines},
         origin=origin,
@@ -133,6 +134,18 @@ def page(template: str, **values: Any) -> str:
     style = environment.from_string(resource("style.css.jinja"))
     sheet = Markup(style.render(colors=DARK) + resource("report.css"))
     return environment.from_string(resource(template)).render(style=sheet, **values)
+
+
+def edits_by_step(run: RunView) -> list[tuple[int, dict[str, int]]]:
+    """For every step how many edits of each kind its children have."""
+    kinds = sorted({edit["edit"] for line in run.lines for edit in line["edits"]})
+    counts: dict[int, dict[str, int]] = {}
+    for line in run.lines:
+        if line["kind"] == "child":
+            of_step = counts.setdefault(line["step"], dict.fromkeys(kinds, 0))
+            for edit in line["edits"]:
+                of_step[edit["edit"]] += 1
+    return sorted(counts.items()) if kinds else []
 
 
 def facts(run: RunView) -> list[tuple[str, str]]:
