@@ -197,6 +197,14 @@ for ours in alone:
     chex.assert_trees_all_equal(jax.device_get(ours.variables), jax.device_get(theirs.variables))
     used |= set.union(*(x.devices() for x in jax.tree.leaves(theirs.variables)))
 assert used == set(devices[1:3]) and not made
+# A step whose children have the graphs of the last compiles nothing.
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+)
+renamed = [dataclasses.replace(p, name=f"again-{p.name}") for p in proposals]
+assert len(list(spread.make(best, renamed))) == len(proposals)
+assert not compiled, compiled
 spread.close()
 # Pretraining and final training are shared by all devices.
 config = dataclasses.replace(TINY, num_steps=0)

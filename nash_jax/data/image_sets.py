@@ -80,7 +80,7 @@ def read_images(
         with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
             results = list(pool.map(attempt, range(len(files))))
     for text, of in warned.items():
-        note(f"{what}: Pillow warns of {listed(of)}: {text}")
+        note(f"{what}: Pillow warns of {listed(sorted(of))}: {text}")
     bad = {place: why for place, why in enumerate(results) if isinstance(why, str)}
     if bad:
         first = next(iter(bad))
@@ -97,8 +97,9 @@ def read_images(
             f"{what}: there must be an image that can be read; got none of {len(files)}; give "
             "another folder, or save the images anew"
         )
-    pixel_range = _pixel_range(good, names, what, note)
-    return Images(_stacked(good, names, what, pixel_range), np.array(list(good)), pixel_range)
+    del results  # so that `_stacked` can let go of one after the other
+    pixel_range, places = _pixel_range(good, names, what, note), np.array(list(good))
+    return Images(_stacked(good, names, what, pixel_range), places, pixel_range)
 
 
 def as_dataset(
@@ -176,9 +177,9 @@ def _stacked(
                 "to resize them"
             )
     channels = max(image.values.shape[2] for image in images.values())
-    stacked = np.empty((len(images), *first, channels), np.uint8)
-    for row, image in enumerate(images.values()):
-        values = image.values
+    stacked = np.empty((len(places), *first, channels), np.uint8)
+    for row, place in enumerate(places):
+        values = images.pop(place).values
         if values.dtype != np.uint8 and pixel_range is not None:
             values = scaled(values, pixel_range)
         stacked[row] = with_channels(values, channels)

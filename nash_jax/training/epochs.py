@@ -166,12 +166,12 @@ CHUNK = 16
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def _chosen(
-    images: jax.Array, labels: jax.Array, order: jax.Array, mesh: Mesh | None
+    images: jax.Array, labels: jax.Array, order: jax.Array, number: jax.Array, mesh: Mesh | None
 ) -> tuple[jax.Array, jax.Array]:
-    """The batches of a chunk, `[chunk, batch, ...]` or `[chunk, members, batch, ...]`."""
-    chosen = images[order], labels[order]
+    """The batches of chunk `number`, `[chunk, batch, ...]` or `[chunk, members, batch, ...]`."""
+    chosen = images[order[number]], labels[order[number]]
     if mesh is not None:
-        members = order.shape[1:-1]
+        members = order.shape[2:-1]
         chosen = jax.lax.with_sharding_constraint(chosen, _shared(mesh, (1, *members)))
     return chosen
 
@@ -254,10 +254,10 @@ def scanned(
         num = len(rates)
         order = _all_batches(key, len(images), num, settings.batch_size)
         losses = []
-        for first in range(0, num, CHUNK):
-            places = np.arange(first, first + CHUNK)
+        for chunk in range(len(order)):
+            places = CHUNK * chunk + np.arange(CHUNK)
             numbers = np.where(places < num, places, -1).astype(np.int32)
-            chosen = _chosen(images, labels, order[first : first + CHUNK], mesh)
+            chosen = _chosen(images, labels, order, np.int32(chunk), mesh)
             state, loss = program.call(
                 *(spec, state, *chosen, rates[np.minimum(places, num - 1)], numbers, key, fill)
             )
@@ -269,9 +269,10 @@ def scanned(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _all_batches(key: jax.Array, num_examples: int, num: int, batch_size: int) -> jax.Array:
-    """As `_order`, filled up to whole chunks."""
+    """As `_order`, filled up to whole chunks, `[chunks, chunk, ...]`."""
     order = _order(key, num_examples, num, batch_size)
-    return jnp.pad(order, [(0, -num % CHUNK), *((0, 0) for _ in order.shape[1:])])
+    whole = jnp.pad(order, [(0, -num % CHUNK), *((0, 0) for _ in order.shape[1:])])
+    return whole.reshape(-1, CHUNK, *order.shape[1:])
 
 
 def _looped(
