@@ -101,7 +101,7 @@ def test_the_ledger_has_one_line_per_candidate(finished):
         if line["name"] == "final":
             _, variables = nj.load(workdir)
             for node, value in lambdas.items():
-                assert value == pytest.approx(variables["params"][node]["lambda"], abs=1e-4)
+                assert value == pytest.approx(float(variables["params"][node]["lambda"]), abs=1e-4)
     children = [line for line in ledger if line["step"] == 1]
     best = max(children, key=lambda c: (c["validation_accuracy"], -c["validation_loss"]))
     assert {line["parent"] for line in ledger if line["step"] == 2 and line["kind"] == "child"} == {

@@ -187,8 +187,8 @@ def test_images_that_are_too_many_for_the_device_are_streamed(spec, digits, monk
     assert not training.fits_on_device(digits.join(digits), device)
     asked = []
     whole = streaming.streamed
-    monkeypatch.setattr(loop, "fits_on_device", lambda examples: False)
-    monkeypatch.setattr(loop, "streamed", lambda *args: asked.append(1) or whole(*args))
+    monkeypatch.setattr(epochs, "fits_on_device", lambda examples: False)
+    monkeypatch.setattr(epochs, "streamed", lambda *args: asked.append(1) or whole(*args))
     training.fit(spec, nj.init(spec, KEY), digits, KEY, 2, PLAIN)
     assert len(asked) >= 2
     monkeypatch.setitem(sys.modules, "grain", None)
