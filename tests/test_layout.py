@@ -181,6 +181,11 @@ def test_folders_that_are_no_data_set_are_one_clear_error(tmp_path):
     assert "two classes or more; got none" in message(tmp_path)
     write_folder(tmp_path, ("cat",))
     assert "two classes or more; got cat; put the images" in message(tmp_path)
+    write_folder(tmp_path / "empty")
+    for part in ("train", "test"):
+        (tmp_path / "empty" / part).mkdir()
+    assert "empty/test has none that can be read; add some or rem" in message(tmp_path / "empty")
+    shutil.rmtree(tmp_path / "empty")
     write_folder(tmp_path / "wrapped" / "x-ray")
     remedy = f"got x-ray; give folder:{tmp_path / 'wrapped' / 'x-ray'}, which has several"
     assert message(tmp_path / "wrapped").endswith(remedy)

@@ -72,6 +72,8 @@ def _split(
         flat = [bool(_images_in(there[name])) for name in (train, test)]
         if all(flat) and not all(map(part_of, there)):
             return []  # classes, as the others
+        if not any((*flat, below[train], below[test])):
+            return []  # empty, which is said where classes are
         if any(flat):
             name, whole = (train, test) if flat[0] else (test, train)
             alone = "" if all(flat) else f", or give folder:{printable(there[whole])} alone"
