@@ -245,12 +245,8 @@ def read_meaning(path: pathlib.Path, note: Callable[[str], None] = lambda text: 
       path: the run's folder.
       note: is told if the config is damaged: the networks are of use without it.
     """
-    if not (path / CONFIG_FILE).exists():
-        return NO_MEANING
-    try:
-        about = read_config(path)[1]
-    except DamagedError as error:
-        note(f"{error}; classes have no names")
+    about = _about(path, lambda text: note(f"{text}; classes have no names"))
+    if about is None:
         return NO_MEANING
     least_and_most = about.get("pixel_range")
     return Meaning(
@@ -261,12 +257,21 @@ def read_meaning(path: pathlib.Path, note: Callable[[str], None] = lambda text: 
 
 def background_of(path: pathlib.Path) -> str | None:
     """What a run's networks saw through transparent pixels; None: whatever colour these hide."""
+    about = _about(path)
+    return BACKGROUND if about is None or _READING in about else None
+
+
+def _about(
+    path: pathlib.Path, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """The rest of `config.json`; None where there is none, or it is damaged, which is noted."""
     if not (path / CONFIG_FILE).exists():
-        return BACKGROUND
+        return None
     try:
-        return BACKGROUND if _READING in read_config(path)[1] else None
-    except DamagedError:
-        return BACKGROUND
+        return read_config(path)[1]
+    except DamagedError as error:
+        note(str(error))
+        return None
 
 
 def _typed(value: Any, default: Any) -> Any:
