@@ -67,8 +67,8 @@ def test_a_widening_that_is_too_large_is_made_smaller():
     for key in jax.random.split(KEY, 200):
         edit = morphisms.sample(spec, key, bound=2 * most - nj.count_flops(spec))
         drawn |= {edit.features} if isinstance(edit, Widen) and edit.node == "conv2" else set()
-    # Half of the room is that to 48. Of 64 comes 48; of 128 come 80, 56 and 44.
-    assert drawn == {44, 48}
+    # Half of the room is that to 48. Of 64 comes 48; of 128 come 80, 56 and, in eights, 40.
+    assert drawn == {40, 48}
 
 
 @pytest.mark.parametrize("preset", ["paper", "small", "laptop", "digits"])

@@ -51,6 +51,6 @@ def inherit_by_name(
             drawn = init_node(node, inputs, key, param_dtype(variables), xp)
             if isinstance(node.op, ops.Mix):
                 drawn[0]["lambda"] = drawn[0]["lambda"] / 2
-            params, stats = jax.tree.map(jnp.asarray, drawn)
+            params, stats = jax.device_put(drawn, may_alias=False)
         put_node(inherited, node.name, params, stats)
     return inherited

@@ -47,7 +47,7 @@ def sample(
     Of a bound the paper knows nothing, but by its draws alone networks grow without end. An edit
     applies only if what it makes costs no more than `bound`. A widening may take half of the room
     that is left; one that wants more adds half as many features, and half again, down to an
-    eighth of what there is. So there is room for every kind as long as the bound rises.
+    eighth of what there is, in eights. So there is room for every kind as long as the bound rises.
 
     Args:
       spec: the architecture to edit.
@@ -114,10 +114,16 @@ def _down_to_fit(spec: Architecture, edit: Edit) -> abc.Iterator[Edit]:
     if isinstance(edit, Widen):
         op = spec[edit.node].op
         assert isinstance(op, ops.Conv)
-        added = (edit.features - op.features) // 2
+        added = _halved(edit.features - op.features)
         while added >= max(1, _LEAST_GROWTH * op.features):
             yield Widen(edit.node, op.features + added)
-            added //= 2
+            added = _halved(added)
+
+
+def _halved(features: int) -> int:
+    """Half as many, in eights if there are as many: other numbers are slow on tensor cores."""
+    half = features // 2
+    return half if half < 8 else half - half % 8
 
 
 def sample_edits(

@@ -60,7 +60,7 @@ def load_network(
     if {name: x.shape for name, x in arrays.items()} != {n: x.shape for n, x in expected.items()}:
         raise DamagedError(f"{path} is damaged: its weights are not those of its architecture")
     nested = flax.traverse_util.unflatten_dict(arrays, sep="/")
-    return spec, {"params": {}, "batch_stats": {}, **jax.tree.map(jax.numpy.asarray, nested)}
+    return spec, {"params": {}, "batch_stats": {}, **jax.device_put(nested, may_alias=False)}
 
 
 def save_snapshot(path: pathlib.Path, snapshot: Snapshot) -> None:

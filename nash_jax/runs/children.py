@@ -259,21 +259,22 @@ class _Devices:
         futures = []
         for number, mine in of_device.items():
             device = self._devices[number]
+            here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             # A device takes what is ready first. That is the unchanged parent, whose program there
             # is; then small networks, which are compiled soonest.
             ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
             for proposal in sorted(mine, key=lambda p: (bool(p.edits), count_flops(p.spec))):
-                ahead = self._compilers.submit(self._prepare, best, proposal, device)
+                ahead = self._compilers.submit(self._prepare, here, proposal, device)
                 ahead.add_done_callback(functools.partial(_announce, ready, proposal))
             futures += [
-                self._workers[number].submit(self._make, best, ready, device, submitted)
+                self._workers[number].submit(self._make, here, ready, device, submitted)
                 for _ in mine
             ]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
 
     def _prepare(
-        self, best: Candidate, proposal: Proposal, device: jax.Device
+        self, here: Candidate, proposal: Proposal, device: jax.Device
     ) -> tuple[float, Variables]:
         """Compile training and evaluation of a child and grow its weights; the seconds of that."""
         train, valid = self._data[device]
@@ -283,13 +284,12 @@ class _Devices:
             shapes = jax.eval_shape(lambda: init(proposal.spec, key))
             precompile(proposal.spec, shapes, train, key, training)
             precompile_evaluation(proposal.spec, shapes, valid, **training.evaluation)
-            here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             variables = grow(self._config, here, proposal, train)
         return time.perf_counter() - start, variables
 
     def _make(
         self,
-        best: Candidate,
+        here: Candidate,
         ready: queue.SimpleQueue[_Ready],
         device: jax.Device,
         submitted: float,
@@ -299,7 +299,6 @@ class _Devices:
             raise KeyboardInterrupt
         waited = time.time() - max(submitted, self._free_since[device])
         with holding(self._settings), jax.default_device(device):
-            here = dataclasses.replace(best, variables=jax.device_put(best.variables, device))
             train, valid = self._data[device]
             limit = max_bytes(self._config, device)
             # What fails ahead fails here again, and is the child's failure.

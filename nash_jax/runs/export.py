@@ -95,7 +95,7 @@ def as_stablehlo(spec: Architecture, variables: Variables, meaning: Meaning = NO
     """
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *spec.input_shape), jnp.float32)
-    constant = jax.tree.map(jnp.asarray, variables)
+    constant = jax.device_put(variables)
     exported = jax.export.export(
         jax.jit(lambda images: apply(spec, constant, images)),
         platforms=("cpu", "cuda", "rocm", "tpu"),
@@ -116,7 +116,7 @@ def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEAN
         ) from None
     names: dict[str, Any] = {"__name__": "network"}
     exec(flax_source(spec, "network.py", "weights.npz"), names)  # layers that the converter knows
-    network, constant = names["Network"](), jax.tree.map(jnp.asarray, variables)
+    network, constant = names["Network"](), jax.device_put(variables)
     try:
         model: Any = jax2onnx.to_onnx(
             lambda images: network.apply(constant, images), [("B", *spec.input_shape)]

@@ -14,6 +14,7 @@ import jax
 
 from nash_jax.jax_settings import deciding
 from nash_jax.machine import num_cores
+from nash_jax.training import compiler_options
 
 _PACKAGES = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -34,6 +35,7 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
         "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "compiler_options": compiler_options(jax.default_backend(), jax.local_device_count()),
         "jax_settings": deciding(),
     }
 

@@ -1,7 +1,11 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
 from nash_jax.training.augment import augment
-from nash_jax.training.compilation import bfloat16_seconds_per_float32, faster_flags
+from nash_jax.training.compilation import (
+    bfloat16_seconds_per_float32,
+    compiler_options,
+    faster_flags,
+)
 from nash_jax.training.ensembles import (
     Predictions,
     ensemble,
@@ -42,6 +46,7 @@ __all__ = [
     "bfloat16_seconds_per_float32",
     "check_batch_size",
     "check_streaming",
+    "compiler_options",
     "direction",
     "ensemble",
     "ensemble_weights",

@@ -26,6 +26,13 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 #: On CPU, Eigen's convolutions: those of YNN, XLA's default, use one thread for most shapes.
 CPU_OPTIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
+#: On a GPU, XLA tries every way to compute a convolution or a product, on the device that trains.
+#: By default (4) it also refills all buffers and compares all results, for every way; 2 does not.
+GPU_OPTIONS: Any = {"xla_gpu_autotune_level": 2}
+
+#: Where several GPUs share a batch: sums over the devices go on while others are computed.
+SHARED_GPU_OPTIONS: Any = GPU_OPTIONS | {"xla_gpu_enable_latency_hiding_scheduler": True}
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -62,7 +69,7 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
     """
     leaves, structure = jax.tree.flatten(args)
     shapes = tuple(_shape(leaf) for leaf in leaves)
-    how = (_config.jax_default_device, *deciding().items())
+    how = (default_device(), *deciding().items())
     key = (function, structure, shapes, tuple(sorted(static.items())), how)
     with _lock:
         found = _programs.get(key)
@@ -76,7 +83,7 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
         return found.result(), False
     try:
         abstract = jax.tree.unflatten(structure, shapes)
-        options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        options = compiler_options(jax.default_backend(), _num_devices(leaves))
         executable = function.lower(*abstract, **static).compile(compiler_options=options)  # type: ignore[attr-defined]
         future.set_result(Program(executable, _required_bytes(executable)))
     except BaseException as error:
@@ -84,6 +91,30 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
             _programs.pop(key, None)
         future.set_exception(error)
     return future.result(), True
+
+
+def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
+    """What XLA is told when it compiles a program; stronger than `XLA_FLAGS`.
+
+    Left to XLA: GPU kernels are launched in groups (command buffers) by default, and what was found
+    out about convolutions and products is kept beside JAX's compilation cache, where there is one.
+
+    Args:
+      platform: 'cpu', 'gpu' or another of JAX's.
+      num_devices: how many share the program.
+    """
+    match platform:
+        case "cpu":
+            return dict(CPU_OPTIONS)
+        case "gpu":
+            return dict(GPU_OPTIONS if num_devices == 1 else SHARED_GPU_OPTIONS)
+        case _:
+            return {}
+
+
+def _num_devices(leaves: list[Any]) -> int:
+    shardings = [leaf.sharding for leaf in leaves if getattr(leaf, "sharding", None) is not None]
+    return max((len(sharding.device_set) for sharding in shardings), default=1)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
