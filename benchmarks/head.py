@@ -4,8 +4,9 @@ python -m benchmarks.head --dataset=npz:cifar10.npz
 
 Pretrains the paper's chain, with half of its channels, on real images, gives its last convolution
 more and more of them, and trains each child on at rate 0.05 by one cosine. Beside the chain's head,
-whose flattened map has a constant length, stand one whose map is scaled once and for all, as it
-was before, and one whose flattened map is normalised (batch normalisation of the vector).
+whose flattened map has a constant length, stand one whose map is scaled once and for all, one whose
+map is not scaled, one that takes the mean over the pixels, and one whose flattened map is
+normalised (batch normalisation of the vector).
 """
 
 from __future__ import annotations
@@ -37,9 +38,14 @@ def heads(spec: Architecture) -> dict[str, Architecture]:
     fixed = dataclasses.replace(flatten, op=ops.Flatten(scale=scale))
     norm = Node("norm", ops.BatchNorm(), "flatten")
     scaled = Node("flatten", ops.Flatten(), flatten.inputs)
+    mean = Node("mean", ops.GlobalAvgPool(), flatten.inputs)
     return {
         "constant length": spec,
         "scaled once": Architecture(spec.input_shape, (*nodes, fixed, dense)),
+        "not scaled": Architecture(spec.input_shape, (*nodes, scaled, dense)),
+        "mean over the pixels": Architecture(
+            spec.input_shape, (*nodes, mean, Node("dense", dense.op, "mean"))
+        ),
         "normalised": Architecture(
             spec.input_shape, (*nodes, scaled, norm, Node("dense", dense.op, "norm"))
         ),

@@ -67,7 +67,7 @@ def test_a_flattened_map_of_constant_length_keeps_the_pace_of_what_reads_it():
     variables, images = random_variables(spec), random_images(spec, 16)
 
     def pace(spec, variables):
-        values, _ = nj.architecture.activations(spec, variables, images)
+        values, _ = nj.architecture.activations(spec, variables, images, train=True)
         return float((values["flatten"] ** 2).sum())
 
     before = pace(spec, variables)

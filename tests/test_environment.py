@@ -350,3 +350,45 @@ def image_file():
     content = io.BytesIO()
     PIL.Image.new("L", (8, 8)).save(content, "PNG")
     return content.getvalue()
+
+
+# What edits keep in programs compiled as users' are.
+
+AS_LAUNCHED = """
+import jax, numpy as np
+import nash_jax as nj
+from nash_jax import morphisms
+from nash_jax.morphisms import Deepen, SkipAdd, SkipConcat, Widen
+
+images = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+key = jax.random.key(0)
+spec = nj.chain((8, 8, 1), 10, widths=(8, 12))
+variables = nj.init(spec, key)
+
+
+def logits(spec, variables):
+    evaluated = jax.jit(lambda v: nj.apply(spec, v, images))(variables)
+    trained = jax.jit(lambda v: nj.apply(spec, v, images, train=True, key=key)[0])(variables)
+    return np.asarray(evaluated), np.asarray(trained)
+
+
+before = logits(spec, variables)
+for edit in (
+    Widen("conv1", 16), Deepen("relu1", 3), SkipAdd("pool1", "relu2"), SkipConcat("pool1", "relu2")
+):
+    after = logits(*edit(spec, variables, key, images))
+    for mode, old, new in zip(("evaluation", "training"), before, after):
+        print(type(edit).__name__, mode, abs(new - old).max() / abs(old).max())
+"""
+
+
+def test_the_papers_edits_keep_the_function_with_the_launchers_flags():
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": training.faster_flags("")}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_LAUNCHED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert len(found) == 8
+    for kind, mode, difference in found:
+        assert float(difference) <= 1e-6, (kind, mode)

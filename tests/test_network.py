@@ -1,6 +1,7 @@
 """Running specs: against an independent NumPy interpreter, and the contracts of init and apply."""
 
 import collections
+import dataclasses
 import functools
 
 import chex
@@ -133,6 +134,16 @@ def test_init_depends_on_the_key_and_the_name_alone():
 def test_init_has_the_variance_that_it_states():
     spec = nj.chain((8, 8, 3), 100, (256, 256))
     params = nj.init(spec, jax.random.key(0))["params"]
+    np.testing.assert_allclose(np.var(params["conv2"]["kernel"]), 1 / 3 / (9 * 256), rtol=0.02)
+    without = nj.Architecture(
+        spec.input_shape,
+        tuple(
+            dataclasses.replace(node, op=ops.Identity()) if node.name == "bn2" else node
+            for node in spec.nodes
+        ),
+    )
+    params = nj.init(without, jax.random.key(0))["params"]
+    np.testing.assert_allclose(np.var(params["conv1"]["kernel"]), 1 / 3 / (9 * 3), rtol=0.05)
     np.testing.assert_allclose(np.var(params["conv2"]["kernel"]), 2 / (9 * 256), rtol=0.02)
     np.testing.assert_allclose(np.var(params["dense"]["kernel"]), 1 / (16 * 256), rtol=0.02)
 

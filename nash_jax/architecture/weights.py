@@ -28,8 +28,12 @@ _ONES = ("scale", "var", "lambda")  # the arrays that start at one; the others b
 def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variables:
     """Fresh variables of a network.
 
-    Kernels are normal with variance `2 / fan_in` (He et al. 2015) in convolutions and `1 / fan_in`
-    in dense layers. A node's draw depends on `key` and the node's name alone.
+    Kernels are normal. Their variance is `2 / fan_in` (He et al. 2015) in convolutions and
+    `1 / fan_in` in dense layers, so that values keep their size from layer to layer; and
+    `1 / (3 fan_in)`, as PyTorch has it, where batch normalisation alone reads the outputs. There
+    the outputs' size does not matter, but the angle by which a step of SGD turns a kernel falls
+    with the square of the kernel's length (van Laarhoven 2017): large kernels learn slowly.
+    A node's draw depends on `key`, its name and what reads it.
 
     Args:
       spec: the architecture.
@@ -45,29 +49,38 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
     xp = jnp if traced(key) else np  # NumPy has nothing to compile
     variables: Variables = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
-        put_node(variables, node.name, *init_node(node, spec.input_shapes(node), key, dtype, xp))
+        put_node(variables, node.name, *init_node(spec, node, key, dtype, xp))
     return variables if xp is jnp else jax.device_put(variables, may_alias=False)
 
 
 def init_node(
-    node: Node, inputs: tuple[Shape, ...], key: jax.Array, dtype: Any, xp: Any = jnp
+    spec: Architecture, node: Node, key: jax.Array, dtype: Any, xp: Any = jnp
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fresh parameters and statistics of one node, drawn with `key` and the node's name.
 
     `xp` is `numpy` or `jax.numpy`: of which the arrays are.
     """
     key = jax.random.fold_in(key, zlib.crc32(node.name.encode()))
-    gain = 2.0 if isinstance(node.op, ops.Conv) else 1.0
+    inputs = spec.input_shapes(node)
 
     def array(name: str, shape: Shape) -> Any:
         if name == "kernel":
-            scale = math.sqrt(gain / math.prod(shape[:-1]))
+            scale = math.sqrt(_gain(spec, node) / math.prod(shape[:-1]))
             return (scale * normal(key, shape, xp)).astype(dtype)
         return (xp.ones if name in _ONES else xp.zeros)(shape, dtype)
 
     params = {name: array(name, s) for name, s in param_shapes(node.op, inputs).items()}
     stats = {name: array(name, s) for name, s in stat_shapes(node.op, inputs).items()}
     return params, stats
+
+
+def _gain(spec: Architecture, node: Node) -> float:
+    """The variance of a new kernel, times the number of inputs of a unit."""
+    if not isinstance(node.op, ops.Conv):
+        return 1
+    readers = [spec[reader].op for reader in spec.readers[node.name]]
+    normalised = readers and all(isinstance(op, ops.BatchNorm) for op in readers)
+    return 1 / 3 if normalised else 2
 
 
 def normal(key: jax.Array, shape: Shape, xp: Any = jnp) -> Any:

@@ -135,11 +135,11 @@ def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Vari
             if node.name in change.identities:
                 params, stats = identity_node(node.op, inputs[0], dtype, xp)
             elif node.name not in change.before.shapes:
-                params, stats = init_node(node, inputs, key, dtype, xp)
+                params, stats = init_node(change.after, node, key, dtype, xp)
             else:
                 units = (change.sources.get((node.name, name), {}) for name in (*params, *stats))
                 grows = any((source.get(-1, np.zeros(1)) < 0).any() for source in units)
-                fresh = init_node(node, inputs, key, dtype, xp) if grows else ({}, {})
+                fresh = init_node(change.after, node, key, dtype, xp) if grows else ({}, {})
                 params, stats = (
                     {
                         name: multiplied(

@@ -48,7 +48,7 @@ def inherit_by_name(
             params = variables["params"].get(node.name, {})
             stats = variables.get("batch_stats", {}).get(node.name, {})
         else:
-            drawn = init_node(node, inputs, key, param_dtype(variables), xp)
+            drawn = init_node(after, node, key, param_dtype(variables), xp)
             if isinstance(node.op, ops.Mix):
                 drawn[0]["lambda"] = drawn[0]["lambda"] / 2
             params, stats = jax.device_put(drawn, may_alias=False)
