@@ -28,9 +28,11 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from experiments.launching import compile_faster
 from nash_jax import runs, training
-from nash_jax.runs import checkpoint, files, pictures, run, workdir
+from nash_jax.launching import compile_faster
+from nash_jax.record import files, networks, workdir
+from nash_jax.reporting import TensorBoard, charts, pictures, plain, several
+from nash_jax.runs import result, run
 from nash_jax.training.loop import _snapshot, _start
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
@@ -65,26 +67,23 @@ def measure_search() -> tuple[float, Spent]:
     spent = Spent()
     for module, name, what in (
         (workdir, "save_network", "networks"),
-        (checkpoint, "save_snapshot", "snapshots"),
+        (networks, "save_snapshot", "snapshots"),
         (workdir, "append_line", "ledger"),
-        (run, "ledger_line", "ledger"),
+        (run, "line_of", "ledger"),
         (workdir, "write_json", "config and result"),
-        (run, "write_json", "config and result"),
+        (result, "write_json", "config and result"),
         (files, "locked", "lock"),
         (pictures, "draw_network", "pictures"),
-        (pictures, "draw_climb", "pictures"),
+        (charts, "climb", "pictures"),
     ):
         setattr(module, name, spent.timed(what, getattr(module, name)))
     config = runs.Config(**runs.PRESETS["digits"] | (TINY if TOY.value else {}))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
-        reporters = [runs.PlainReporter(), runs.TensorBoardReporter(path, config)]
-        for name in ("start", "phase", "epoch", "candidate"):
-            for reporter in reporters:
-                what = "progress and TensorBoard"
-                setattr(reporter, name, spent.timed(what, getattr(reporter, name)))
+        tell = several(plain(), TensorBoard(path, config.recipes))
         start = time.perf_counter()
-        runs.run_search(config, reporter=runs.Reporters(*reporters), workdir=path)
+        timed = spent.timed("progress and TensorBoard", tell)
+        runs.run_search(config, tell=timed, workdir=path)
         return time.perf_counter() - start, spent
 
 
@@ -97,7 +96,7 @@ def measure_snapshot(spec: nj.Architecture, rounds: int = 5) -> tuple[float, flo
         path = pathlib.Path(folder, "x.safetensors")
         for _ in range(rounds):
             start = time.perf_counter()
-            checkpoint.save_snapshot(path, _snapshot(state, [0.0]))
+            networks.save_snapshot(path, _snapshot(state, [0.0]))
             seconds.append(time.perf_counter() - start)
         return statistics.median(seconds), path.stat().st_size / 2**20
 

@@ -30,8 +30,8 @@ import nash_jax as nj
 from nash_jax import ops
 from nash_jax.architecture import numbered
 from nash_jax.estimation import Estimate, Seconds
-from nash_jax.runs import PRESETS, Config, bounds_on_flops
-from nash_jax.search import Candidate, SearchState, propose
+from nash_jax.runs import PRESETS, Config, space_of
+from nash_jax.search import Keys, Proposal, hill_climbing, select, simulate
 
 SEEDS = flags.DEFINE_integer("seeds", 10, "searches", lower_bound=1)
 MFLOPS = flags.DEFINE_list("mflops", ["1000", "500"], "bounds on networks, per image")
@@ -79,19 +79,20 @@ class Bill:
 
 def search(config: Config, seed: int) -> Bill:
     """The bill of one search."""
-    spec, bill = nj.chain((32, 32, 3), 10, config.widths), Bill()
-    bounds, rng = bounds_on_flops(config, spec), np.random.default_rng(seed)
-    bill.train(spec, config.epochs_pretrain, TRAIN)
-    best = Candidate("model_0", None, (), spec, {}, Estimate(0.0, 0.0, Seconds()))
-    state = SearchState(0, best, jax.random.key(seed))
-    for step in range(1, config.num_steps + 1):
-        proposals = propose(state, config.hill_climbing, bounds)
-        for proposal in proposals:
-            bill.train(proposal.spec, config.epochs_neighbours, TRAIN)
-        bill.waits += 1  # the unchanged parent trains while the others are compiled
-        best = dataclasses.replace(best, spec=proposals[rng.integers(len(proposals) - 1)].spec)
-        state = SearchState(step, best, state.key)
-    bill.train(best.spec, config.epochs_final, TRAIN + VALID)
+    space, bill = space_of(config, nj.chain((32, 32, 3), 10, config.widths)), Bill()
+    rng = np.random.default_rng(seed)
+
+    def estimate(proposal: Proposal) -> Estimate:
+        """A random child is the best; the unchanged one is not."""
+        return Estimate(rng.random() if proposal.edits else 0.0, 0.0, Seconds())
+
+    strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+    trials = list(simulate(space, strategy, estimate))
+    for trial in trials:
+        bill.train(trial.spec, config.recipes[trial.recipe].epochs, TRAIN)
+    bill.waits = config.num_steps  # the unchanged parent trains while the others are compiled
+    last = [trial for trial in trials if trial.step == config.num_steps]
+    bill.train(select(last).spec, config.epochs_final, TRAIN + VALID)
     return bill
 
 

@@ -19,19 +19,20 @@ from typing import Any, NoReturn
 
 from absl import app
 
-import nash_jax.runs.checkpoint
-import nash_jax.runs.children
-import nash_jax.runs.files
-import nash_jax.runs.ledger
-import nash_jax.runs.pictures
+import nash_jax.execution.processes
+import nash_jax.record.files
+import nash_jax.record.ledger
+import nash_jax.record.networks
+import nash_jax.record.workdir
+import nash_jax.reporting.pictures
 import nash_jax.runs.run
-import nash_jax.runs.workdir
 import nash_jax.search.hill_climbing
-from experiments import nash
-from nash_jax.runs import RichReporter, read_ledger
+from nash_jax import launching
+from nash_jax.reporting import Epoch, Event, Progress
+from nash_jax.runs import read_ledger
 
 POINTS = (
-    *("config half written", "config written", "workers hired"),
+    *("config half written", "config written", "executor made"),
     *("pretraining", "snapshot half written", "snapshot written", "child in training"),
     *("network half written", "network written", "ledger line half written", "ledger line written"),
     *("other networks let go", "selecting", "final training", "final network written"),
@@ -60,7 +61,7 @@ def reach(point: str) -> bool:
 
 def watch() -> None:
     """Have the functions that do what the points are about look whether to die there."""
-    files, ledger = nash_jax.runs.files, nash_jax.runs.ledger
+    files, ledger = nash_jax.record.files, nash_jax.record.ledger
     write_atomically, append_line = files.write_atomically, ledger.append_line
 
     def writing(path: pathlib.Path, data: bytes) -> None:
@@ -88,9 +89,9 @@ def watch() -> None:
         if reach("ledger line written"):
             die()
 
-    for module in (files, nash_jax.runs.checkpoint):
+    for module in (files, nash_jax.record.networks):
         module.write_atomically = writing  # type: ignore[attr-defined]
-    nash_jax.runs.workdir.append_line = appending
+    nash_jax.record.workdir.append_line = appending
 
     def dying_after(module: Any, name: str, point: str) -> None:
         function = getattr(module, name)
@@ -103,21 +104,22 @@ def watch() -> None:
 
         setattr(module, name, wrapped)
 
-    dying_after(nash_jax.runs.workdir.Workdir, "keep_only", "other networks let go")
-    dying_after(nash_jax.search.hill_climbing, "select", "selecting")
-    dying_after(nash_jax.runs.children._Processes, "__init__", "workers hired")
-    dying_after(nash_jax.runs.pictures, "draw_network", "picture drawn")
-    told = RichReporter.epoch
+    dying_after(nash_jax.record.workdir.Workdir, "keep_only", "other networks let go")
+    dying_after(sys.modules["nash_jax.search.hill_climbing"], "select", "selecting")
+    dying_after(nash_jax.execution.processes.Processes, "__init__", "executor made")
+    dying_after(nash_jax.reporting.pictures, "draw_network", "picture drawn")
+    told = Progress.__call__
 
-    def counting(self: RichReporter, name: str, epoch: int, loss: float) -> None:
-        with open(os.environ["EPOCHS_FILE"], "a") as log:
-            log.write(f"{name} {epoch}\n")
-        told(self, name, epoch, loss)
-        kind = {"model_0": "pretraining", "final": "final training"}.get(name, "child in training")
-        if reach(kind):
-            die()
+    def counting(self: Progress, event: Event) -> None:
+        told(self, event)
+        if isinstance(event, Epoch):
+            with open(os.environ["EPOCHS_FILE"], "a") as log:
+                log.write(f"{event.name} {event.number}\n")
+            kinds = {"model_0": "pretraining", "final": "final training"}
+            if reach(kinds.get(event.name, "child in training")):
+                die()
 
-    RichReporter.epoch = counting  # type: ignore[method-assign]
+    Progress.__call__ = counting  # type: ignore[method-assign]
 
 
 SETTINGS = (
@@ -173,4 +175,5 @@ if "CRASH_AT" in os.environ:
     watch()
 
 if __name__ == "__main__":
-    app.run(nash.main)
+    launching.define_flags()
+    app.run(launching.search)

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import rich.console
 
-from nash_jax.runs import Config, Result, RichReporter, execute, open_run
+from nash_jax.reporting import Progress
+from nash_jax.runs import Config, Result, execute, open_run
 from nash_jax.training import compilation
 
 MAX_EVENTS = 16_000_000  # that the profiler keeps
@@ -51,8 +52,8 @@ def run_search(config: Config) -> Result:
     """A search in this process; its workdir is not kept."""
     with tempfile.TemporaryDirectory() as folder:
         quiet = rich.console.Console(quiet=True)
-        with RichReporter(quiet) as reporter, open_run(config, pathlib.Path(folder)) as opened:
-            return execute(opened, reporter)
+        with Progress(quiet) as tell, open_run(config, pathlib.Path(folder)) as opened:
+            return execute(opened, tell)
 
 
 def busy_and_whole(config: Config) -> dict[str, Any]:

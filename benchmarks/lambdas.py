@@ -19,10 +19,10 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from experiments.launching import compile_faster
 from nash_jax import morphisms, ops
 from nash_jax.architecture import Architecture
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
+from nash_jax.launching import compile_faster
 from nash_jax.training import TrainingSettings, augment, evaluate, fit, learning_rates
 from nash_jax.training.epochs import mean_colour
 

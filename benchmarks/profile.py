@@ -27,8 +27,8 @@ from absl import app
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from experiments.launching import compile_faster
 from nash_jax import training
+from nash_jax.launching import compile_faster
 from nash_jax.training import compilation
 
 NETWORKS: dict[str, tuple[int | tuple[int, ...], ...]] = {

@@ -45,26 +45,34 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import busy_seconds, machine
-from experiments.launching import compile_faster
 from nash_jax.architecture import Variables
 from nash_jax.data import load_dataset
-from nash_jax.estimation import train_and_validate
+from nash_jax.estimation import (
+    Estimate,
+    Images,
+    Job,
+    Network,
+    Seconds,
+    Tools,
+    train_and_validate,
+)
+from nash_jax.execution import Processes
+from nash_jax.launching import compile_faster
 from nash_jax.machine import num_cores
 from nash_jax.runs import (
     PRESETS,
     Config,
-    QuietReporter,
-    bounds_on_flops,
-    hire,
     prepare,
     read_ledger,
+    space_of,
 )
 from nash_jax.runs.run import Problem
-from nash_jax.search import Candidate, Proposal, SearchState, propose
+from nash_jax.search import Keys, Proposal, Trial, child
 
 # Workers import this module too, and PyTorch would cost them seconds, memory and threads: functions
 # import it, and `benchmarks.torch_network`.
@@ -85,7 +93,7 @@ class Step:
 
     config: Config
     problem: Problem
-    best: Candidate
+    best: Network
     proposals: tuple[Proposal, ...]
     grown: tuple[Variables, ...]
 
@@ -93,23 +101,29 @@ class Step:
 def first_step(config: Config) -> Step:
     """Pretrain, propose, and grow the children for PyTorch."""
     problem = prepare(config, load_dataset(config.dataset))
-    keys = jax.random.split(jax.random.key(config.seed), 4)  # a run's own
+    keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     spec, train = problem.model_0, problem.train
-    variables, estimate = train_and_validate(
+    variables, _ = train_and_validate(
         spec,
-        nj.init(spec, keys[0]),
-        *(keys[1], train, problem.valid, config.epochs_pretrain, config.training),
+        nj.init(spec, keys.init),
+        keys.pretrain,
+        train,
+        problem.valid,
+        config.epochs_pretrain,
+        config.training,
     )
-    best = Candidate("model_0", None, (), spec, variables, estimate)
-
-    bounds = bounds_on_flops(config, spec)
-    proposals = propose(SearchState(0, best, keys[2]), config.hill_climbing, bounds)
+    best = Trial(Proposal("model_0", spec, keys.pretrain), spec, Estimate(0.0, 0.0, Seconds()))
+    space, settings = space_of(config, spec), config.hill_climbing
+    proposals = tuple(
+        child(space, best, keys.search, 1, number, settings)
+        for number in range(1, settings.num_neighbours + 1)
+    )
     images = train.images[: config.batch_size]
     grown = tuple(
         nj.morphisms.Sequence(p.edits)(spec, variables, p.key, images)[1] if p.edits else variables
         for p in proposals
     )
-    return Step(config, problem, best, proposals, grown)
+    return Step(config, problem, Network(spec, variables), proposals, grown)
 
 
 def num_workers(config: Config) -> int:
@@ -120,17 +134,25 @@ def num_workers(config: Config) -> int:
 def our_step(step: Step, cache: str | None) -> dict[str, Any]:
     """The step by fresh worker processes, with a cache of compiled programs or without."""
     config, problem, workers = step.config, step.problem, num_workers(step.config)
-    data, devices = (problem.train, problem.valid), jax.local_devices()
-    jax.config.update("jax_compilation_cache_dir", cache)  # where `hire` looks for it
+    images = Images(problem.train, problem.valid, problem.valid.take(np.arange(0)))
+    jax.config.update("jax_compilation_cache_dir", cache)  # where workers are told of it
     start = time.perf_counter()
-    with hire(config, *data, workers, devices, QuietReporter()) as crew:
-        jax.config.update("jax_compilation_cache_dir", None)  # it is the workers' alone
-        crew.wait()
+    executor = Processes(images, Tools(), workers, config.threads_per_child)
+    jax.config.update("jax_compilation_cache_dir", None)  # it is the workers' alone
+    try:
+        executor.wait()
         ready = time.perf_counter()
-        children = list(crew.make(step.best, step.proposals))
+        executor.put("model_0", step.best)
+        for proposal in step.proposals:
+            key = np.asarray(jax.random.key_data(proposal.key))
+            recipe = config.recipes[proposal.recipe]
+            job = Job(proposal.name, proposal.genotype, key, recipe, "model_0", proposal.edits)
+            executor.submit(job)
+        outcomes = dict(executor.done())
         end = time.perf_counter()
-    by_name = {child.name: child.estimate for child in children}
-    estimates = [by_name[proposal.name] for proposal in step.proposals]
+    finally:
+        executor.close()
+    estimates = [outcomes[proposal.name].estimate for proposal in step.proposals]
     spent = {what: sum(getattr(e.seconds, what) for e in estimates) for what in BUSY}
     shares = {what: seconds / (workers * (end - ready)) for what, seconds in spent.items()}
     return {
@@ -151,7 +173,7 @@ def torch_step(step: Step, threads: int, children: int | None = None) -> dict[st
     torch.set_num_threads(threads)
     start, accuracies = time.perf_counter(), []
     for proposal, variables in list(zip(step.proposals, step.grown))[:children]:
-        network = torch_network.TorchNetwork(proposal.spec)
+        network = torch_network.TorchNetwork(proposal.genotype)
         torch_network.load(network, variables)
         torch_network.train(network, problem.train, config.epochs_neighbours, config.training)
         accuracies.append(torch_network.evaluate(network, problem.valid).accuracy)
@@ -192,7 +214,7 @@ def measure(config: Config) -> dict[str, Any]:
     return {
         "config": dataclasses.asdict(config),
         "workers": num_workers(config),
-        "params": [nj.count_params(proposal.spec) for proposal in step.proposals],
+        "params": [nj.count_params(proposal.genotype) for proposal in step.proposals],
         "median_seconds": {**median, "ours_with_start": started},
         "ratio": median["torch"] / median["ours"],
         "ratios": [theirs / ours for theirs, ours in zip(seconds["torch"], seconds["ours"])],

@@ -20,8 +20,8 @@ from absl import app, flags, logging
 import nash_jax as nj
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Edit
-from nash_jax.runs import PRESETS, Config, bounds_on_flops
-from nash_jax.search import Candidate, SearchState, propose
+from nash_jax.runs import PRESETS, Config, space_of
+from nash_jax.search import Keys, hill_climbing, simulate
 
 SEEDS = flags.DEFINE_integer("seeds", 30, "networks for each bound", lower_bound=1)
 BOUNDS = flags.DEFINE_list("mflops", [], "bounds, per image, or inf; default: the preset's")
@@ -32,16 +32,10 @@ KINDS = ("Deepen", "Widen", "SkipAdd", "SkipConcat")
 
 def grown(config: Config, seed: int) -> tuple[nj.Architecture, list[tuple[Edit, ...]]]:
     """A random network, and the edits of each step that made it."""
-    spec = nj.chain((32, 32, 3), 10, config.widths)
-    bounds = bounds_on_flops(config, spec)
-    best = Candidate("model_0", None, (), spec, {}, Estimate(0.0, 0.0, Seconds()))
-    state, steps = SearchState(0, best, jax.random.key(seed)), []
-    for step in range(1, config.num_steps + 1):
-        (proposal,) = propose(state, config.hill_climbing, bounds)
-        best = dataclasses.replace(best, spec=proposal.spec)
-        state = SearchState(step, best, state.key)
-        steps.append(proposal.edits)
-    return best.spec, steps
+    space = space_of(config, nj.chain((32, 32, 3), 10, config.widths))
+    strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+    trials = list(simulate(space, strategy, lambda proposal: Estimate(0.0, 0.0, Seconds())))
+    return trials[-1].spec, [trial.edits for trial in trials[1:]]
 
 
 def main(argv: list[str]) -> None:

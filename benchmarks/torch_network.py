@@ -391,7 +391,11 @@ def train(
         for number, index in enumerate(batches):
             x = augmented(images, index, settings, generator)
             update(
-                *(module, sgd, x, labels[index], rates[epoch * num_batches + number]),
+                module,
+                sgd,
+                x,
+                labels[index],
+                rates[epoch * num_batches + number],
                 device=device,
                 autocast=autocast,
             )

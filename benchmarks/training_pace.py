@@ -89,7 +89,7 @@ def torch_training(
 
     def run() -> float:
         return images / torch_network.train(
-            *(network, examples, sizes.epochs, settings), device=device, autocast=autocast
+            network, examples, sizes.epochs, settings, device=device, autocast=autocast
         )
 
     return run

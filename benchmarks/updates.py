@@ -30,8 +30,8 @@ from absl import app, flags
 import nash_jax as nj
 from benchmarks import torch_network
 from benchmarks.machine import busy_seconds, machine
-from experiments.launching import compile_faster
 from nash_jax import training
+from nash_jax.launching import compile_faster
 from nash_jax.training.compilation import compiled
 
 ROUNDS = flags.DEFINE_integer("rounds", 7, "how often the two take turns")

@@ -37,7 +37,7 @@ from nash_jax.morphisms import (
     Widen,
     WidenByCopies,
 )
-from nash_jax.runs.pictures import draw_blocks
+from nash_jax.reporting.pictures import draw_blocks
 
 FOLDER = pathlib.Path(__file__).parent / "images" / "morphisms"
 

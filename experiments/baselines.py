@@ -10,7 +10,6 @@ from scratch, of which the best goes on to the final training.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -20,16 +19,20 @@ import jax
 from experiments import table1
 from experiments.study import Study, run, study_from_flags, write_table
 from experiments.tables import Row
-from nash_jax.architecture import Architecture
-from nash_jax.morphisms import sample_edits
-from nash_jax.runs import RunView, bounds_on_flops
+from nash_jax.runs import RunView, space_of
+from nash_jax.spaces import Morphs
 
 HAND_MADE = ("resnet-20", "resnet-56", "wrn-16-4", "wrn-28-10")
 
 
 def hand_made(study: Study, network: str) -> Row:
     """A network of that kind, for as many epochs as the search of the same seed would pay for."""
-    changes = {"model_0": network, "epochs_pretrain": 0, "num_steps": 0, "lr_start": 0.05}
+    changes = {
+        "model_0": network,
+        "epochs_pretrain": 0,
+        "strategy": "one_network",
+        "lr_start": 0.05,
+    }
     epoch = study.epoch_flops(study.start(network))
     searches = hill_climbing_runs(study)
     epochs = [int(study.training_flops(search) / epoch) for search in searches]
@@ -43,35 +46,22 @@ def hand_made(study: Study, network: str) -> Row:
 
 
 def random_search(study: Study) -> Row:
-    """As many edits as a search makes at most, on each of as many networks as its cost allows.
-
-    Beside them the network that the search would start from is trained, as the current best is.
-    """
+    """As many edits as a search makes at most, on each of as many networks as its cost allows."""
     config = study.config
-    edits = config.num_steps * config.num_morphisms
     brief = (1 - config.validation_fraction) * config.epochs_neighbours
-    start = study.start(config.model_0)
-    first = brief * study.epoch_flops(start)
+    space = space_of(config, study.start(config.model_0))
     numbers, runs = [], []
     for search in hill_climbing_runs(study):
         seed = search.config.seed
-        each = statistics.mean(random_flops(study, start, seed, edits))
-        left = study.training_flops(search) - config.epochs_final * each - first
+        each = statistics.mean(random_flops(study, space, seed))
+        left = study.training_flops(search) - config.epochs_final * each
         numbers.append(max(int(left / (brief * each)), 0))
-        if not numbers[-1]:
-            continue
-        runs += study.run(
-            "random_search",
-            seed,
-            num_steps=1,
-            num_neighbours=numbers[-1] + 1,
-            num_morphisms=edits,
-            inherit="nothing",
-            epochs_pretrain=0,
-        )
+        if numbers[-1]:
+            runs += study.run(
+                "random_search", seed, strategy="random_search", num_samples=numbers[-1]
+            )
     counted = _counted([number for number in numbers if number] or [0], "random networks")
-    setting = f"best of {counted} and the chain, each from scratch"
-    return Row(setting, None, study.outcomes(runs))
+    return Row(f"best of {counted}, each from scratch", None, study.outcomes(runs))
 
 
 def hill_climbing_runs(study: Study) -> list[RunView]:
@@ -85,16 +75,10 @@ def hill_climbing_runs(study: Study) -> list[RunView]:
     return runs
 
 
-def random_flops(
-    study: Study, start: Architecture, seed: int, edits: int, number: int = 30
-) -> list[float]:
+def random_flops(study: Study, space: Morphs, seed: int, number: int = 30) -> list[float]:
     """FLOPs of an epoch of some random networks."""
-    config = dataclasses.replace(study.config, num_steps=1, num_morphisms=edits)
-    bounds = bounds_on_flops(config, start)
-    sizes = config.kernel_sizes, config.widening_factors
     keys = jax.random.split(jax.random.key(seed), number)
-    drawn = (sample_edits(start, key, edits, *sizes, bounds=bounds)[1] for key in keys)
-    return [study.epoch_flops(spec) for spec in drawn]
+    return [study.epoch_flops(space.sample(key)) for key in keys]
 
 
 def _counted(numbers: Sequence[int], what: str) -> str:

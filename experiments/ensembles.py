@@ -19,10 +19,11 @@ def snapshots(study: Study, run: RunView) -> list[RunView]:
     return [
         *(
             trained
-            for line in run.chosen[1:-1]
+            for trial in run.chosen[1:-1]
             for trained in study.trained(
-                f"snapshot{line['step']}-{run.workdir.name.rpartition('-')[0]}",
-                *(run, run.workdir / "networks" / f"{line['name']}.safetensors"),
+                f"snapshot{trial.step}-{run.workdir.name.rpartition('-')[0]}",
+                run,
+                run.workdir / "networks" / f"{trial.name}.safetensors",
                 study.config.epochs_final,
             )
         ),
@@ -43,7 +44,7 @@ def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> list[Outcome]
     if len(members) < len(run.chosen) - 1:
         return []
     if fitted:
-        left = [load(run.workdir, line["name"]) for line in run.chosen[1:]]
+        left = [load(run.workdir, trial.name) for trial in run.chosen[1:]]
         valid = study.problem(run).valid
         predictions = predict_members(left, valid, **run.config.training.evaluation)
         weights = ensemble_weights(predictions.log_probabilities, valid.labels).tolist()

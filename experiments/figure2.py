@@ -32,8 +32,8 @@ def records_by_step(name: str, runs: list[RunView]) -> list[dict[str, Any]]:
     once = {run.config.seed: run for run in runs}.values()
     records = []
     for step in range(len(runs[0].chosen)):
-        lines = [run.chosen[step] for run in (runs if step else once)]
-        errors = [100 * (1 - line["validation_accuracy"]) for line in lines]
+        trials = [run.chosen[step] for run in (runs if step else once)]
+        errors = [100 * (1 - trial.estimate.accuracy) for trial in trials]
         mean, deviation = statistics_of(errors)
         records.append(
             {
@@ -42,7 +42,7 @@ def records_by_step(name: str, runs: list[RunView]) -> list[dict[str, Any]]:
                 "validation_error_percent": mean,
                 "validation_error_std": deviation,
                 "n": len(errors),
-                "minutes": statistics.mean(line["elapsed"] / 60 for line in lines),
+                "minutes": statistics.mean(trial.elapsed / 60 for trial in trials),
             }
         )
     return records

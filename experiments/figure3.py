@@ -26,8 +26,8 @@ COLUMNS = (
 def accuracies(runs: list[RunView]) -> np.ndarray:
     """Validation and test accuracy in percent, `[2, runs]`."""
     finals = [run.final for run in runs if run.final is not None]
-    valid = [run.chosen[-1]["validation_accuracy"] for run in runs]
-    return 100 * np.array([valid, [final["test_accuracy"] for final in finals]])
+    valid = [run.chosen[-1].estimate.accuracy for run in runs]
+    return 100 * np.array([valid, [final.estimate.accuracy for final in finals]])
 
 
 def correlation(points: np.ndarray) -> float | None:

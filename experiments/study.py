@@ -22,10 +22,12 @@ import rich.console
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from experiments import launching
 from experiments.tables import COLUMNS, Outcome, Row, cells_of, errors_figure, record_of
+from nash_jax import launching
 from nash_jax.architecture import Architecture, count_flops, to_json
 from nash_jax.data import Dataset
+from nash_jax.record.files import read_json, write_json
+from nash_jax.record.workdir import CONFIG_FILE, check_unchanged
 from nash_jax.runs import (
     Config,
     DamagedError,
@@ -35,11 +37,9 @@ from nash_jax.runs import (
     load,
     prepare,
     read_run,
-    spec_of,
+    settings_of,
     write_atomically,
 )
-from nash_jax.runs.files import read_json, write_json
-from nash_jax.runs.workdir import CONFIG_FILE, check_unchanged, settings_of
 
 FLAGS = flags.FLAGS
 
@@ -125,7 +125,7 @@ class Study:
 
     def trained(self, name: str, run: RunView, network: pathlib.Path, epochs: int) -> list[RunView]:
         """A network trained on training and validation set, and tested, without any search."""
-        changes = {"model_0": str(network), "epochs_pretrain": 0, "num_steps": 0}
+        changes = {"model_0": str(network), "epochs_pretrain": 0, "strategy": "one_network"}
         return self.run(name, run.config.seed, epochs_final=epochs, **changes)
 
     def architecture(self, run: RunView) -> pathlib.Path:
@@ -143,7 +143,7 @@ class Study:
     def outcome(self, run: RunView) -> Outcome:
         """What a run gives, its whole cost included."""
         assert run.final is not None
-        error, params = 100 * (1 - run.final["test_accuracy"]), run.final["params"]
+        error, params = 100 * (1 - run.final.estimate.accuracy), run.final.params
         return Outcome(error, params, run.seconds, self.training_flops(run))
 
     def outcomes(self, runs: Iterable[RunView]) -> list[Outcome]:
@@ -151,7 +151,7 @@ class Study:
 
     def start(self, model_0: str) -> Architecture:
         """A network to start from, for this study's data."""
-        config = dataclasses.replace(self.config, model_0=model_0, num_steps=0)
+        config = dataclasses.replace(self.config, model_0=model_0, strategy="one_network")
         return prepare(config, self.dataset).model_0
 
     def epoch_flops(self, spec: Architecture) -> float:
@@ -163,10 +163,10 @@ class Study:
         """FLOPs of all trainings of a run."""
         searching = 1 - self.config.validation_fraction
         return sum(
-            self.epoch_flops(spec_of(line))
-            * len(line["train_losses"])
-            * (1 if line["kind"] == "final" else searching)
-            for line in run.lines
+            self.epoch_flops(trial.spec)
+            * len(trial.estimate.train_losses)
+            * (1 if trial.recipe == "final" else searching)
+            for trial in run.trials
         )
 
     def write(self, name: str, suffix: str, content: bytes) -> None:
@@ -278,7 +278,7 @@ def _checked_repeats(config: Config, rows: Collection[str]) -> int:
 
 def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> None:
     """All runs of a folder share settings, recipe and data, whatever tables are made of them."""
-    origin = {**settings_of(config), "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
+    origin = {**settings_of(config).values, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
     del origin["seed"]  # the first of those of this time
     path = folder / STUDY_FILE
     if not path.exists():

@@ -1,6 +1,6 @@
 """Neural architecture search by network morphisms, as pure functions in JAX."""
 
-from nash_jax import data, morphisms, runs, search, training
+from nash_jax import data, estimation, morphisms, reporting, runs, search, spaces, training
 from nash_jax.architecture import (
     Architecture,
     Node,
@@ -26,15 +26,18 @@ __all__ = [
     "count_flops",
     "count_params",
     "data",
+    "estimation",
     "from_json",
     "init",
     "load",
     "morphisms",
     "ops",
+    "reporting",
     "resnet",
     "run_search",
     "runs",
     "search",
+    "spaces",
     "to_json",
     "training",
     "wide_resnet",

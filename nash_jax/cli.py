@@ -1,5 +1,6 @@
-"""The command `nash`: look at runs and get networks out of them.
+"""The command `nash`: search, look at runs and get networks out of them.
 
+nash search --dataset=digits --preset=digits
 nash show WORKDIR
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
@@ -16,24 +17,28 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from nash_jax import launching
+from nash_jax.export.export import FORMATS, export
+from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
-from nash_jax.runs.compare import compare
-from nash_jax.runs.export import FORMATS, export
-from nash_jax.runs.files import WriteError
-from nash_jax.runs.predict import predict
-from nash_jax.runs.report import PICTURE_FORMATS, pictures, report
-from nash_jax.runs.show import show
+from nash_jax.record.files import WriteError
+from nash_jax.reporting.compare import compare
+from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
+from nash_jax.reporting.show import show
+from nash_jax.runs.config import read_run
 from nash_jax.text import escape_what_cannot_be_shown, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one subcommand; whatever is wrong is one line."""
-    parser = argparse.ArgumentParser(prog="nash", description="Look at runs of nash_jax.")
+    parser = argparse.ArgumentParser(prog="nash", description="Search, and look at runs.")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("search", help="begin a search, or go on with one; --help lists its flags")
+    words = sys.argv[1:] if argv is None else list(argv)
 
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
-    command.set_defaults(run=lambda args: show(args.workdir))
+    command.set_defaults(run=lambda args: show(read_run(args.workdir)))
 
     command = commands.add_parser("export", help="a network for other programs")
     command.add_argument("workdir", type=pathlib.Path)
@@ -51,25 +56,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser("compare", help="several runs side by side")
     command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
     command.add_argument("--html", type=pathlib.Path, help="a file to write the same to, as a page")
-    command.set_defaults(run=lambda args: compare(args.workdirs, args.html))
+    command.set_defaults(run=lambda args: compare([*map(read_run, args.workdirs)], args.html))
 
     command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
     command.add_argument("--out", type=pathlib.Path, help="the file; default: WORKDIR/report.html")
-    command.set_defaults(run=lambda args: print(report(args.workdir, args.out)))
+    command.set_defaults(run=lambda args: print(report(read_run(args.workdir), args.out)))
 
     command = commands.add_parser("pictures", help="the charts and networks of a run, for papers")
     command.add_argument("workdir", type=pathlib.Path)
     command.add_argument("--out", type=pathlib.Path, required=True, help="the folder for them")
     command.add_argument("--format", choices=PICTURE_FORMATS, default="svg")
     command.set_defaults(
-        run=lambda args: print(*pictures(args.workdir, args.out, args.format), sep="\n")
+        run=lambda args: print(*pictures(read_run(args.workdir), args.out, args.format), sep="\n")
     )
 
     escape_what_cannot_be_shown()
-    args = parser.parse_args(argv)
     try:
-        args.run(args)
+        if words[:1] == ["search"]:  # its flags are absl's
+            launching.run_search_command(words[1:])
+        else:
+            args = parser.parse_args(words)
+            args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, like head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit

@@ -1,7 +1,6 @@
 """What a search on an accelerator compiles, counted on a CPU that is taken for a GPU."""
 
 import collections
-import contextlib
 import dataclasses
 import logging
 import re
@@ -11,9 +10,10 @@ import pytest
 
 from nash_jax import runs, training
 from nash_jax.architecture import numbered
+from nash_jax.estimation import Images, Tools
+from nash_jax.execution import Devices, Serial
 from nash_jax.morphisms import Deepen
 from nash_jax.runs import run as run_module
-from nash_jax.runs.children import _Devices
 from tests.test_runs import TINY, Silent
 
 
@@ -47,39 +47,55 @@ def compilations(monkeypatch):
 def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
     compilations, monkeypatch, tmp_path
 ):
-    graphs, steps = [], []
+    class OneDevice(Devices):
+        """Takes the CPU for an accelerator, and counts what each step compiles."""
 
-    @contextlib.contextmanager
-    def one_device(config, train, valid, workers, devices, *others):
-        crew = _Devices(config, train, valid, devices[:1], *others)
-        make = crew.make
+        def __init__(self, images, tools, *_):
+            super().__init__(images, tools, jax.devices())
+            self.graphs, self.jobs, self.steps = set(), [], []
 
-        def counted(best, proposals):
-            compilations.new()
-            yield from make(best, proposals)
-            known = {numbered(best.spec)[0], *graphs}
-            new = {numbered(p.spec)[0] for p in proposals} - known
-            deep = sum(any(isinstance(e, Deepen) for e in p.edits) for p in proposals)
-            graphs.extend(new)
-            steps.append((len(new), deep, compilations.new()))
+        def submit(self, job):
+            super().submit(job)
+            self.jobs.append(job)
 
-        crew.make = counted
-        yield crew
-        crew.close()
+        def done(self):
+            if len(self.jobs) == TINY.num_neighbours:  # all of a step, and none is done
+                compilations.new()
+                self.steps.append(self.jobs)
+                self.jobs = []
+            yield from super().done()
 
-    monkeypatch.setattr(run_module, "hire", one_device)
+    made = []
+
+    def executors(run, reporter, workers, devices):
+        images = Images(run.problem.train, run.problem.valid, run.test)
+        made.extend([Serial(images, Tools()), OneDevice(images, Tools())])
+        return made
+
+    monkeypatch.setattr(run_module, "_executors", executors)
+    names = []
+
+    class Steps(Silent):
+        def phase(self, what):
+            super().phase(what)
+            names.append(compilations.new())
+
     config = dataclasses.replace(TINY, max_train_examples=320)
     with runs.open_run(config, tmp_path / "run") as opened:
-        runs.execute(opened, Silent())
-    assert len(steps) == 2
-    for num_new, num_deep, names in steps:
-        assert num_new == 2  # the third child is the parent
-        assert names["_chunk"] == names["_logits"] == num_new
-        assert names["_rebased"] <= num_deep
-    assert set(steps[1][2]) <= {"_chunk", "_logits", "_rebased"}
-    final = compilations.new()
-    assert final["_chunk"] == final["_logits"] == 0  # the final training has the graph of a child
-    assert final["_rebased"] == 0
+        runs.execute(opened, Steps())
+    _before, _pretraining, *of_steps = names
+    known = {numbered(opened.problem.model_0)[0]}
+    assert len(of_steps) == len(made[1].steps) == 2
+    for jobs, compiled in zip(made[1].steps, of_steps):
+        new = {numbered(job.spec)[0] for job in jobs} - known
+        known |= new
+        assert len(new) == 2  # the third child is the parent
+        assert compiled["_chunk"] == compiled["_logits"] == len(new)
+        deep = sum(any(isinstance(edit, Deepen) for edit in job.edits) for job in jobs)
+        assert compiled["_rebased"] <= deep
+    assert set(of_steps[1]) <= {"_chunk", "_logits", "_rebased"}
+    final = compilations.new()  # it has the graph of a child
+    assert final["_chunk"] == final["_logits"] == final["_rebased"] == 0
 
 
 def test_xla_knows_the_options_for_gpus():

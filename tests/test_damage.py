@@ -15,7 +15,7 @@ from test_runs import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import cli, runs
-from nash_jax.runs.files import with_checksum
+from nash_jax.record.files import with_checksum
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
@@ -68,7 +68,7 @@ DAMAGES = {
 def test_a_run_whose_file_is_damaged_recovers_or_says_so(finished, name, damage, tmp_path):
     whole, result = finished
     copy(whole, tmp_path)
-    path = tmp_path / name.replace("best", result.history[-1]["parent"])
+    path = tmp_path / name.replace("best", result.history[-1].parent)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     reporter = Silent()
     run(CONFIG, tmp_path, reporter)
@@ -172,12 +172,12 @@ def test_links_out_of_the_workdir_are_not_followed(finished, tmp_path):
     for name in ("config.json", "ledger.jsonl", "networks/final.safetensors", "networks"):
         (workdir / name).rename(tmp_path / "elsewhere")
         (workdir / name).symlink_to(tmp_path / "elsewhere")
-        read = nj.load if name.startswith("networks") else cli.show
+        read = nj.load if name.startswith("networks") else runs.read_run
         with pytest.raises(ValueError, match="must not lead out of its folder"):
             read(workdir)
         (workdir / name).unlink()
         (tmp_path / "elsewhere").rename(workdir / name)
-    cli.show(workdir)
+    cli.show(runs.read_run(workdir))
 
 
 def test_a_folder_whose_name_is_no_text_is_like_any_other(finished, tmp_path, capsys):

@@ -12,15 +12,15 @@ import time
 
 import chex
 import jax
+import numpy as np
 import pytest
 from test_runs import TINY, Silent, history, run
 
 import nash_jax as nj
 from benchmarks import crashing
 from nash_jax import runs
-from nash_jax.estimation import Estimate, Seconds
-from nash_jax.runs import children, files
-from nash_jax.search import Candidate, SearchState, propose
+from nash_jax.estimation import Images, Job, Tools, brief, perform
+from nash_jax.record import files
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 
@@ -48,9 +48,9 @@ class Stopping(Silent):
         if f"{name} epoch {epoch}" == self.where:
             raise StopError
 
-    def candidate(self, line):
-        super().candidate(line)
-        if line["name"] == self.where:
+    def candidate(self, trial):
+        super().candidate(trial)
+        if trial.name == self.where:
             raise StopError
 
 
@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_without_a_stop(finished, t
     again = run(config, tmp_path, last, workers=2)
     assert_same(tmp_path, finished)
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
-    assert [line["name"] for line in last.known] == NAMES[:-1]
+    assert [trial.name for trial in last.known] == NAMES[:-1]
     # What was trained twice: at most one epoch of each worker per stop.
     assert epochs + last.epochs <= last.total + 2 * 10
     assert last.notes == []
@@ -105,9 +105,9 @@ def test_a_finished_run_is_left_as_it_is(finished, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != "lock"}
     reporter = Silent()
     again = run(config, workdir, reporter)
-    assert (reporter.epochs, reporter.lines, reporter.notes) == (0, [], [])
+    assert (reporter.epochs, reporter.trials, reporter.notes) == (0, [], [])
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
-    assert again.history == result.history
+    assert history(again.history) == history(result.history)
     folders = {workdir, workdir / "networks", workdir / "trainings"}
     after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != "lock"}
     assert {p: t for p, t in after.items() if p not in folders} == {
@@ -168,7 +168,7 @@ def test_damaged_networks_are_said_and_made_again(finished, tmp_path):
     assert len(reporter.notes) == len(paths)
     for path in paths:
         assert any(str(path) in note and "is made again" in note for note in reporter.notes)
-    assert reporter.lines == []
+    assert reporter.trials == []
 
 
 def test_a_torn_or_damaged_ledger_is_repaired(finished, tmp_path):
@@ -191,7 +191,7 @@ def test_a_torn_or_damaged_ledger_is_repaired(finished, tmp_path):
         f"the last line of {ledger}"[:40],
     ]
     assert (tmp_path / "ledger.jsonl.damaged").read_bytes() == data
-    assert {line["name"] for line in reporter.lines} == {
+    assert {trial.name for trial in reporter.trials} == {
         *(json.loads(lines[3])["name"], json.loads(lines[-1])["name"])
     }
 
@@ -230,14 +230,14 @@ def test_a_damaged_config_is_written_anew_if_the_settings_are_those_of_the_ledge
     workdir, config, _, _ = finished
     copy(workdir, tmp_path)
     path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    path.write_text(path.read_text().replace('"num_steps": 2', '"num_steps": 3'))
     with pytest.raises(ValueError, match="goes on with the settings that it began with"):
         run(dataclasses.replace(config, seed=1), tmp_path, Silent())
     reporter = Silent()
     run(config, tmp_path, reporter)
     assert [note[:11] for note in reporter.notes] == [f"{path}"[:11]]
     assert "is damaged: it does not match its checksum; it is written anew" in reporter.notes[0]
-    assert json.loads(path.read_text())["seed"] == 0
+    assert json.loads(path.read_text())["settings"]["strategy"]["num_steps"] == 2
     assert_same(tmp_path, finished)
 
 
@@ -274,20 +274,18 @@ def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tm
     config = dataclasses.replace(
         TINY, num_steps=1, epochs_pretrain=0, epochs_neighbours=3, lr_start=1e25
     )
-    with pytest.raises(
-        runs.StoppedError, match="all children of step 1 failed; diverged: the train"
-    ):
+    with pytest.raises(runs.StoppedError, match="all trials of step 1 failed; diverged: the train"):
         run(config, tmp_path, Silent(), workers=2)
     children = runs.read_ledger(tmp_path)[1:]
     assert len(children) == 3
     for line in children:
         assert line["failure"].startswith("diverged: the training loss was ")
         assert line["validation_accuracy"] is None
-    # They are tried again, because what was wrong may have been mended.
+    # They are tried again, because what was wrong may have been put right.
     reporter = Silent()
-    with pytest.raises(runs.StoppedError, match="all children of step 1 failed"):
+    with pytest.raises(runs.StoppedError, match="all trials of step 1 failed"):
         run(config, tmp_path, reporter, workers=2)
-    assert len(reporter.lines) == 3
+    assert len(reporter.trials) == 3
     assert len(runs.read_ledger(tmp_path)) == 4
 
 
@@ -309,16 +307,14 @@ def test_a_child_that_xla_refuses_is_recorded(error, failure, monkeypatch):
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(children, "train_and_validate", refuse)
-    problem = runs.prepare(TINY, nj.data.load_dataset("digits"))
-    variables = nj.init(problem.model_0, jax.random.key(0))
-    estimate = Estimate(0.5, 1.0, Seconds())
-    best = Candidate("model_0", None, (), problem.model_0, variables, estimate)
-    (proposal, *_) = propose(SearchState(0, best, jax.random.key(0)), TINY.hill_climbing)
-    child = children.make_child(TINY, problem.train, problem.valid, best, proposal, Silent())
-    assert child.estimate.failure.startswith(failure)
-    assert "\n" not in child.estimate.failure
-    assert (child.name, child.spec, child.variables) == (proposal.name, proposal.spec, {})
+    monkeypatch.setattr(brief, "train_and_validate", refuse)
+    examples = nj.data.load_dataset("digits").test
+    spec, images = nj.chain((8, 8, 1), 10, (4,)), Images(examples, examples, examples)
+    job = Job("x", spec, np.zeros(2, np.uint32), TINY.recipes["scratch"])
+    outcome = perform(job, images, None, Tools())
+    assert outcome.estimate.failure.startswith(failure)
+    assert "\n" not in outcome.estimate.failure
+    assert outcome.variables is None
 
 
 class Killing(Silent):

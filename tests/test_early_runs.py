@@ -12,7 +12,7 @@ from test_runs import Silent, run
 
 import nash_jax as nj
 from nash_jax import cli, data, runs
-from nash_jax.runs.workdir import background_of, read_config
+from nash_jax.record.workdir import background_of, read_config
 
 EARLY = pathlib.Path(__file__).parent / "early"
 NAMES = ["search", "alone"]
@@ -50,7 +50,7 @@ def test_it_is_shown_reported_and_exported(workdir, tmp_path, capsys):
 def test_its_networks_would_be_others_now_and_so_it_does_not_go_on(lost, tmp_path):
     """The chain's flattened map has had a constant length since."""
     workdir = shutil.copytree(EARLY / "alone", tmp_path / "alone")
-    config = read_config(workdir)[0]
+    config = runs.config_of(read_config(workdir))
     if lost:
         (workdir / lost).unlink()
     with pytest.raises(runs.StoppedError, match="model_0 was made in another way than is proposed"):
@@ -63,7 +63,7 @@ def test_its_networks_would_be_others_now_and_so_it_does_not_go_on(lost, tmp_pat
 
 def test_other_settings_are_refused_with_all_that_may_be_the_reason(tmp_path):
     workdir = shutil.copytree(EARLY / "alone", tmp_path / "alone")
-    config = dataclasses.replace(read_config(workdir)[0], epochs_final=2)
+    config = dataclasses.replace(runs.config_of(read_config(workdir)), epochs_final=2)
     with pytest.raises(ValueError, match="epochs_final was 1, is 2; .* or go on with the version"):
         run(config, workdir, Silent())
 

@@ -19,8 +19,9 @@ from test_runs import TINY, history
 
 import nash_jax as nj
 from nash_jax import data, jax_settings, machine, morphisms, runs, training
-from nash_jax.runs import children, compare, files, ledger
-from nash_jax.runs.provenance import changes, provenance
+from nash_jax.record import files, ledger
+from nash_jax.record.provenance import changes, provenance
+from nash_jax.reporting import Note, compare
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = dataclasses.replace(
@@ -138,7 +139,7 @@ def test_a_result_does_not_depend_on_how_settings_were_made(tmp_path):
     with jax.enable_x64(True), jax.default_prng_impl("rbg"):
         result = nj.run_search(SMALL, workers=1)
     assert json.loads(json.dumps(history(result.history))) == json.loads(said)
-    assert all("failure" not in line for line in result.history)
+    assert not any(trial.failed for trial in result.history)
 
 
 def test_a_thread_can_hold_the_settings_of_another():
@@ -238,7 +239,8 @@ def in_two_places(tmp_path):
 def test_data_and_networks_are_known_by_their_content(in_two_places):
     folder, config, elsewhere = in_two_places
     lines = runs.read_ledger(folder / "run")
-    assert nj.run_search(elsewhere, workdir=folder / "run").history == tuple(lines)
+    again = nj.run_search(elsewhere, workdir=folder / "run")
+    assert history(again.history) == history(lines)
     nj.run_search(dataclasses.replace(elsewhere, seed=1), workdir=folder / "second")
     found = compare.groups([runs.read_run(folder / name) for name in ("run", "second")])
     assert [[run.config.seed for run in group] for group in found] == [[0, 1]]
@@ -249,15 +251,18 @@ def test_data_and_networks_are_known_by_their_content(in_two_places):
 
 def test_a_run_of_before_names_did_not_count_goes_on(in_two_places):
     """Its lines have a checksum of all settings, those that name places among them."""
-    folder, _, elsewhere = in_two_places
+    folder, config, elsewhere = in_two_places
     recorded = files.read_json(folder / "run", "config.json")
-    about = {"command", "reading", *provenance()}
-    early = files.checksum({name: x for name, x in recorded.items() if name not in about})
+    contents = {name: recorded[name] for name in ("data", "network", "model_0")}
+    settings = {**runs.settings_of(config).early, **contents}
+    files.write_json(folder / "run" / "config.json", settings)
+    early = files.checksum(settings)
     lines = [{**line, "config": early} for line in runs.read_ledger(folder / "run")]
     (folder / "run" / "ledger.jsonl").unlink()
     for line in lines:
         ledger.append_line(folder / "run", line)
-    assert nj.run_search(elsewhere, workdir=folder / "run").history == tuple(lines)
+    again = nj.run_search(elsewhere, workdir=folder / "run")
+    assert history(again.history) == history(lines)
 
 
 # File systems.
@@ -274,9 +279,13 @@ def test_a_file_system_without_locks_or_flushes_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", no_flush)
     notes = []
     config = dataclasses.replace(SMALL, num_steps=0, epochs_pretrain=0, epochs_final=0)
-    reporter = runs.Callbacks(on_note=notes.append)
-    result = nj.run_search(config, reporter=reporter, workdir=tmp_path / "run")
-    assert runs.read_ledger(tmp_path / "run") == list(result.history)
+
+    def tell(event):
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    result = nj.run_search(config, tell=tell, workdir=tmp_path / "run")
+    assert history(runs.read_ledger(tmp_path / "run")) == history(result.history)
     assert ["has no locks: do not let two" in notes[0], "cannot flush" in notes[1]] == [True, True]
 
 
@@ -309,10 +318,8 @@ def test_a_daemonic_process_is_one_clear_line(monkeypatch):
 
 def test_without_children_no_processes_are_needed(monkeypatch):
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    config = dataclasses.replace(SMALL, num_steps=0)
-    examples = data.Examples(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int32))
-    with children.hire(config, examples, examples, 1, jax.devices(), runs.QuietReporter()):
-        pass
+    nothing = {"epochs_pretrain": 0, "epochs_final": 0}
+    nj.run_search(dataclasses.replace(SMALL, strategy="one_network", **nothing))
 
 
 # Terminals.

@@ -1,10 +1,10 @@
 """The launchers of tables and figures, on small searches: what they run, share and report."""
 
-import contextlib
 import csv
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import tempfile
 
@@ -28,7 +28,9 @@ from experiments import (
     tables,
 )
 from nash_jax import data, runs, training
-from nash_jax.runs.children import make_child
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.execution import Serial
+from nash_jax.search import Proposal, Trial
 
 CACHE = tempfile.TemporaryDirectory()
 TINY = (
@@ -38,31 +40,14 @@ TINY = (
 )
 
 
-class InThisProcess:
-    """Makes children as workers do, without their processes."""
-
-    def __init__(self, config, train, valid, listener):
-        self.of_all = config, train, valid
-        self.listener = listener
-
-    def start(self):
-        pass
-
-    def make(self, best, proposals):
-        for proposal in proposals:
-            yield make_child(*self.of_all, best, proposal, self.listener)
-
-
-@contextlib.contextmanager
-def hire(config, train, valid, workers, devices, listener, checkpoints):
-    yield InThisProcess(config, train, valid, listener)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _in_this_process():
     """Dozens of searches: the processes of their workers would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nash_jax.runs.run.hire", hire)
+        patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # launchers add to them
+        patch.setattr(
+            "nash_jax.runs.run.Processes", lambda images, tools, *_: Serial(images, tools)
+        )
         yield
 
 
@@ -113,7 +98,7 @@ def test_table_1_has_the_paper_s_rows_beside_what_its_runs_gave(folder):
 
 def test_the_rows_of_table_1_differ_in_what_they_say(folder):
     def setting(name, key):
-        return json.loads((folder / name / "config.json").read_text())[key]
+        return getattr(runs.read_run(folder / name).config, key)
 
     assert setting("random-seed1", "num_neighbours") == 1
     assert setting("no_morphism-seed0", "inherit") == "by_name"
@@ -139,14 +124,14 @@ def test_figures_are_made_of_the_runs_that_are_there(folder):
         *(("constant rate", "0", "2"), ("constant rate", "1", "6")),  # two seeds, three rates
     ]
     views = [runs.read_run(folder / f"hill_climbing-seed{seed}") for seed in (0, 1)]
-    best = [100 * (1 - view.chosen[1]["validation_accuracy"]) for view in views]
+    best = [100 * (1 - view.chosen[1].accuracy) for view in views]
     assert float(by_step[1]["validation_error_percent"]) == pytest.approx(np.mean(best))
     assert float(by_step[1]["validation_error_std"]) == pytest.approx(np.std(best, ddof=1))
     points = read_csv(folder / "figure3.csv")
     groups = [row["training_of_children"] for row in points]
     assert [groups.count(name) for name in dict.fromkeys(groups)] == [2, 4, 6]
     assert points[0]["run"] == "hill_climbing-seed0"
-    final = views[0].final["test_accuracy"]
+    final = views[0].final.accuracy
     assert float(points[0]["test_accuracy_percent"]) == pytest.approx(100 * final)
     assert points[0]["paper_r_squared"] == "0.64"
     for name in ("figure2", "figure3"):
@@ -174,7 +159,7 @@ def test_table_2_averages_the_snapshots_of_each_run_and_all_runs(folder):
         trained = folder / f"snapshot1-long-seed{seed}"
         # It goes on from the weights that the search left.
         start = runs.read_ledger(trained)[0]
-        assert start["validation_accuracy"] == view.chosen[1]["validation_accuracy"]
+        assert start["validation_accuracy"] == view.chosen[1].accuracy
         together = training.ensemble([nj.load(trained), nj.load(view.workdir)], test)
         errors.append(100 * (1 - together.accuracy))
     assert rows[3]["every_error_percent"] == " ".join(f"{error:.2f}" for error in errors)
@@ -256,7 +241,7 @@ def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkey
 
     def perform(config, workdir, console, dataset, quiet):
         tried.append(workdir.name)
-        raise runs.StoppedError("all children of step 1 failed")
+        raise runs.StoppedError("all trials of step 1 failed")
 
     monkeypatch.setattr(study.launching, "perform", perform)
     with flagsaver.flagsaver():
@@ -285,43 +270,40 @@ def test_rows_have_as_many_runs_as_the_paper_s_or_as_asked(fresh):
 
 def test_a_snapshot_ensemble_without_all_its_members_is_left_out(fresh, monkeypatch):
     view = runs.RunView(pathlib.Path("long-seed0"), fresh.config, {}, [])
-    view.__dict__["chosen"] = [{"step": step, "name": f"step{step}-child1"} for step in range(4)]
+    view.__dict__["chosen"] = [trial("brief", step=step) for step in range(4)]
     monkeypatch.setattr(study.Study, "trained", lambda *args: [])  # as if they had diverged
     for fitted in (False, True):
         assert ensembles.snapshot_ensemble(fresh, view, fitted) == []
 
 
+SPEC = nj.chain((8, 8, 1), 10, (3,))
+
+
+def trial(recipe, epochs=1, accuracy=0.1, step=0, elapsed=5.0):
+    """A trial of `SPEC`, as a record has it."""
+    name = "final" if recipe == "final" else f"step{step}-child1"
+    proposal = Proposal(name, SPEC, None, None, (), recipe)
+    estimate = Estimate(accuracy, 1.0, Seconds(), 0, epochs * (0.0,))
+    return Trial(proposal, SPEC, estimate, step, elapsed=elapsed)
+
+
 def test_the_cost_of_training_by_hand(fresh):
-    view = runs.RunView(
-        pathlib.Path("x"),
-        fresh.config,
-        {},
-        [
-            {"kind": kind, "spec": spec, "train_losses": epochs * [0.0]}
-            for kind, spec, epochs in (("child", SPEC, 2), ("final", SPEC, 3))
-        ],
-    )
-    flops = nj.count_flops(nj.chain((8, 8, 1), 10, (3,)))
+    trials = [trial("brief", 2), trial("final", 3)]
+    view = runs.RunView(pathlib.Path("x"), fresh.config, {}, trials)
     images = 1437
-    expected = 3 * flops * (2 * 0.8 * images + 3 * images)
+    expected = 3 * nj.count_flops(SPEC) * (2 * 0.8 * images + 3 * images)
     assert fresh.training_flops(view) == pytest.approx(expected)
     few = dataclasses.replace(fresh, config=dataclasses.replace(fresh.config, max_train_examples=7))
     assert few.training_flops(view) == pytest.approx(expected / images * 7)
 
 
-SPEC = json.loads(nj.to_json(nj.chain((8, 8, 1), 10, (3,))))
-
-
 def test_an_ensemble_costs_what_its_members_cost(fresh, monkeypatch):
-    spec = nj.chain((8, 8, 1), 10, (3,))
-    networks = {n: (spec, nj.init(spec, jax.random.key(n))) for n in (0, 1)}
+    networks = {n: (SPEC, nj.init(SPEC, jax.random.key(n))) for n in (0, 1)}
     monkeypatch.setattr(ensembles, "load", lambda workdir: networks[int(workdir.name)])
-    line = {
-        **{"kind": "final", "name": "final", "parent": "model_0", "step": 0, "spec": SPEC},
-        **{"train_losses": [0.0], "test_accuracy": 0.1, "params": 100, "elapsed": 5.0},
-    }
-    members = [runs.RunView(pathlib.Path(str(n)), fresh.config, {}, [line]) for n in networks]
-    found = ensembles.together(fresh, members, [0.0, 1.0])
+    views = [
+        runs.RunView(pathlib.Path(str(n)), fresh.config, {}, [trial("final")]) for n in networks
+    ]
+    found = ensembles.together(fresh, views, [0.0, 1.0])
     alone = training.evaluate(*networks[1], fresh.dataset.test)
     assert found.error == pytest.approx(100 * (1 - alone.accuracy))
-    assert (found.params, found.seconds) == (200, 10.0)
+    assert (found.params, found.seconds) == (2 * nj.count_params(SPEC), 10.0)

@@ -15,10 +15,10 @@ from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, cli, ops
-from nash_jax.runs import Config, export, save_network
-from nash_jax.runs.files import write_json
-from nash_jax.runs.flax_source import flax_source
-from nash_jax.runs.workdir import settings_of
+from nash_jax.export import export
+from nash_jax.export.flax_source import flax_source
+from nash_jax.record.files import write_json
+from nash_jax.runs import Config, save_network, settings_of
 
 BOUND = 1e-5
 ACTIVATIONS = [ops.Relu, ops.LeakyRelu, ops.Elu, ops.Gelu, ops.Silu, ops.Tanh, ops.Sigmoid]
@@ -146,7 +146,7 @@ def workdir(tmp_path_factory):
     (workdir / "networks").mkdir()
     save_network(workdir / "networks" / "final.safetensors", spec, random_variables(spec))
     of_data = {"classes": CLASSES, "pixel_range": [0, 4095]}
-    write_json(workdir / "config.json", {**settings_of(Config()), **of_data})
+    write_json(workdir / "config.json", {**settings_of(Config()).values, **of_data})
     return workdir
 
 
@@ -235,7 +235,7 @@ def test_images_are_classified_and_bad_ones_told_of(tmp_path, capsys):
         assert lines[0].partition(": ")[2] == "  ".join(
             f"{c} ({probabilities[c]:.1%})" for c in best
         )
-    config = settings_of(Config()) | {"classes": list("abcd"), "pixel_range": [0, 100]}
+    config = settings_of(Config()).values | {"classes": list("abcd"), "pixel_range": [0, 100]}
     write_json(folder / "config.json", config)
     PIL.Image.fromarray(grey.astype(np.uint16) % 101).save(folder / "deep.png")
     cli.main(["predict", str(folder), str(folder / "deep.png"), "--top=1"])

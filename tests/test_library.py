@@ -10,6 +10,7 @@ from test_runs import TINY, history
 
 import nash_jax as nj
 from nash_jax import runs
+from nash_jax.reporting import Done, Epoch, TensorBoard, nobody, plain, several
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1)
@@ -17,21 +18,22 @@ CONFIG = dataclasses.replace(TINY, num_steps=1)
 
 @pytest.fixture(scope="module")
 def searched():
-    epochs, candidates = [], []
-    reporter = runs.Callbacks(lambda *epoch: epochs.append(epoch), candidates.append)
-    return nj.run_search(CONFIG, reporter=reporter), epochs, candidates
+    events = []
+    result = nj.run_search(CONFIG, tell=events.append)
+    epochs = [tuple(event) for event in events if isinstance(event, Epoch)]
+    return result, epochs, [event.trial for event in events if isinstance(event, Done)]
 
 
 def test_a_search_in_memory_is_that_of_a_workdir(searched, tmp_path):
-    result, epochs, candidates = searched
+    result, epochs, done = searched
     kept = nj.run_search(CONFIG, workdir=tmp_path)
     assert history(kept.history) == history(result.history)
     assert history(runs.read_ledger(tmp_path)) == history(result.history)
     chex.assert_trees_all_equal(kept.best.variables, result.best.variables)
-    assert {line["name"] for line in candidates} == {line["name"] for line in result.history}
-    for line in result.history:
-        losses = [loss for name, _, loss in sorted(epochs) if name == line["name"]]
-        assert losses == line["train_losses"]
+    assert {trial.name for trial in done} == {trial.name for trial in result.history}
+    for trial in result.history:
+        losses = [loss for name, _, loss in sorted(epochs) if name == trial.name]
+        assert tuple(losses) == trial.estimate.train_losses
 
 
 def test_a_result_shows_itself_and_cannot_be_changed(searched):
@@ -40,19 +42,19 @@ def test_a_result_shows_itself_and_cannot_be_changed(searched):
     assert f"test accuracy {result.best.estimate.accuracy:.2%}" in repr(result)
     page = result._repr_html_()
     assert page.count("<svg") == 1
-    for line in result.history:
-        assert f"<td>{line['name']}</td>" in page
+    for trial in result.history:
+        assert f"<td>{trial.name}</td>" in page
     assert len(result.plot().axes) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.best = None
 
 
 def test_an_interrupted_search_returns_what_it_has(searched):
-    def stop(line):
-        if line["name"].startswith("step1"):
+    def stop(event):
+        if isinstance(event, Done) and event.trial.name.startswith("step1"):
             raise KeyboardInterrupt
 
-    result = nj.run_search(CONFIG, reporter=runs.Callbacks(on_candidate=stop))
+    result = nj.run_search(CONFIG, tell=stop)
     assert not result.finished
     assert result.best.name == "model_0"
     assert len(result.history) == 2
@@ -67,28 +69,27 @@ def test_own_data_in_memory():
     config = dataclasses.replace(CONFIG, num_steps=0, batch_size=8, widths=(4,))
     result = nj.run_search(config, dataset)
     assert result.best.spec.shapes[result.best.spec.nodes[-1].name] == (3,)
-    assert [line["name"] for line in result.history] == ["model_0", "final"]
+    assert [trial.name for trial in result.history] == ["model_0", "final"]
 
 
-def test_reporters_are_all_told(tmp_path, capsys):
+def test_several_are_told(tmp_path, capsys):
     lines = []
-    plain, quiet = runs.PlainReporter(lines.append), runs.QuietReporter()
-    reporter = runs.Reporters(plain, quiet, runs.TensorBoardReporter(tmp_path, CONFIG))
-    result = nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), reporter=reporter)
+    tell = several(plain(lines.append), nobody, TensorBoard(tmp_path, CONFIG.recipes))
+    result = nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), tell=tell)
     said = [line[20:].split()[0] for line in lines]
     assert said[:3] == ["pretraining", "model_0", "step"]
     assert sorted(said[3:5]) == ["step1-child1", "step1-child2"]
     assert said[5:] == ["final", "final"]
     assert capsys.readouterr().out == ""
     written = {path.name: scalars(path) for path in (tmp_path / "tensorboard").iterdir()}
-    for line in result.history:
-        of = written.pop(line["name"])
+    for trial in result.history:
+        of = written.pop(trial.name)
         losses = [value for tag, _, value in of if tag == "train_loss"]
-        np.testing.assert_allclose(losses, line["train_losses"], rtol=1e-6)
+        np.testing.assert_allclose(losses, trial.estimate.train_losses, rtol=1e-6)
         rates = [value for tag, _, value in of if tag == "learning_rate"]
         np.testing.assert_allclose(rates, [0.05, 0.025][: len(losses)], rtol=1e-6)
-    best = [line for line in result.history if line["name"] == result.best.parent]
-    climbs = [(1, best[0]["validation_accuracy"]), (0, result.history[0]["validation_accuracy"])]
+    (best,) = [trial for trial in result.history if trial.name == result.best.parent]
+    climbs = [(1, best.accuracy), (0, result.history[0].accuracy)]
     climb = [(step, value) for _, step, value in written.pop("climb")]
     np.testing.assert_allclose(sorted(climb), sorted(climbs), rtol=1e-6)
     assert written == {}

@@ -1,6 +1,8 @@
 """The launcher: flags, presets, what people see, and every mistake as one clear line."""
 
+import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,8 +12,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import launching, nash
-from nash_jax import training
+import experiments.nash  # noqa: F401, defines the flags
+from nash_jax import cli, launching, training
 from nash_jax.runs import PRESETS, Config
 
 
@@ -24,6 +26,7 @@ def parse(*args):
 def _flags(monkeypatch, tmp_path_factory):
     """Flags, and the folder for compiled programs, are each test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # launchers add to them
     with flagsaver.flagsaver():
         yield
 
@@ -37,7 +40,7 @@ def error(*args):
     """The message with which the launcher exits."""
     parse(*args)
     with pytest.raises(SystemExit) as caught:
-        nash.main(["nash"])
+        launching.search(["nash"])
     message = str(caught.value)
     assert message.startswith("error: ")
     assert "\n" not in message
@@ -112,6 +115,11 @@ def test_presets_are_valid(preset):
         ("--dataset=npz:x.npz --label=y", "label is for tfds: and cifar:; got y"),
         ("--image_size=8", "image_size is for tfds: and folder:; got 8 with dataset 'digits'"),
         ("--corrupt_images=mend", "corrupt_images must be one of stop, skip; got 'mend'"),
+        ("--strategy=hillclimbing", "got 'hillclimbing'; did you mean hill_climbing?"),
+        (
+            "--num_samples=3",
+            "num_samples is a setting of strategy random_search; got it with hill_climbing; leave",
+        ),
         ("--model_0=vgg", "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file"),
         ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),
         ("--model_0=none.json", "model_0 none.json cannot be read: No such file"),
@@ -286,3 +294,22 @@ def test_the_command_searches_on_a_file_of_colour_images_and_says_what_it_found(
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["command"] == ["python", *command[1:]]
     assert {"jax", "flax", "nash_jax"} <= set(recorded["versions"])
+
+
+def test_dotted_flags_are_the_same_flags():
+    given = config("--strategy.num_steps=3", "--data.dataset=digits", "--bounds.max_flops=7")
+    assert given == config("--num_steps=3", "--dataset=digits", "--max_flops=7")
+    assert (given.num_steps, given.max_flops) == (3, 7)
+
+
+def test_the_installed_command_shows_all_flags_by_group(capsys):
+    cli.main(["search", "--help"])
+    said = capsys.readouterr().out
+    groups = [line.split(":")[0] for line in said.splitlines() if line and line[0] != " "]
+    assert groups[1:] == [
+        *("many settings at once", "data", "space", "strategy", "training", "bounds", "run")
+    ]
+    for field in dataclasses.fields(Config):
+        assert f"  --{field.name}\n" in said
+        assert field.metadata["help"].split()[0] in said
+    assert "--workdir" in said

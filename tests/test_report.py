@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import pytest
 import rich.console
 
@@ -18,13 +19,14 @@ import nash_jax as nj
 from nash_jax import cli, runs
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
-from nash_jax.runs import charts
-from nash_jax.runs.compare import compare
-from nash_jax.runs.files import with_checksum, write_json
-from nash_jax.runs.ledger import append_line, ledger_line
-from nash_jax.runs.report import edits_by_step, pictures, render, report, tip
-from nash_jax.runs.view import changed_nodes, read_run
-from nash_jax.search import Candidate
+from nash_jax.record.files import with_checksum, write_json
+from nash_jax.record.ledger import append_line, line_of
+from nash_jax.reporting import charts
+from nash_jax.reporting.compare import compare
+from nash_jax.reporting.report import edits_by_step, pictures, render, report, tip
+from nash_jax.reporting.view import changed_nodes
+from nash_jax.runs import read_run
+from nash_jax.search import Proposal, Trial
 
 HOSTILE = "diverged </script><img src=x onerror=alert(1)><!-- ]]> ' \" & \u2028 {{ 7*7 }} $x_1$"
 CONFIG = runs.Config(widths=(4, 6), num_steps=2, num_neighbours=3, num_morphisms=1, seed=7)
@@ -54,8 +56,17 @@ class Ledger:
             () if failure else (1.5, 0.7),
             failure,
         )
-        candidate = Candidate(name, parent, edits, spec, {}, estimate)
-        append_line(self.workdir, ledger_line(candidate, kind, step, self.elapsed, 2, "c"))
+        recipe = {"pretrained": "pretrain", "child": "brief"}.get(kind, kind)
+        proposal = Proposal(name, spec, jax.random.key(0), parent, edits, recipe)
+        index = int(name.rpartition("child")[2]) - 1 if kind == "child" else 0
+        trial = Trial(proposal, spec, estimate, step, index, self.elapsed, 2)
+        append_line(self.workdir, line_of(trial, "c"))
+        return self
+
+    def decide(self, step, incumbent):
+        line = {"kind": "decision", "step": step, "incumbent": incumbent, "returned": []}
+        append_line(self.workdir, {**line, "config": "c"})
+        return self
 
     def model_0(self):
         self.add("model_0", "pretrained", 0, None, (), MODEL_0, 0.8)
@@ -203,18 +214,20 @@ def test_a_run_before_its_first_network_has_a_report(tmp_path):
 @pytest.mark.parametrize(
     ("children", "state", "best"),
     [
-        (0, "unfinished, 0 of 6 children", ["model_0"]),
-        (1, "unfinished, 1 of 6 children", ["model_0"]),
-        (3, "unfinished, 3 of 6 children", ["model_0", "step1-child1"]),
+        (0, "unfinished, 1 network so far", ["model_0"]),
+        (1, "unfinished, 2 networks so far", ["model_0"]),
+        (3, "unfinished, 4 networks so far", ["model_0", "step1-child1"]),
     ],
 )
 def test_a_run_that_goes_on_has_a_report(tmp_path, children, state, best):
     workdir = Ledger(tmp_path / "run").model_0().step(1, "model_0", MODEL_0, STEPS[1][:children])
+    if len(best) > 1:
+        workdir.decide(2, best[-1])
     with (workdir.workdir / "ledger.jsonl").open("a") as ledger:
         ledger.write('{"name": "step1-ch')  # it is being written
     run = read_run(workdir.workdir)
     assert run.state == state
-    assert [line["name"] for line in run.chosen] == best
+    assert [trial.name for trial in run.chosen] == best
     assert html.escape(state) in render(run)
 
 
@@ -222,7 +235,7 @@ def test_a_step_whose_children_all_failed_has_a_report(tmp_path):
     failed = [(edits, None) for edits, _ in STEPS[1]]
     ledger = Ledger(tmp_path / "run").model_0().step(1, "model_0", MODEL_0, failed)
     run = read_run(ledger.workdir)
-    assert [line["name"] for line in run.chosen] == ["model_0"]
+    assert [trial.name for trial in run.chosen] == ["model_0"]
     assert render(run).count(str(html.escape(HOSTILE.split("'")[0]))) == 3
     assert len(run.failures) == 3
 
@@ -231,7 +244,7 @@ def test_a_ledger_that_lost_a_line_has_a_report(finished):
     path = finished / "ledger.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"name": "step1-child1"' not in line))
-    assert [line["name"] for line in read_run(finished).chosen] == ["step2-child1"]
+    assert [trial.name for trial in read_run(finished).chosen] == ["step2-child1"]
     assert "step2-child3" in page_of(finished)
 
 
@@ -271,27 +284,26 @@ def test_what_an_edit_changes_is_marked():
 
 
 def test_nothing_is_as_good_for_less_than_what_is_on_the_pareto_front(finished):
-    good = [line for line in read_run(finished).tried if "failure" not in line]
+    good = [trial for trial in read_run(finished).tried if not trial.failed]
     front = charts.pareto_front(good, "flops")
-    for line in good:
+    for trial in good:
         beaten = any(
-            (other["flops"], -other["validation_accuracy"])
-            <= (line["flops"], -line["validation_accuracy"])
-            and other["flops"] <= line["flops"]
-            and other["validation_accuracy"] >= line["validation_accuracy"]
+            (other.flops, -other.accuracy) <= (trial.flops, -trial.accuracy)
+            and other.flops <= trial.flops
+            and other.accuracy >= trial.accuracy
             for other in good
-            if other is not line
+            if other is not trial
         )
         if not beaten:
-            assert line in front
-    assert front == sorted(front, key=lambda line: (line["flops"], line["validation_accuracy"]))
+            assert trial in front
+    assert front == sorted(front, key=lambda trial: (trial.flops, trial.accuracy))
 
 
 def test_the_command_writes_the_file(finished, capsys, tmp_path):
     cli.main(["report", str(finished)])
     assert capsys.readouterr().out == f"{finished / 'report.html'}\n"
     assert (finished / "report.html").read_text() == page_of(finished)
-    assert report(finished, tmp_path / "other.html") == tmp_path / "other.html"
+    assert report(read_run(finished), tmp_path / "other.html") == tmp_path / "other.html"
     with pytest.raises(SystemExit, match="error: .*none/x.html cannot be written"):
         cli.main(["report", str(finished), f"--out={tmp_path}/none/x.html"])
 
@@ -317,12 +329,12 @@ def test_pictures_are_files_of_their_own(finished, tmp_path, ending, begins):
 
 def test_pictures_of_another_format_are_refused(finished, tmp_path):
     with pytest.raises(ValueError, match="format must be svg or png; got 'gif'"):
-        pictures(finished, tmp_path, "gif")
+        pictures(read_run(finished), tmp_path, "gif")
 
 
 def compared(*workdirs):
     console = rich.console.Console(file=io.StringIO(), width=200)
-    compare(workdirs, console=console)
+    compare([*map(read_run, workdirs)], console=console)
     return console.file.getvalue()
 
 
@@ -351,7 +363,7 @@ def test_settings_are_shown_where_they_differ(tmp_path):
     assert row_of(text, "lr_start").split() == ["lr_start", "0.05", "0.01"]
     assert "momentum" not in text
     assert "mean" not in text
-    assert "unfinished, 0 of 6 children" in text
+    assert "unfinished, 1 network so far" in text
 
 
 def test_a_run_on_other_data_is_not_compared(tmp_path):
@@ -395,7 +407,7 @@ def browser():
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_report(finished, browser, scheme):
-    address = report(finished).as_uri()
+    address = report(read_run(finished)).as_uri()
     page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
     said, requests = [], []
     page.on("console", lambda message: said.append(message.text))
@@ -403,11 +415,11 @@ def test_a_browser_shows_the_report(finished, browser, scheme):
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     assert page.locator("#tip").is_hidden()
-    line = next(x for x in runs.read_ledger(finished) if x["name"] == "step1-child2")
+    trial = read_run(finished).by_name["step1-child2"]
     point = page.locator("#chart-climb [data-candidate=step1-child2]")
     point.hover()
-    assert page.locator("#tip").inner_text() == tip(line)
-    assert "skip relu1 to relu2" in tip(line)
+    assert page.locator("#tip").inner_text() == tip(trial)
+    assert "skip relu1 to relu2" in tip(trial)
     assert "lit" in page.locator("tr[data-candidate=step1-child2]").get_attribute("class")
     page.locator("h1").hover()
     assert page.locator("#tip").is_hidden()

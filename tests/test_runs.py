@@ -13,7 +13,9 @@ import pytest
 
 import nash_jax as nj
 from nash_jax import data, runs
-from nash_jax.runs.progress import describe_line
+from nash_jax.record.ledger import trial_of
+from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
+from nash_jax.reporting.describe import describe_trial
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = runs.Config(
@@ -41,10 +43,20 @@ class Silent:
 
     def __init__(self):
         self.total = self.epochs = 0
-        self.lines, self.phases, self.notes, self.known = [], [], [], []
+        self.trials, self.phases, self.notes, self.known = [], [], [], []
 
-    def start(self, total_epochs, known):
-        self.total, self.known = total_epochs, known
+    def __call__(self, event):
+        match event:
+            case Begun():
+                self.total, self.known = event
+            case Phase(text):
+                self.phase(text)
+            case Epoch():
+                self.epoch(*event)
+            case Done(trial):
+                self.candidate(trial)
+            case Note(text):
+                self.note(text)
 
     def phase(self, what):
         self.phases.append(what)
@@ -52,18 +64,24 @@ class Silent:
     def epoch(self, name, epoch, loss):
         self.epochs += 1
 
-    def candidate(self, line):
-        self.lines.append(line)
+    def candidate(self, trial):
+        self.trials.append(trial)
 
     def note(self, text):
         self.notes.append(text)
 
 
-def history(lines, but=()):
-    """What lines of the ledger say that does not depend on the clock or the number of workers."""
+def history(trials):
+    """What trials, or lines of the ledger, say that does not depend on clock and workers."""
+    trials = [trial_of(each) if isinstance(each, dict) else each for each in trials]
     return [
-        {k: v for k, v in line.items() if k not in ("seconds", "elapsed", "workers", *but)}
-        for line in lines
+        {
+            **{key: getattr(t, key) for key in ("name", "parent", "recipe", "step", "index")},
+            **{"params": t.params, "flops": t.flops, "spec": json.loads(nj.to_json(t.spec))},
+            "edits": [nj.morphisms.edit_to_dict(edit) for edit in t.edits],
+            "estimate": str(dataclasses.replace(t.estimate, seconds=None)),
+        }
+        for t in trials
     ]
 
 
@@ -79,7 +97,7 @@ def finished(tmp_path_factory):
 def test_the_ledger_has_one_line_per_candidate(finished):
     workdir, _, reporter = finished
     ledger = runs.read_ledger(workdir)
-    assert sorted(ledger, key=str) == sorted(reporter.lines, key=str)
+    assert sorted(history(ledger), key=str) == sorted(history(reporter.trials), key=str)
     assert [line["name"] for line in ledger] == [
         "model_0",
         *(f"step{step}-child{child}" for step in (1, 2) for child in (1, 2, 3)),
@@ -113,14 +131,19 @@ def test_the_reporter_is_told_every_epoch(finished):
     _, _, reporter = finished
     assert reporter.epochs == reporter.total == 1 + 2 * 3 * 1 + 2
     assert reporter.phases == ["pretraining", "step 1 of 2", "step 2 of 2", "final training"]
-    assert "widen" in "".join(map(describe_line, reporter.lines))
+    assert "widen" in "".join(map(describe_trial, reporter.trials))
 
 
 def test_the_workdir_explains_itself(finished):
     workdir, result, _ = finished
     config = json.loads((workdir / "config.json").read_text())
-    assert config["seed"] == 0
-    assert config["num_neighbours"] == 3
+    assert config["version"] == 2
+    assert config["settings"]["strategy"] == {
+        "num_steps": 2, "num_neighbours": 3, "num_morphisms": 2,
+    }  # fmt: skip
+    assert config["settings"]["bounds"] == {"max_flops": 400_000}
+    assert "run" not in config["settings"]  # the seed is the default
+    assert runs.read_run(workdir).config == TINY
     assert config["command"] == ["x"]
     written = json.loads((workdir / "result.json").read_text())
     assert written["test_accuracy"] == result.best.estimate.accuracy
@@ -134,7 +157,8 @@ def test_load_gives_the_tested_network(finished):
     assert spec == result.best.spec
     chex.assert_trees_all_equal(variables, result.best.variables)
     test = data.load_dataset("digits").test
-    accuracy = (np.argmax(nj.apply(spec, variables, test.images), 1) == test.labels).mean()
+    logits = np.asarray(nj.apply(spec, variables, test.images))
+    accuracy = (logits.argmax(1) == test.labels).mean()
     assert accuracy == result.best.estimate.accuracy
 
 
@@ -160,7 +184,7 @@ def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finis
         assert too_large == ("failure" in line) == (line["validation_accuracy"] is None)
         if too_large:
             assert "GiB of memory to train" in line["failure"]
-            assert f"{line['failure']}" in describe_line(line)
+            assert f"{line['failure']}" in describe_trial(trial_of(line))
             assert line["name"] != result.best.parent
     assert result.best.parent.startswith("step1")
     with pytest.raises(runs.StoppedError, match="model_0 is too large: .*raise max_memory"):
@@ -172,27 +196,34 @@ import dataclasses, pathlib, sys
 import chex, jax, numpy as np
 import nash_jax as nj
 from nash_jax import data, estimation, runs
-from nash_jax.runs.children import _Devices, make_child
-from nash_jax.search import Candidate, SearchState, propose
+from nash_jax.estimation import Images, Job, Network, Tools, perform
+from nash_jax.execution import Devices
+from nash_jax.search import Keys, hill_climbing, simulate
 from tests.test_runs import TINY, Silent
 
 devices = jax.local_devices()
 assert len(devices) == 4
 problem = runs.prepare(TINY, data.load_dataset("digits"))
-variables, estimate = estimation.train_and_validate(
-    problem.model_0, nj.init(problem.model_0, jax.random.key(0)), jax.random.key(1), problem.train,
-    problem.valid, 1, TINY.training,
-)
-best = Candidate("model_0", None, (), problem.model_0, variables, estimate)
-proposals = propose(SearchState(0, best, jax.random.key(1)), TINY.hill_climbing)
-args = problem.train, problem.valid, best
-alone = [make_child(TINY, *args, proposal, Silent()) for proposal in proposals]
-spread = _Devices(TINY, problem.train, problem.valid, devices[1:3], Silent())
+images = Images(problem.train, problem.valid, problem.valid)
+best = Network(problem.model_0, nj.init(problem.model_0, jax.random.key(0)))
+space = runs.space_of(TINY, best.spec)
+strategy = hill_climbing(space, TINY.hill_climbing, Keys(*jax.random.split(jax.random.key(1), 4)))
+estimate = estimation.Estimate(0.5, 1.0, estimation.Seconds())
+trials = [t for t in simulate(space, strategy, lambda _: estimate) if t.step == 1]
+jobs = [
+    Job(t.name, t.spec, np.asarray(jax.random.key_data(t.proposal.key)), TINY.recipes["brief"],
+        "best", t.edits)
+    for t in trials
+]
+alone = {job.name: perform(job, images, best, Tools()) for job in jobs}
+spread = Devices(images, Tools(), devices[1:3])
+spread.put("best", best)
 used = set()
-made = {child.name: child for child in spread.make(best, proposals)}
-for ours in alone:
-    theirs = made.pop(ours.name)
-    assert (ours.name, ours.spec) == (theirs.name, theirs.spec)
+for job in jobs:
+    spread.submit(job)
+made = dict(spread.done())
+for name, ours in alone.items():
+    theirs = made.pop(name)
     assert theirs.estimate.seconds.compile > 0
     chex.assert_trees_all_equal(jax.device_get(ours.variables), jax.device_get(theirs.variables))
     used |= set.union(*(x.devices() for x in jax.tree.leaves(theirs.variables)))
@@ -202,8 +233,9 @@ compiled = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
 )
-renamed = [dataclasses.replace(p, name=f"again-{p.name}") for p in proposals]
-assert len(list(spread.make(best, renamed))) == len(proposals)
+for job in jobs:
+    spread.submit(dataclasses.replace(job, name=f"again-{job.name}"))
+assert len(dict(spread.done())) == len(jobs)
 assert not compiled, compiled
 spread.close()
 # Pretraining and final training are shared by all devices.
@@ -249,7 +281,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
     other = run(config, tmp_path / "poisoned", Silent())
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
-    assert history(lines[:-1], ("config",)) == history(original[:-1], ("config",))
+    assert history(lines[:-1]) == history(original[:-1])
     assert lines[-1]["test_accuracy"] != original[-1]["test_accuracy"]
 
 

@@ -1,7 +1,6 @@
 """Drawing edits as in the paper."""
 
 import collections
-import dataclasses
 import statistics
 
 import jax
@@ -13,7 +12,7 @@ import nash_jax as nj
 from nash_jax import morphisms, runs
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
-from nash_jax.search import Candidate, SearchState, propose
+from nash_jax.search import Keys, hill_climbing, simulate
 
 KINDS = ("Deepen", "SkipAdd", "SkipConcat", "Widen")
 
@@ -75,30 +74,23 @@ def test_a_widening_that_is_too_large_is_made_smaller():
 def test_sampling_stays_uniform_under_the_bound_of_a_preset(preset):
     """A fifth at least of every kind in every step, and nothing above the bound: 30 networks."""
     config = runs.Config(**runs.PRESETS[preset] | {"num_neighbours": 1})
-    size = (8, 8, 1) if preset == "digits" else (32, 32, 3)
     counts = [collections.Counter() for _ in range(config.num_steps)]
     params = []
+    model_0 = nj.chain((8, 8, 1) if preset == "digits" else (32, 32, 3), 10, config.widths)
+    space = runs.space_of(config, model_0)
     for seed in range(30):
-        state = SearchState(0, model_0(size, config.widths), jax.random.key(seed))
-        bounds = runs.bounds_on_flops(config, state.best.spec)
-        for step in range(config.num_steps):
-            (proposal,) = propose(state, config.hill_climbing, bounds)
-            assert nj.count_flops(proposal.spec) <= bounds[(step + 1) * config.num_morphisms - 1]
-            counts[step].update(type(edit).__name__[:4] for edit in proposal.edits)
-            best = dataclasses.replace(state.best, spec=proposal.spec)
-            state = SearchState(step + 1, best, state.key)
-        assert nj.count_flops(state.best.spec) <= config.max_flops
-        params.append(nj.count_params(state.best.spec) / 1e6)
+        strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+        _, *trials = simulate(space, strategy, lambda _: Estimate(0.0, 0.0, Seconds()))
+        for trial in trials:
+            most = space.bounds[trial.step * config.num_morphisms - 1]
+            assert nj.count_flops(trial.spec) <= most <= config.max_flops
+            counts[trial.step - 1].update(type(edit).__name__[:4] for edit in trial.edits)
+        params.append(nj.count_params(trials[-1].spec) / 1e6)
     for of_step in counts:
         assert of_step.total() == 30 * config.num_morphisms
         assert min(of_step[kind] for kind in ("Deep", "Wide", "Skip")) >= of_step.total() / 5
     if preset == "paper":  # the paper's random networks have 4.4, those that it chose 5.7
         assert 4 < statistics.mean(params) < 6
-
-
-def model_0(size, widths):
-    spec = nj.chain(size, 10, widths)
-    return Candidate("model_0", None, (), spec, {}, Estimate(0.0, 0.0, Seconds()))
 
 
 def test_sampling_draws_from_the_given_sizes_and_factors():

@@ -1,6 +1,7 @@
-"""Algorithm 1 as a pure step, with estimates made up by the tests: no training here."""
+"""Strategies, with estimates that are made up by the tests: no training here."""
 
 import dataclasses
+import hashlib
 import math
 
 import jax
@@ -10,102 +11,190 @@ import nash_jax as nj
 from nash_jax import search
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, Widen, rising_bounds
-from nash_jax.search import Candidate, HillClimbingSettings, SearchState
+from nash_jax.search import (
+    STRATEGIES,
+    HillClimbingSettings,
+    Keys,
+    Proposal,
+    RandomSearchSettings,
+    Trial,
+    hill_climbing,
+    simulate,
+)
+from nash_jax.spaces import Morphs
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
+SPACE = Morphs(SPEC, num_edits=3)
+KEYS = Keys(*jax.random.split(jax.random.key(3), 4))
+SMALL = HillClimbingSettings(num_steps=2, num_neighbours=4, num_morphisms=2)
 
 
-def candidate(name, accuracy=0.5, loss=1.0, spec=SPEC, edits=(), parent=None):
-    return Candidate(name, parent, edits, spec, {}, Estimate(accuracy, loss, Seconds()))
+def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
+    estimate = Estimate(accuracy, loss, Seconds(), failure=failure)
+    return Trial(Proposal(name, SPEC, KEYS.init, parent, edits), SPEC, estimate)
 
 
-def state(step=0, seed=0):
-    return SearchState(step, candidate("model_0"), jax.random.key(seed))
+def scored(accuracy):
+    """An estimate with this accuracy for a proposal."""
+    return lambda proposal: Estimate(accuracy(proposal), 1.0, Seconds())
 
 
-def by_flops(best, proposals):
-    """An estimate that prefers large networks."""
-    return [
-        candidate(p.name, nj.count_flops(p.spec) / 1e9, 1.0, p.spec, p.edits, best.name)
-        for p in proposals
-    ]
+def by_flops(proposal):
+    return nj.count_flops(proposal.genotype) / 1e9
+
+
+def at_random(proposal):
+    """The same for the same proposal."""
+    said = hashlib.sha256(f"{proposal.name} {proposal.genotype}".encode()).digest()
+    return said[0] / 256
+
+
+def climbed(settings=SMALL, accuracy=by_flops, keys=KEYS, space=SPACE):
+    """The trials of a hill climbing, by step."""
+    steps = [[] for _ in range(settings.num_steps + 1)]
+    for each in simulate(space, hill_climbing(space, settings, keys), scored(accuracy)):
+        steps[each.step].append(each)
+    return steps
 
 
 def test_the_last_child_is_the_current_best_and_the_others_have_all_their_edits():
-    proposals = search.propose(state(), HillClimbingSettings(num_neighbours=4, num_morphisms=3))
-    assert [p.name for p in proposals] == [f"step1-child{n}" for n in (1, 2, 3, 4)]
-    assert [len(p.edits) for p in proposals] == [3, 3, 3, 0]
-    assert proposals[-1].spec == SPEC
-    for proposal in proposals:
-        spec = SPEC
-        for edit in proposal.edits:
-            spec = edit.rewrite(spec)
-        assert spec == proposal.spec
+    (model_0,), *steps = climbed()
+    assert (model_0.name, model_0.recipe, model_0.spec) == ("model_0", "pretrain", SPEC)
+    best = model_0
+    for number, children in enumerate(steps, start=1):
+        assert [c.name for c in children] == [f"step{number}-child{n}" for n in (1, 2, 3, 4)]
+        assert [len(c.edits) for c in children] == [2, 2, 2, 0]
+        assert {c.parent for c in children} == {best.name}
+        assert children[-1].spec == best.spec
+        for each in children:
+            spec = best.spec
+            for edit in each.edits:
+                spec = edit.rewrite(spec)
+            assert spec == each.spec
+        best = max(children, key=lambda c: nj.count_flops(c.spec))
 
 
 def test_one_neighbour_is_morphed_and_taken_even_if_it_is_worse():
-    settings = HillClimbingSettings(num_neighbours=1, num_morphisms=2)
-
-    def worse(best, proposals):
-        return [candidate(p.name, 0.0, spec=p.spec, edits=p.edits) for p in proposals]
-
-    after, children = search.hill_climbing_step(state(), settings, worse)
-    assert len(children) == 1
-    assert after.best is children[0]
-    assert len(after.best.edits) == 2
-
-
-def test_a_step_moves_to_the_best_child_and_changes_no_state():
-    before = state()
-    settings = HillClimbingSettings(num_neighbours=5, num_morphisms=2)
-    after, children = search.hill_climbing_step(before, settings, by_flops)
-    assert before.step == 0
-    assert after.step == 1
-    assert after.best is max(children, key=lambda child: nj.count_flops(child.spec))
-    _again, same = search.hill_climbing_step(before, settings, by_flops)
-    assert [c.edits for c in same] == [c.edits for c in children]
+    one = dataclasses.replace(SMALL, num_neighbours=1)
+    _, first, second = climbed(one, lambda proposal: 0.9 - 0.1 * len(proposal.name))
+    assert [len(each) for each in (first, second)] == [1, 1]
+    assert second[0].parent == first[0].name
+    assert len(first[0].edits) == len(second[0].edits) == 2
 
 
 def test_a_child_depends_on_seed_step_and_number_alone():
-    few, many = (HillClimbingSettings(num_neighbours=n) for n in (3, 6))
-    first, second = search.propose(state(), few)[:2], search.propose(state(), many)[:2]
-    assert [p.edits for p in first] == [p.edits for p in second]
-    assert [jax.random.key_data(p.key).tolist() for p in first] == [
-        jax.random.key_data(p.key).tolist() for p in second
+    def first_step(number=3, keys=KEYS):
+        return climbed(dataclasses.replace(SMALL, num_neighbours=number), keys=keys)[1]
+
+    few, many = first_step(3), first_step(6)
+    assert [c.edits for c in few[:2]] == [c.edits for c in many[:2]]
+    assert [jax.random.key_data(c.proposal.key).tolist() for c in few[:2]] == [
+        jax.random.key_data(c.proposal.key).tolist() for c in many[:2]
     ]
-    for other in (state(step=1), state(seed=1)):
-        assert [p.edits for p in search.propose(other, few)[:2]] != [p.edits for p in first]
-    keys = {str(jax.random.key_data(p.key)) for p in search.propose(state(), many)}
+    other = first_step(3, Keys(*jax.random.split(jax.random.key(4), 4)))
+    assert [c.edits for c in other[:2]] != [c.edits for c in few[:2]]
+    keys = {str(jax.random.key_data(c.proposal.key)) for c in many}
     assert len(keys) == 6
 
 
+def test_the_edits_of_a_seed_stay_what_they_are():
+    """Another result means that the same seed proposes other networks than it did."""
+    steps = climbed(accuracy=at_random)
+    said = repr([(c.name, c.edits) for step in steps for c in step])
+    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "17c4ad936d5f7f70"
+
+
 def test_selection_breaks_ties_by_loss_then_by_order_and_never_takes_a_diverged_one():
-    assert search.select([candidate("a", 0.5, 2.0), candidate("b", 0.6, 9.0)]).name == "b"
-    assert search.select([candidate("a", 0.5, 2.0), candidate("b", 0.5, 1.0)]).name == "b"
-    assert search.select([candidate("a", 0.5, 1.0), candidate("b", 0.5, 1.0)]).name == "a"
-    assert search.select([candidate("a", 0.5, math.nan), candidate("b", 0.5, 99.0)]).name == "b"
+    assert search.select([trial("a", 0.5, 2.0), trial("b", 0.6, 9.0)]).name == "b"
+    assert search.select([trial("a", 0.5, 2.0), trial("b", 0.5, 1.0)]).name == "b"
+    assert search.select([trial("a", 0.5, 1.0), trial("b", 0.5, 1.0)]).name == "a"
+    assert search.select([trial("a", 0.5, math.nan), trial("b", 0.5, 99.0)]).name == "b"
+    ranked = search.ranked([trial("a", 0.5), trial("b", 0.7), trial("c", 0.5), trial("d", 0.6)])
+    assert [each.name for each in ranked] == ["b", "d", "a", "c"]
 
 
-def test_children_that_failed_are_passed_over():
-    def failed(name, **changes):
-        child = candidate(name, 1.0, 0.0)
-        estimate = dataclasses.replace(child.estimate, failure="too large", **changes)
-        return dataclasses.replace(child, estimate=estimate)
-
-    worse = candidate("b", 0.1, 9.0)
-    assert search.select([failed("a"), worse, failed("c")]) is worse
-    with pytest.raises(ValueError, match="all children failed"):
-        search.select([failed("a")])
+def test_trials_that_failed_are_passed_over():
+    worse = trial("b", 0.1, 9.0)
+    assert search.select([trial("a", 1.0, failure="x"), worse, trial("c", failure="y")]) is worse
+    with pytest.raises(search.AllFailedError, match="all of a, c failed") as caught:
+        search.select([trial("a", failure="x"), trial("c", failure="y")])
+    assert [each.name for each in caught.value.trials] == ["a", "c"]
 
 
-def test_limits_hold_for_every_child():
+def test_bounds_hold_for_every_child():
     settings, flops = HillClimbingSettings(), nj.count_flops(SPEC)
     bounds = rising_bounds(flops, 3 * flops, settings.num_steps * settings.num_morphisms)
-    for step in range(settings.num_steps):
-        proposals = search.propose(state(step), settings, bounds)
-        most = flops * (1 + 2 * (step + 1) / settings.num_steps)
-        assert all(nj.count_flops(p.spec) <= most for p in proposals)
-        assert all(p.edits for p in proposals[:-1])
+    for step, children in enumerate(climbed(settings, space=Morphs(SPEC, bounds))[1:], start=1):
+        most = flops * (1 + 2 * step / settings.num_steps)
+        assert all(nj.count_flops(c.spec) <= most for c in children)
+        assert all(c.edits for c in children[:-1])
+
+
+def test_a_random_search_returns_its_samples_the_best_first():
+    strategy = search.random_search(SPACE, RandomSearchSettings(5), KEYS)
+    ask = next(strategy)
+    assert [p.name for p in ask.proposals] == [f"sample{n}" for n in range(1, 6)]
+    assert {(p.recipe, p.parent, p.edits) for p in ask.proposals} == {("scratch", None, ())}
+    assert len({p.genotype for p in ask.proposals}) == 5
+    trials = [
+        Trial(p, p.genotype, Estimate(a, 1.0, Seconds()))
+        for p, a in zip(ask.proposals, (0.3, 0.9, 0.1, 0.8, 0.2))
+    ]
+    with pytest.raises(StopIteration) as end:
+        strategy.send(trials)
+    assert [t.name for t in end.value.value] == [
+        "sample2",
+        "sample4",
+        "sample1",
+        "sample5",
+        "sample3",
+    ]
+
+
+# The contract of all strategies: more of it is in test_engine.
+
+SETTINGS = {
+    "hill_climbing": SMALL,
+    "one_network": search.OneNetworkSettings(),
+    "random_search": RandomSearchSettings(6),
+}
+
+
+def proposals_of(name, accuracy, failing=lambda proposal: False):
+    """What a strategy asks for, as it can be compared."""
+
+    def estimate(proposal):
+        return Estimate(
+            accuracy(proposal), 1.0, Seconds(), failure="x" if failing(proposal) else ""
+        )
+
+    trials = list(simulate(SPACE, STRATEGIES[name](SPACE, SETTINGS[name], KEYS), estimate))
+    return [
+        (*t.proposal._replace(key=jax.random.key_data(t.proposal.key).tolist()), t.step)
+        for t in trials
+    ]
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_a_strategy_depends_on_its_keys_and_on_what_it_is_told_alone(name):
+    assert proposals_of(name, at_random) == proposals_of(name, at_random)
+    asked = proposals_of(name, at_random)
+    assert len({proposal[0] for proposal in asked}) == len(asked)
+    counts = SETTINGS[name].num_trials
+    assert {recipe: sum(p[5] == recipe for p in asked) for recipe in counts} == dict(counts)
+    assert all(SETTINGS[name].phase(proposal[-1]) for proposal in asked)
+    at_once = [sum(p[-1] == step for p in asked) for step in {p[-1] for p in asked}]
+    assert SETTINGS[name].num_at_once == max(at_once)
+
+
+@pytest.mark.parametrize("name", ["hill_climbing", "random_search"])
+def test_a_strategy_survives_trials_that_fail(name):
+    def failing(proposal):
+        return proposal.name.endswith(("child1", "sample2"))
+
+    failed = proposals_of(name, at_random, failing)
+    assert len(failed) == len(proposals_of(name, at_random))
+    assert not any((proposal[3] or "").endswith("child1") for proposal in failed)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +210,11 @@ def test_bad_settings_are_one_clear_error(changes, message):
         dataclasses.replace(HillClimbingSettings(), **changes)
 
 
-def test_lineage_names_the_edits_between_two_candidates():
-    root = candidate("model_0")
+def test_lineage_names_the_edits_between_two_trials():
+    root = trial("model_0")
 
     def child(name, parent, *edits):
-        return candidate(name, edits=edits, parent=parent)
+        return trial(name, edits=edits, parent=parent)
 
     one, two, three = Deepen("relu1"), Widen("conv1", 9), Widen("conv1", 12)
     family = [
@@ -138,8 +227,8 @@ def test_lineage_names_the_edits_between_two_candidates():
     assert search.lineage(family, "model_0", "e") == ("model_0", (), (one, three))
     assert search.lineage(family, "d", "c") == ("model_0", (one, three), (two,))
     assert search.lineage(family, "d", "d") == ("d", (), ())
-    with pytest.raises(ValueError, match="there is no candidate 'x'; there are d, model_0"):
+    with pytest.raises(ValueError, match="there is no trial 'x'; there are d, model_0"):
         search.lineage(family, "d", "x")
-    orphan = candidate("other")
+    orphan = trial("other")
     with pytest.raises(ValueError, match="'d' and 'other' have no common ancestor"):
         search.lineage([*family, orphan], "d", "other")

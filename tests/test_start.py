@@ -6,13 +6,11 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_runs import TINY, Silent, run
+from test_runs import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import data, morphisms, ops, runs, training
-from nash_jax.estimation import Estimate, Seconds
-from nash_jax.runs import children
-from nash_jax.search import Candidate, Proposal
+from nash_jax.estimation import Job, Network, grow
 
 KEY = jax.random.key(0)
 ALONE = dataclasses.replace(TINY, num_steps=0, epochs_pretrain=0, epochs_final=1)
@@ -64,15 +62,16 @@ def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_p
     runs.save_network(file, spec, variables)
     config = dataclasses.replace(ALONE, model_0=str(file))
     result = run(config, tmp_path / "run", Silent())
-    assert [line["name"] for line in result.history] == ["model_0", "final"]
+    assert [trial.name for trial in result.history] == ["model_0", "final"]
     problem = runs.prepare(config, digits)
     before = training.evaluate(spec, variables, problem.valid)
-    assert result.history[0]["validation_accuracy"] == before.accuracy
+    assert result.history[0].accuracy == before.accuracy
     # The file is known by its content: it may move, and may not change.
     (tmp_path / "b").mkdir()
     moved = file.rename(tmp_path / "b" / "net.safetensors")
     config = dataclasses.replace(config, model_0=str(moved))
-    assert run(config, tmp_path / "run", Silent()).history == result.history
+    again = run(config, tmp_path / "run", Silent())
+    assert history(again.history) == history(result.history)
     runs.save_network(moved, spec, nj.init(spec, jax.random.key(6)))
     with pytest.raises(ValueError, match="settings that it began with; network was"):
         run(config, tmp_path / "run", Silent())
@@ -97,17 +96,15 @@ def test_a_file_that_is_no_start_is_one_clear_error(name, content, message, digi
 
 @pytest.fixture(scope="module")
 def best(problem):
-    variables = nj.init(problem.model_0, KEY)
-    estimate = Estimate(0.5, 1.0, Seconds())
-    return Candidate("model_0", None, (), problem.model_0, variables, estimate)
+    return Network(problem.model_0, nj.init(problem.model_0, KEY))
 
 
 def grown(best, problem, edits, **changes):
     """The weights that a child begins with."""
     spec = morphisms.Sequence(edits).rewrite(best.spec)
-    proposal = Proposal("child", edits, spec, KEY)
-    config = dataclasses.replace(TINY, **changes)
-    return spec, children.grow(config, best, proposal, problem.train)
+    recipe = dataclasses.replace(TINY, **changes).recipes["brief"]
+    key = jax.device_get(jax.random.key_data(KEY))
+    return spec, grow(Job("child", spec, key, recipe, "best", edits), best, problem.train)
 
 
 EDITS = (morphisms.Widen("conv2", 12), morphisms.Deepen("relu1", 3))
@@ -164,10 +161,12 @@ def test_a_constant_rate_and_weights_by_name_make_other_children(tmp_path):
         for changes in ({}, {"constant_lr": 0.05}, {"inherit": "by_name"})
     ]
     for other in lines[1:]:
-        assert other[0]["train_losses"] == lines[0][0]["train_losses"]
-        assert other[1]["edits"] == lines[0][1]["edits"]
-        assert other[1]["train_losses"] != lines[0][1]["train_losses"]
-    assert lines[2][2]["train_losses"] == lines[0][2]["train_losses"]  # nothing new in the parent
+        assert other[0].estimate.train_losses == lines[0][0].estimate.train_losses
+        assert other[1].edits == lines[0][1].edits
+        assert other[1].estimate.train_losses != lines[0][1].estimate.train_losses
+    assert (
+        lines[2][2].estimate.train_losses == lines[0][2].estimate.train_losses
+    )  # nothing new in the parent
 
 
 def test_a_skip_that_is_no_morphism_begins_between_its_branches(best, problem):

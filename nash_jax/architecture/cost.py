@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from nash_jax.architecture.shapes import multiply_adds, param_shapes
-
-if TYPE_CHECKING:  # a spec shows its cost when it is printed, so it imports this module
-    from nash_jax.architecture.spec import Architecture, Node
+from nash_jax.architecture.spec import Architecture, Node
 
 
 def node_params(spec: Architecture, node: Node) -> int:

@@ -18,7 +18,6 @@ import jax
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import Shape, output_shape
-from nash_jax.architecture.table import table
 
 INPUT = "input"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}")
@@ -184,6 +183,8 @@ class Architecture:
         return self._hash
 
     def __repr__(self) -> str:
+        from nash_jax.architecture.table import table  # which knows specs
+
         return table(self)
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nash_jax.architecture import ops
 from nash_jax.architecture.cost import count_flops, count_params, node_params
-
-if TYPE_CHECKING:  # a spec is printed as a table, so it imports this module
-    from nash_jax.architecture.spec import Architecture
+from nash_jax.architecture.spec import Architecture
 
 
 def table(spec: Architecture) -> str:

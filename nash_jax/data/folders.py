@@ -58,7 +58,12 @@ def read_folder(
         )
     paths = [path for _, _, path in files]
     found = read_images(
-        *(paths, lambda place: printable(paths[place]), what, image_size, corrupt_images, note)
+        paths,
+        lambda place: printable(paths[place]),
+        what,
+        image_size,
+        corrupt_images,
+        note,
     )
     part, labels = (
         np.array([file[column] for file in files], np.int32)[found.places] for column in (0, 1)

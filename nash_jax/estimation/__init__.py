@@ -1,5 +1,36 @@
-"""How good a candidate is."""
+"""How good a network is."""
 
-from nash_jax.estimation.brief import FAILURES, Estimate, Seconds, failed, train_and_validate
+from nash_jax.estimation.brief import grow, perform, train_and_validate
+from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
+from nash_jax.estimation.job import (
+    INHERIT,
+    Images,
+    Job,
+    Network,
+    Outcome,
+    Recipe,
+    Tools,
+    Trainings,
+    Unfinished,
+    Weights,
+)
 
-__all__ = ["Estimate", "FAILURES", "Seconds", "failed", "train_and_validate"]
+__all__ = [
+    "Estimate",
+    "FAILURES",
+    "INHERIT",
+    "Images",
+    "Job",
+    "Network",
+    "Outcome",
+    "Recipe",
+    "Seconds",
+    "Tools",
+    "Trainings",
+    "Unfinished",
+    "Weights",
+    "failed",
+    "grow",
+    "perform",
+    "train_and_validate",
+]

@@ -1,83 +1,103 @@
-"""Train briefly, then validate (NASH, Algorithm 1, lines 16 and 21)."""
+"""Grow a network, train it and judge it (NASH, Algorithm 1, lines 14 to 16 and 21)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables
+from nash_jax import morphisms
+from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
-from nash_jax.text import one_line
-from nash_jax.training import DivergedError, TooLargeError, TrainingSettings, evaluate, fit
+from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
+from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfinished
+from nash_jax.training import DivergedError, TrainingSettings, evaluate, fit
 
 
-@dataclasses.dataclass(frozen=True)
-class Seconds:
-    """Where the time of a candidate went.
-
-    Attributes:
-      compile: compiling its training and evaluation.
-      train: training.
-      evaluate: evaluating.
-      wait: whoever trained it had nothing to do: it waited for other candidates, for their end or
-        for a program that another thread compiled.
-    """
-
-    compile: float = 0.0
-    train: float = 0.0
-    evaluate: float = 0.0
-    wait: float = 0.0
-
-    def __add__(self, other: Seconds) -> Seconds:
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Seconds(*(a + b for a, b in zip(mine, theirs)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What is known of a candidate after its training.
-
-    Attributes:
-      accuracy: on the images it was evaluated on, in [0, 1]; 0 if it failed.
-      loss: on these images, in nats; infinite if it failed.
-      seconds: where the time went.
-      required_bytes: memory that its training takes on a device, as the compiler predicts it.
-      train_losses: mean training loss of each epoch, in nats.
-      failure: why it could not be trained; empty if it was.
-    """
-
-    accuracy: float
-    loss: float
-    seconds: Seconds
-    required_bytes: int = 0
-    train_losses: tuple[float, ...] = ()
-    failure: str = ""
-
-
-#: What can go wrong with one network's training, and says nothing about another's.
-FAILURES = (TooLargeError, DivergedError, jax.errors.JaxRuntimeError, MemoryError)
-
-
-def failed(error: BaseException, seconds: float) -> Estimate:
-    """The estimate of a network whose training ended with one of `FAILURES`.
+def perform(
+    job: Job,
+    images: Images,
+    parent: Network | None,
+    tools: Tools,
+    grown: Variables | None = None,
+) -> Outcome:
+    """Do a job: grow the network, train it, judge it.
 
     Args:
-      error: what it ended with.
-      seconds: until then.
+      job: what to do.
+      images: those of the run.
+      parent: what `job.parent` names.
+      tools: what it is done with.
+      grown: what `grow` gives, if that is done.
+
+    Returns:
+      The outcome; if the network could not be trained, with an estimate that says why.
     """
-    if isinstance(error, TooLargeError | DivergedError):
-        failure = str(error)
-    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        failure = "out of memory: " + one_line(error, 200)
-    else:
-        failure = "not compiled or run by XLA: " + one_line(error, 200)
-    required = error.required_bytes if isinstance(error, TooLargeError) else 0
-    return Estimate(0.0, math.inf, Seconds(compile=seconds), required, failure=failure)
+    start = time.perf_counter()
+    recipe = job.recipe
+    train, judge = images.of(recipe)
+    there = Unfinished()
+    if tools.trainings is not None:
+        there = tools.trainings.of(job.name, job.spec, recipe.training, tools.note)
+    try:
+        variables: Variables = {}
+        if there.snapshot is None:
+            variables = grow(job, parent, train) if grown is None else grown
+            jax.block_until_ready(variables)
+        # Nearly all of growing is compiling the forward pass that calibrates normalisation.
+        growing = Seconds(compile=time.perf_counter() - start)
+        variables, estimate = train_and_validate(
+            job.spec,
+            variables,
+            job.random_key if recipe.weights == "given" else _keys(job)[1],
+            train,
+            judge,
+            recipe.epochs,
+            recipe.training,
+            lambda epoch, loss: tools.on_epoch(job.name, epoch, loss),
+            max_bytes=tools.max_bytes,
+            devices=tools.devices,
+            resume=there.snapshot,
+            checkpoint=there.checkpoint,
+        )
+    except FAILURES as error:
+        return Outcome(failed(error, time.perf_counter() - start), None)
+    return Outcome(dataclasses.replace(estimate, seconds=estimate.seconds + growing), variables)
+
+
+def _keys(job: Job) -> Any:
+    """The keys of growing, of training, and of the batch that calibrates, `[3]`."""
+    return jax.random.split(job.random_key, 3)
+
+
+def grow(job: Job, parent: Network | None, train: Examples) -> Variables:
+    """The weights that a job's training begins with.
+
+    Args:
+      job, parent: as in `perform`.
+      train: images, some of which calibrate new normalisations.
+
+    Raises:
+      ValueError: if there is no parent, and the recipe needs one.
+    """
+    if job.recipe.weights == "nothing":
+        return init(job.spec, _keys(job)[0])
+    if parent is None:
+        raise ValueError(f"{job.name} begins with another network's weights; got none")
+    if not job.edits:
+        return parent.variables
+    grow_key, _, batch_key = _keys(job)
+    if job.recipe.weights == "by_name":
+        return morphisms.inherit_by_name(parent.spec, parent.variables, job.spec, grow_key)
+    size = (job.recipe.training.batch_size,)
+    batch = jax.random.choice(batch_key, len(train), size, replace=False)
+    images = train.images[jax.device_get(batch)]
+    return morphisms.Sequence(job.edits)(parent.spec, parent.variables, grow_key, images)[1]
 
 
 def train_and_validate(
@@ -124,7 +144,20 @@ def train_and_validate(
         evaluate=result.evaluate_seconds,
         wait=trained.wait_seconds + result.wait_seconds,
     )
-    losses = tuple(float(loss) for loss in trained.losses)
     return trained.variables, Estimate(
-        result.accuracy, result.loss, seconds, trained.required_bytes, losses
+        result.accuracy,
+        result.loss,
+        seconds,
+        trained.required_bytes,
+        tuple(float(loss) for loss in trained.losses),
+        lambdas=_lambdas(trained.variables),
+    )
+
+
+def _lambdas(variables: Variables) -> tuple[tuple[str, float], ...]:
+    """The learned weight of every sum of eq. 6, by node."""
+    return tuple(
+        (node, round(float(arrays["lambda"]), 4))
+        for node, arrays in variables["params"].items()
+        if "lambda" in arrays
     )

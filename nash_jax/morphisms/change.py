@@ -143,7 +143,9 @@ def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Vari
                 params, stats = (
                     {
                         name: multiplied(
-                            *(change, node.name, name),
+                            change,
+                            node.name,
+                            name,
                             moved(change, node.name, name, array, new.get(name, 0)),
                         )
                         for name, array in old.items()

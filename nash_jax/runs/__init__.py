@@ -1,65 +1,49 @@
-"""The record of a run: config, workdir, ledger, network, pictures."""
+"""A run: settings, problem, engine, result."""
 
+from nash_jax.execution import check_cache, use_cache
 from nash_jax.jax_settings import check_devices
-from nash_jax.runs.cache import check_cache, use_cache
-from nash_jax.runs.checkpoint import load, load_network, save_network
-from nash_jax.runs.children import Crew, Listener, hire
-from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config
-from nash_jax.runs.files import DamagedError, WriteError, write_atomically
-from nash_jax.runs.ledger import read_ledger, spec_of
-from nash_jax.runs.progress import (
-    Callbacks,
-    PlainReporter,
-    QuietReporter,
-    Reporters,
-    RichReporter,
+from nash_jax.record import (
+    DamagedError,
+    WriteError,
+    load,
+    load_network,
+    provenance,
+    read_ledger,
+    save_network,
+    spec_of,
+    write_atomically,
 )
-from nash_jax.runs.provenance import provenance
+from nash_jax.reporting import RunView
+from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config, config_of, read_run, settings_of
+from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
+from nash_jax.runs.result import Result
 from nash_jax.runs.run import (
-    Problem,
-    Reporter,
-    Result,
     Run,
     StoppedError,
-    bounds_on_flops,
     check_precision,
-    dataset_of,
     execute,
     open_run,
-    prepare,
     run_search,
 )
-from nash_jax.runs.tensorboard import TensorBoardReporter
-from nash_jax.runs.view import RunView, read_run
 
 __all__ = [
-    "Callbacks",
     "Config",
-    "Crew",
     "DamagedError",
     "INHERIT",
-    "Listener",
     "PRESETS",
-    "PlainReporter",
     "Problem",
-    "QuietReporter",
     "RECIPES",
-    "Reporter",
-    "Reporters",
     "Result",
-    "RichReporter",
     "Run",
     "RunView",
     "StoppedError",
-    "TensorBoardReporter",
     "WriteError",
-    "bounds_on_flops",
     "check_cache",
     "check_devices",
     "check_precision",
+    "config_of",
     "dataset_of",
     "execute",
-    "hire",
     "load",
     "load_network",
     "open_run",
@@ -69,6 +53,8 @@ __all__ = [
     "read_run",
     "run_search",
     "save_network",
+    "settings_of",
+    "space_of",
     "spec_of",
     "use_cache",
     "write_atomically",

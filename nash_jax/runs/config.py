@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+import pathlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, cast
 
 import jax
 
 from nash_jax.data import CORRUPT_IMAGES
-from nash_jax.search import HillClimbingSettings
+from nash_jax.estimation import INHERIT, Recipe, Weights
+from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
+from nash_jax.record import Settings
+from nash_jax.record.files import DamagedError
+from nash_jax.reporting import RunView, view
+from nash_jax.search import (
+    STRATEGIES,
+    HillClimbingSettings,
+    OneNetworkSettings,
+    RandomSearchSettings,
+)
+from nash_jax.spaces import check_sizes
 from nash_jax.training import TrainingSettings
-
-#: Where the weights of a child come from.
-INHERIT = ("morphism", "by_name", "nothing")
-
 
 #: How often the FLOPs of model_0 a network may have, if nothing is said: on CIFAR's images those of
 #: the paper's model_0 become 1 GFLOP.
@@ -23,6 +33,28 @@ GROWTH = 12.5
 
 def _setting(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
+
+
+#: The groups of settings, of flags and of `config.json`; what is in none of them is of 'recipes'.
+GROUPS = {
+    "data": (
+        "dataset",
+        "label",
+        "image_size",
+        "corrupt_images",
+        "max_train_examples",
+        "validation_fraction",
+    ),
+    "space": ("model_0", "widths", "kernel_sizes", "widening_factors"),
+    "strategy": ("strategy", "num_samples", "num_steps", "num_neighbours", "num_morphisms"),
+    "bounds": ("max_flops", "max_memory"),
+    "run": ("seed", "threads_per_child"),
+}
+
+
+def group_of(name: str) -> str:
+    """The group of a setting."""
+    return next((group for group, names in GROUPS.items() if name in names), "recipes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +79,10 @@ class Config:
         "(an architecture) or FILE.safetensors (with its weights)",
     )
     widths: tuple[int, ...] = _setting((64, 128, 256), "channels of the chain's convolutions")
+    strategy: str = _setting("hill_climbing", f"what decides: {', '.join(STRATEGIES)}")
+    num_samples: int = _setting(
+        RandomSearchSettings.num_samples, "networks that random_search draws"
+    )
     num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
     num_neighbours: int = _setting(
         HillClimbingSettings.num_neighbours,
@@ -55,12 +91,8 @@ class Config:
     num_morphisms: int = _setting(
         HillClimbingSettings.num_morphisms, "network morphisms per child (n_NM)"
     )
-    kernel_sizes: tuple[int, ...] = _setting(
-        HillClimbingSettings.kernel_sizes, "kernel sizes to deepen with"
-    )
-    widening_factors: tuple[int, ...] = _setting(
-        HillClimbingSettings.widening_factors, "factors to widen by"
-    )
+    kernel_sizes: tuple[int, ...] = _setting(KERNEL_SIZES, "kernel sizes to deepen with")
+    widening_factors: tuple[int, ...] = _setting(WIDENING_FACTORS, "factors to widen by")
     inherit: str = _setting(
         "morphism",
         "a child's weights: by morphism; by_name, new and changed layers drawn anew; or nothing, "
@@ -126,11 +158,15 @@ class Config:
             if not least <= value < math.inf:
                 finite = " and finite" if isinstance(value, float) else ""
                 raise ValueError(f"{name} must be >= {least}{finite}; got {value}")
-        for name, words in (("corrupt_images", CORRUPT_IMAGES), ("inherit", INHERIT)):
-            if getattr(self, name) not in words:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(words)}; got {getattr(self, name)!r}"
-                )
+        for name, words in (
+            ("corrupt_images", CORRUPT_IMAGES),
+            ("inherit", INHERIT),
+            ("strategy", tuple(STRATEGIES)),
+        ):
+            if (value := getattr(self, name)) not in words:
+                near = get_close_matches(str(value), words, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}{meant}")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
         if not 0 < self.validation_fraction < 1:
@@ -140,7 +176,8 @@ class Config:
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
         # These check their own fields.
-        _ = self.training, self.training_of_children, self.hill_climbing
+        _ = self.training, self.training_of_children, self.strategy_settings
+        check_sizes(self.kernel_sizes, self.widening_factors)
 
     @property
     def training(self) -> TrainingSettings:
@@ -159,6 +196,75 @@ class Config:
     @property
     def hill_climbing(self) -> HillClimbingSettings:
         return _part(HillClimbingSettings, self)
+
+    @property
+    def strategy_settings(self) -> Any:
+        """The settings of the strategy."""
+        return _part(STRATEGY_SETTINGS[self.strategy], self)
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """How proposals are trained, by the names that strategies know."""
+        brief = Recipe(
+            self.epochs_neighbours, self.training_of_children, cast(Weights, self.inherit)
+        )
+        alone = Recipe(self.epochs_pretrain, self.training, "given", alone=True)
+        return {
+            "pretrain": alone,
+            "brief": brief,
+            "scratch": dataclasses.replace(brief, weights="nothing"),
+            "final": dataclasses.replace(alone, epochs=self.epochs_final, judged_on="test"),
+        }
+
+
+#: The settings of every strategy.
+STRATEGY_SETTINGS: dict[str, Any] = {
+    "hill_climbing": HillClimbingSettings,
+    "one_network": OneNetworkSettings,
+    "random_search": RandomSearchSettings,
+}
+
+
+def settings_of(config: Config) -> Settings:
+    """The settings as JSON gives them back."""
+    given, defaults = (
+        {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}
+        for values in (
+            dataclasses.asdict(config),
+            {field.name: field.default for field in dataclasses.fields(Config)},
+        )
+    )
+    groups = {name: group_of(name) for name in given}
+    return Settings(given, defaults, groups, later=("strategy", "num_samples"))
+
+
+def config_of(settings: Mapping[str, Any]) -> Config:
+    """The config of what `config.json` says; a setting that it lacks has its default.
+
+    Raises:
+      DamagedError: if a setting is of another type, or breaks a rule.
+    """
+    fields = dataclasses.fields(Config)
+    try:
+        given = {f.name: _typed(settings.get(f.name, f.default), f.default) for f in fields}
+        return Config(**given)
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"config.json is damaged: {error}") from None
+
+
+def read_run(workdir: pathlib.Path) -> RunView:
+    """Read a run at any time: see `reporting.view.read_run`."""
+    return view.read_run(workdir, config_of)
+
+
+def _typed(value: Any, default: Any) -> Any:
+    """A setting as JSON has it, as its default's type."""
+    if isinstance(default, tuple):
+        return tuple(_typed(item, 0) for item in value)
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        raise TypeError(f"a setting must be {type(default).__name__}; got {value!r:.80}")
+    return value
 
 
 def _part(kind: Any, config: Config) -> Any:

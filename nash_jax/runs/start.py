@@ -18,7 +18,7 @@ from nash_jax.architecture import (
     resnet,
     wide_resnet,
 )
-from nash_jax.runs.checkpoint import NETWORK_ENDING, load_network
+from nash_jax.record.networks import NETWORK_ENDING, load_network
 from nash_jax.runs.config import Config
 
 

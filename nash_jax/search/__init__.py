@@ -1,24 +1,49 @@
-"""How the next candidate is chosen."""
+"""How the next trial is chosen: one file per strategy."""
 
-from nash_jax.search.hill_climbing import (
-    Candidate,
-    HillClimbingSettings,
-    Proposal,
-    SearchState,
-    hill_climbing_step,
-    propose,
-    select,
-)
+from collections.abc import Callable
+from typing import Any
+
+from nash_jax.search.hill_climbing import HillClimbingSettings, child, hill_climbing
 from nash_jax.search.lineage import Lineage, lineage
+from nash_jax.search.one_network import OneNetworkSettings, one_network
+from nash_jax.search.random_search import RandomSearchSettings, random_search
+from nash_jax.search.strategy import (
+    AllFailedError,
+    Ask,
+    Keys,
+    Proposal,
+    Strategy,
+    Trial,
+    ranked,
+    select,
+    simulate,
+)
+
+#: Every strategy by its name.
+STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
+    "hill_climbing": hill_climbing,
+    "one_network": one_network,
+    "random_search": random_search,
+}
 
 __all__ = [
-    "Candidate",
+    "AllFailedError",
+    "Ask",
     "HillClimbingSettings",
+    "Keys",
     "Lineage",
+    "OneNetworkSettings",
     "Proposal",
-    "SearchState",
-    "hill_climbing_step",
+    "RandomSearchSettings",
+    "STRATEGIES",
+    "Strategy",
+    "Trial",
+    "child",
+    "hill_climbing",
     "lineage",
-    "propose",
+    "one_network",
+    "random_search",
+    "ranked",
     "select",
+    "simulate",
 ]

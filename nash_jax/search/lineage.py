@@ -1,4 +1,4 @@
-"""How two candidates of one search are related: the edits between them."""
+"""How two trials of one search are related: the edits between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nash_jax.morphisms import Edit
 
 
 class Related(Protocol):
-    """What a candidate must tell of its origin, as `Candidate` does."""
+    """What a trial must tell of its origin, as `Trial` does."""
 
     @property
     def name(self) -> str: ...
@@ -20,32 +20,32 @@ class Related(Protocol):
 
 
 class Lineage(NamedTuple):
-    """The nearest common ancestor of two candidates, and the edits from it to each of them."""
+    """The nearest common ancestor of two trials, and the edits from it to each of them."""
 
     ancestor: str
     to_first: tuple[Edit, ...]
     to_second: tuple[Edit, ...]
 
 
-def lineage(candidates: Iterable[Related], first: str, second: str) -> Lineage:
-    """The edits between two candidates, by way of their nearest common ancestor.
+def lineage(trials: Iterable[Related], first: str, second: str) -> Lineage:
+    """The edits between two trials, by way of their nearest common ancestor.
 
     Args:
-      candidates: those of a search, all ancestors among them; in any order.
-      first: the name of one candidate.
+      trials: those of a search, all ancestors among them; in any order.
+      first: the name of one trial.
       second: the name of the other; if `first` is its ancestor, `to_first` is empty.
 
     Raises:
       ValueError: if a name is unknown, or the two have no ancestor in common.
     """
-    by_name = {candidate.name: candidate for candidate in candidates}
+    by_name = {trial.name: trial for trial in trials}
 
     def ancestors(name: str | None) -> list[str]:
-        """The candidate and its ancestors, the oldest last."""
+        """The trial and its ancestors, the oldest last."""
         line: list[str] = []
         while name is not None:
             if name not in by_name:
-                raise ValueError(f"there is no candidate {name!r}; there are {', '.join(by_name)}")
+                raise ValueError(f"there is no trial {name!r}; there are {', '.join(by_name)}")
             line.append(name)
             name = by_name[name].parent
         return line

@@ -258,9 +258,8 @@ def scanned(
             places = CHUNK * chunk + np.arange(CHUNK)
             numbers = np.where(places < num, places, -1).astype(np.int32)
             chosen = _chosen(images, labels, order, np.int32(chunk), mesh)
-            state, loss = program.call(
-                *(spec, state, *chosen, rates[np.minimum(places, num - 1)], numbers, key, fill)
-            )
+            of_chunk = rates[np.minimum(places, num - 1)]
+            state, loss = program.call(spec, state, *chosen, of_chunk, numbers, key, fill)
             losses.append(loss)
         return state, jnp.concatenate(losses)[:num].mean(axis=0)
 

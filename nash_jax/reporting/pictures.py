@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -150,52 +148,3 @@ def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
         case ops.Dense():
             return text, "dense"
     return text, "other"
-
-
-def draw_climb(ledger: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Write `climb_figure` to a file."""
-    climb_figure(ledger).savefig(path, dpi=130)
-
-
-def climb_figure(ledger: Sequence[dict[str, Any]]) -> Figure:
-    """Validation accuracy of every child by step, and the line of the current best.
-
-    Args:
-      ledger: the lines of a run's ledger.
-    """
-    lines = [line for line in ledger if line["kind"] != "final" and "failure" not in line]
-    found_by = next((line["parent"] for line in ledger if line["kind"] == "final"), None)
-    by_name = {line["name"]: line for line in lines}
-    path_to_best = [by_name[found_by]] if found_by in by_name else []
-    while path_to_best and path_to_best[0]["parent"]:
-        path_to_best.insert(0, by_name[path_to_best[0]["parent"]])
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for morphed, label, color, marker in (
-        (True, "morphed child", MORPHED, "o"),
-        (False, "trained on without a change", UNCHANGED, "s"),
-    ):
-        shown = [line for line in lines if bool(line["edits"]) == morphed]
-        axes.scatter(
-            [line["step"] for line in shown],
-            [100 * line["validation_accuracy"] for line in shown],
-            s=26,
-            color=color,
-            marker=marker,
-            label=label,
-            zorder=3,
-            alpha=0.8,
-        )
-    axes.plot(
-        [line["step"] for line in path_to_best],
-        [100 * line["validation_accuracy"] for line in path_to_best],
-        color=BEST,
-        label="current best",
-        zorder=2,
-    )
-    axes.set_xticks(sorted({line["step"] for line in lines}))
-    axes.set_xlabel("hill climbing step (0: model_0, pretrained)")
-    axes.set_ylabel("validation accuracy (%)")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
-    return figure

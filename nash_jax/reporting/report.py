@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import io
+import math
 import pathlib
 import re
 import shlex
@@ -17,13 +18,12 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nash_jax.runs import charts
-from nash_jax.runs.config import Config
-from nash_jax.runs.files import write_atomically, writing
-from nash_jax.runs.ledger import Line
-from nash_jax.runs.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
-from nash_jax.runs.progress import describe_edit, origin
-from nash_jax.runs.view import RunView, accuracy_of, candidate_of, read_run
+from nash_jax.record.files import write_atomically, writing
+from nash_jax.reporting import charts
+from nash_jax.reporting.describe import describe_edit, origin, percent, split_of
+from nash_jax.reporting.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
+from nash_jax.reporting.view import RunView
+from nash_jax.search import Trial
 
 REPORT_FILE = "report.html"
 PICTURE_FORMATS = ("svg", "png")
@@ -50,36 +50,33 @@ CHARTS = {
         "Training loss of every epoch; a child's curve begins where its parent's ended.",
     ),
     "cost": ("Accuracy and cost", "Nothing beats a network on the Pareto front at its cost."),
-    "time": ("Where the time went", "Seconds of every candidate, in the order of the search."),
+    "time": ("Where the time went", "Seconds of every trial, in the order of the search."),
 }
 
 
-def report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> pathlib.Path:
+def report(run: RunView, out: pathlib.Path | None = None) -> pathlib.Path:
     """Write a run's report.
 
     Args:
-      workdir: the run's folder; the run may still go on.
+      run: the run; it may still go on.
       out: the file to write; by default `report.html` in the folder.
 
     Returns:
       The file that was written.
 
     Raises:
-      ValueError: if it is not the folder of a run.
       WriteError: if the file cannot be written.
     """
-    out = workdir / REPORT_FILE if out is None else out
-    write_atomically(out, render(read_run(workdir)).encode(errors="backslashreplace"))
+    out = run.workdir / REPORT_FILE if out is None else out
+    write_atomically(out, render(run).encode(errors="backslashreplace"))
     return out
 
 
-def pictures(
-    workdir: pathlib.Path, folder: pathlib.Path, ending: str = "svg"
-) -> list[pathlib.Path]:
+def pictures(run: RunView, folder: pathlib.Path, ending: str = "svg") -> list[pathlib.Path]:
     """Write every chart of a run, and every network on the way to the best, as a file of its own.
 
     Args:
-      workdir: the run's folder; the run may still go on.
+      run: the run; it may still go on.
       folder: is made if it is not there.
       ending: `svg` or `png`.
 
@@ -87,12 +84,11 @@ def pictures(
       The files that were written.
 
     Raises:
-      ValueError: if it is not the folder of a run, or for another ending.
+      ValueError: for another ending.
       WriteError: if a file cannot be written.
     """
     if ending not in PICTURE_FORMATS:
         raise ValueError(f"format must be {' or '.join(PICTURE_FORMATS)}; got {ending!r}")
-    run = read_run(workdir)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -112,12 +108,12 @@ def render(run: RunView) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         charts=[(name, *CHARTS[name], drawn[name]) for name in CHARTS if name in drawn],
-        networks=[(line, drawn[f"network-{line['name']}"]) for line in run.chosen],
+        networks=[(trial, drawn[f"network-{trial.name}"]) for trial in run.chosen],
         facts=facts(run),
-        rows=[row(line) for line in run.lines],
+        rows=[row(trial) for trial in run.trials],
         edits=edits_by_step(run),
-        chosen={line["name"] for line in run.chosen},
-        tips={line["name"]: tip(line) for line in run.lines},
+        chosen={trial.name for trial in run.chosen},
+        tips={trial.name: tip(trial) for trial in run.trials},
         origin=origin,
         command=shlex.join(run.about["command"]) or python_call(run.config),
         settings=settings(run.config),
@@ -137,14 +133,14 @@ def page(template: str, **values: Any) -> str:
 
 
 def edits_by_step(run: RunView) -> list[tuple[int, dict[str, int]]]:
-    """For every step how many edits of each kind its children have."""
-    kinds = sorted({edit["edit"] for line in run.lines for edit in line["edits"]})
+    """For every step how many edits of each kind its trials have."""
+    kinds = sorted({type(edit).__name__ for trial in run.trials for edit in trial.edits})
     counts: dict[int, dict[str, int]] = {}
-    for line in run.lines:
-        if line["kind"] == "child":
-            of_step = counts.setdefault(line["step"], dict.fromkeys(kinds, 0))
-            for edit in line["edits"]:
-                of_step[edit["edit"]] += 1
+    for trial in run.trials:
+        if trial.recipe not in charts.ALONE:
+            of_step = counts.setdefault(trial.step, dict.fromkeys(kinds, 0))
+            for edit in trial.edits:
+                of_step[type(edit).__name__] += 1
     return sorted(counts.items()) if kinds else []
 
 
@@ -155,51 +151,53 @@ def facts(run: RunView) -> list[tuple[str, str]]:
     shown.append(("failed", f"{len(run.failures):,}"))
     if best is None:
         return shown
-    split = "test" if best["kind"] == "final" else "validation"
     return [
-        (f"{split} accuracy", _accuracy(best)),
-        ("parameters", f"{best['params']:,}"),
-        ("MFLOPs per image", f"{best['flops'] / 1e6:,.2f}"),
+        (f"{split_of(best)} accuracy", _accuracy(best)),
+        ("parameters", f"{best.params:,}"),
+        ("MFLOPs per image", f"{best.flops / 1e6:,.2f}"),
         *shown,
     ]
 
 
-def row(line: Line) -> dict[str, Any]:
-    """One candidate for the table."""
-    split = "test" if line["kind"] == "final" else "validation"
-    loss, seconds = line[f"{split}_loss"], line["seconds"]
+def row(trial: Trial) -> dict[str, Any]:
+    """One trial for the table."""
+    loss, seconds = trial.estimate.loss, dataclasses.asdict(trial.estimate.seconds)
     return {
-        "name": line["name"],
-        "parent": line["parent"] or "",
-        "made by": origin(line),
-        "failure": line.get("failure", ""),
+        "name": trial.name,
+        "parent": trial.parent or "",
+        "made by": origin(trial),
+        "failure": trial.estimate.failure,
         "numbers": [
-            _accuracy(line) + (" (test)" if split == "test" else ""),
-            "" if loss is None else f"{loss:.4f}",
-            f"{line['params']:,}",
-            f"{line['flops'] / 1e6:,.2f}",
+            _accuracy(trial) + (" (test)" if split_of(trial) == "test" else ""),
+            f"{loss:.4f}" if math.isfinite(loss) else "",
+            f"{trial.params:,}",
+            f"{trial.flops / 1e6:,.2f}",
             *(f"{seconds[part]:.1f}" for part in charts.PARTS),
-            f"{line['memory_bytes'] / 2**20:,.1f}",
+            f"{trial.estimate.required_bytes / 2**20:,.1f}",
         ],
     }
 
 
-def tip(line: Line) -> str:
-    """What a page says when a candidate is pointed at, in lines."""
-    edits = [describe_edit(edit) for edit in candidate_of(line).edits]
-    split = "test" if line["kind"] == "final" else "validation"
-    lambdas = [f"lambda of {node} {value:.2f}" for node, value in line.get("lambdas", {}).items()]
+def tip(trial: Trial) -> str:
+    """What a page says when a trial is pointed at, in lines."""
+    estimate = trial.estimate
     known = [
-        f"{split} accuracy {_accuracy(line)}",
-        f"{line['params']:,} parameters, {line['flops'] / 1e6:,.2f} MFLOPs",
-        f"{sum(line['seconds'].values()):.1f} s",
+        f"{split_of(trial)} accuracy {_accuracy(trial)}",
+        f"{trial.params:,} parameters, {trial.flops / 1e6:,.2f} MFLOPs",
+        f"{estimate.seconds.total:.1f} s",
     ]
-    came = f" from {line['parent']}" if line["parent"] else ""
-    failure = [f"failed: {line['failure']}"] if "failure" in line else []
-    return "\n".join([line["name"] + came, *(edits or [origin(line)]), *failure, *known, *lambdas])
+    return "\n".join(
+        [
+            trial.name + (f" from {trial.parent}" if trial.parent else ""),
+            *(map(describe_edit, trial.edits) if trial.edits else [origin(trial)]),
+            *([f"failed: {estimate.failure}"] if trial.failed else []),
+            *known,
+            *(f"lambda of {node} {value:.2f}" for node, value in estimate.lambdas),
+        ]
+    )
 
 
-def settings(config: Config) -> list[tuple[str, str, bool, str]]:
+def settings(config: Any) -> list[tuple[str, str, bool, str]]:
     """Every setting: name, value, whether it is not the default, and what it is."""
     return [
         (
@@ -213,7 +211,7 @@ def settings(config: Config) -> list[tuple[str, str, bool, str]]:
     ]
 
 
-def python_call(config: Config) -> str:
+def python_call(config: Any) -> str:
     """How to run these settings again where no command began the run."""
     fields = dataclasses.fields(config)
     given = [(field.name, getattr(config, field.name), field.default) for field in fields]
@@ -261,11 +259,10 @@ def _variable(color: str) -> str:
     return f"var(--c{color[1:]},{color})" if color in DARK else color
 
 
-def _accuracy(line: Line) -> str:
-    accuracy = accuracy_of(line)
-    return "failed" if accuracy is None else f"{accuracy:.2%}"
+def _accuracy(trial: Trial) -> str:
+    return percent(trial.accuracy) or "failed"
 
 
 def resource(name: str) -> str:
     """The text of a file of this package."""
-    return (importlib.resources.files("nash_jax.runs") / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("nash_jax.reporting") / name).read_text(encoding="utf-8")

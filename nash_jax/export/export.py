@@ -19,10 +19,10 @@ import numpy as np
 import safetensors.numpy
 
 from nash_jax.architecture import Architecture, Variables, apply, to_json
-from nash_jax.runs.checkpoint import load
-from nash_jax.runs.files import write_atomically
-from nash_jax.runs.flax_source import flax_source
-from nash_jax.runs.workdir import NO_MEANING, Meaning, read_meaning
+from nash_jax.export.flax_source import flax_source
+from nash_jax.record.files import write_atomically
+from nash_jax.record.networks import load
+from nash_jax.record.workdir import NO_MEANING, Meaning, read_meaning
 from nash_jax.text import one_line
 
 Files = dict[str, bytes]
@@ -40,7 +40,7 @@ def export(
     Args:
       workdir: the run's folder.
       format: one of `FORMATS`.
-      name: of the candidate.
+      name: of the trial.
       out: a new or empty folder; by default `NAME-FORMAT` where one is.
       note: is told if the run's config is damaged.
 

@@ -6,24 +6,25 @@ import dataclasses
 import pathlib
 import statistics
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import rich.box
 import rich.console
 import rich.markup
 import rich.table
 
-from nash_jax.runs.charts import climbs
-from nash_jax.runs.config import Config
-from nash_jax.runs.files import write_atomically
-from nash_jax.runs.report import inline_svg, page
-from nash_jax.runs.view import RunView, accuracy_of, read_run
+from nash_jax.record.files import write_atomically
+from nash_jax.reporting.charts import climbs
+from nash_jax.reporting.describe import percent
+from nash_jax.reporting.report import inline_svg, page
+from nash_jax.reporting.view import RunView
+from nash_jax.search import Trial
 
 MEANS = ("runs", "seeds", "mean test accuracy", "standard deviation", "mean seconds")
 
 
 def compare(
-    workdirs: Sequence[pathlib.Path],
+    runs: Sequence[RunView],
     out: pathlib.Path | None = None,
     console: rich.console.Console | None = None,
 ) -> None:
@@ -32,17 +33,15 @@ def compare(
     Settings are shown where they differ.
 
     Args:
-      workdirs: the runs' folders; the runs may still go on.
+      runs: the runs; they may still go on.
       out: an HTML file to write the same to, with a chart of the climbs, that needs nothing else.
       console: to print to.
 
     Raises:
-      ValueError: if one is not the folder of a run, or they are not of the same data, by the
-        fingerprint.
+      ValueError: if they are not of the same data, by the fingerprint.
       WriteError: if the file cannot be written.
     """
     console = console or rich.console.Console()
-    runs = [read_run(workdir) for workdir in workdirs]
     _check_data(runs)
     tables = [("", ["", *_names(runs)], rows(runs))]
     if found := means(runs):
@@ -60,7 +59,7 @@ def means(runs: Sequence[RunView]) -> list[list[str]]:
     """For every group of `groups` what `MEANS` names, of the test accuracy."""
     found = []
     for group in groups(runs):
-        accuracies = [100 * (accuracy_of(run.final) or 0.0) for run in group if run.final]
+        accuracies = [100 * (run.final.accuracy or 0.0) for run in group if run.final]
         cells = [", ".join(_names(group)), ", ".join(str(run.config.seed) for run in group)]
         cells += [f"{statistics.mean(accuracies):.2f}%", f"{statistics.stdev(accuracies):.2f}"]
         found.append([*cells, f"{statistics.mean(run.seconds for run in group):,.0f}"])
@@ -72,7 +71,7 @@ def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
 
     All are on the same data; files are known by their content, whatever they are called.
     """
-    found: dict[Config, dict[int, RunView]] = {}
+    found: dict[Any, dict[int, RunView]] = {}
     for run in runs:
         if run.final:
             start = run.about.get("network") or run.config.model_0
@@ -83,8 +82,8 @@ def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
 
 def rows(runs: Sequence[RunView]) -> list[list[str]]:
     """Rows of a table with a column for every run: what the row is, and each run's cell."""
-    steps = sorted({line["step"] for run in runs for line in run.chosen})
-    bests = [{line["step"]: line for line in run.chosen} for run in runs]
+    steps = sorted({trial.step for run in runs for trial in run.chosen})
+    bests = [{trial.step: trial for trial in run.chosen} for run in runs]
     found = [run.best for run in runs]
     titled = [
         ("data", [run.config.dataset for run in runs]),
@@ -96,8 +95,8 @@ def rows(runs: Sequence[RunView]) -> list[list[str]]:
             for step in steps
         ),
         ("test accuracy", [_accuracy(run.final) for run in runs]),
-        ("parameters", [f"{best['params']:,}" if best else "" for best in found]),
-        ("MFLOPs", [f"{best['flops'] / 1e6:,.2f}" if best else "" for best in found]),
+        ("parameters", [f"{best.params:,}" if best else "" for best in found]),
+        ("MFLOPs", [f"{best.flops / 1e6:,.2f}" if best else "" for best in found]),
         ("networks", [f"{len(run.tried)}" for run in runs]),
         ("failed", [f"{len(run.failures)}" for run in runs]),
         ("seconds", [f"{run.seconds:,.0f}" for run in runs]),
@@ -136,7 +135,7 @@ def _check_data(runs: Sequence[RunView]) -> None:
 
 def _differing(runs: Sequence[RunView]) -> list[tuple[str, list[str]]]:
     """The settings, apart from data set and seed, that are not the same in all runs."""
-    names = [field.name for field in dataclasses.fields(Config)]
+    names = [field.name for field in dataclasses.fields(runs[0].config)]
     rows = [
         (name, [_text(getattr(run.config, name)) for run in runs])
         for name in names
@@ -149,6 +148,5 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _accuracy(line: dict[str, object] | None) -> str:
-    accuracy = accuracy_of(line) if line else None
-    return "" if accuracy is None else f"{accuracy:.2%}"
+def _accuracy(trial: Trial | None) -> str:
+    return percent(trial.accuracy) if trial else ""

@@ -1,4 +1,7 @@
-"""What launchers share: settings as flags, a new workdir, and one run from its start to its end."""
+"""Searches as commands: settings as flags, a new workdir, and one run from its start to its end.
+
+`nash search` and all launchers of `experiments/` share it.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,23 @@ import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
 import rich.console
-from absl import flags, logging
+from absl import app, flags, logging
 
 from nash_jax.data import Dataset
 from nash_jax.machine import num_cores
+from nash_jax.reporting import Event, Note, Progress, Tell, TensorBoard, plain, several
 from nash_jax.runs import (
     PRESETS,
     RECIPES,
-    Callbacks,
     Config,
-    PlainReporter,
-    Reporter,
-    Reporters,
     Result,
-    RichReporter,
     StoppedError,
-    TensorBoardReporter,
     WriteError,
     check_cache,
     check_devices,
@@ -43,6 +42,7 @@ from nash_jax.runs import (
     provenance,
     use_cache,
 )
+from nash_jax.runs.config import STRATEGY_SETTINGS, group_of
 from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
@@ -93,9 +93,38 @@ def define_flags() -> None:
         tuple: flags.DEFINE_list,
     }
     for field in dataclasses.fields(Config):
-        default = field.default
+        default, group = field.default, group_of(field.name)
         words = [str(item) for item in default] if isinstance(default, tuple) else default
         define[type(default)](field.name, words, field.metadata["help"])
+        if group != field.name:
+            flags.DEFINE_alias(f"{group}.{field.name}", field.name)
+
+
+#: Flags that decide nothing about the result.
+_OF_RUN = (
+    *("workdir", "data_dir", "progress", "tensorboard", "keep", "checkpoint_seconds"),
+    *("workers", "devices", "cache_dir"),
+)
+
+
+def help_text() -> str:
+    """All flags by group, each with its default."""
+    groups: dict[str, list[str]] = {"": ["preset", "recipe"]}
+    for group in ("data", "space", "strategy", "recipes", "bounds", "run"):
+        groups[group] = [
+            field.name for field in dataclasses.fields(Config) if group_of(field.name) == group
+        ]
+    groups["run"] += _OF_RUN
+    lines = ["nash search --dataset=DATA [--preset=PRESET] [--FLAG=VALUE ...]"]
+    for group, names in groups.items():
+        title = f"{group}: also as --{group}.FLAG" if group else "many settings at once"
+        lines += ["", "training" if group == "recipes" else title]
+        for name in names:
+            flag = FLAGS[name]
+            default = "" if flag.default in (None, "", []) else f" ({flag.default_as_str})"
+            words = textwrap.wrap(f"{flag.help}{default}", 74)
+            lines += [f"  --{name}", *(f"      {line}" for line in words)]
+    return "\n".join(lines)
 
 
 def config_from_flags() -> Config:
@@ -107,7 +136,24 @@ def config_from_flags() -> Config:
             if not all(word.strip().isdecimal() for word in value):
                 raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
             given[name] = tuple(map(int, value))
-    return Config(**PRESETS[FLAGS.preset] | RECIPES[FLAGS.recipe] | given)
+    config = Config(**PRESETS[FLAGS.preset] | RECIPES[FLAGS.recipe] | given)
+    _check_strategy(config, given)
+    return config
+
+
+def _check_strategy(config: Config, given: Collection[str]) -> None:
+    """Raises `ValueError` if a flag is one of another strategy."""
+    known = {
+        strategy: {field.name for field in dataclasses.fields(kind)}
+        for strategy, kind in STRATEGY_SETTINGS.items()
+    }
+    for name in given:
+        others = [strategy for strategy, names in known.items() if name in names]
+        if others and config.strategy not in others:
+            raise ValueError(
+                f"{name} is a setting of strategy {' and '.join(others)}; got it with "
+                f"{config.strategy}; leave it out, or give --strategy={others[0]}"
+            )
 
 
 @contextlib.contextmanager
@@ -178,30 +224,47 @@ def perform(
     if math.isnan(FLAGS.checkpoint_seconds):
         raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
     cache = cache_from_flags()
-    origin = provenance(["python", *sys.orig_argv[1:]])
-    with reporter_from_flags(config, workdir, console, quiet) as reporter:
+    origin = provenance(command())
+    with tell_from_flags(config, workdir, console, quiet) as tell:
+
+        def note(text: str) -> None:
+            tell(Note(text))
+
         if dataset is None:
-            dataset = dataset_from_flags(config, reporter.note)
+            dataset = dataset_from_flags(config, note)
         with open_run(
-            *(config, workdir, origin, reporter.note, dataset),
+            config,
+            workdir,
+            origin,
+            note,
+            dataset,
             checkpoint_seconds=FLAGS.checkpoint_seconds,
             keep_all=FLAGS.keep == "all",
         ) as opened:
             warn_of_slow_precision(config)
             if cache is not None:
                 use_cache(cache)
-            return execute(opened, reporter, workers, devices)
+            return execute(opened, tell, workers, devices)
+
+
+def command() -> list[str]:
+    """The words by which this process was begun."""
+    program, *words = sys.orig_argv[1:]
+    if pathlib.Path(program).name == "nash":
+        return ["nash", *words]
+    return ["python", program, *words]
 
 
 def resume_command(workdir: pathlib.Path) -> str:
     """How to go on with a run: this command, with the folder."""
-    words, given = iter(sys.orig_argv[1:]), []
+    first, *rest = command()
+    words, given = iter(rest), [first]
     for word in words:
         if word.lstrip("-").partition("=")[0] != "workdir" or not word.startswith("-"):
             given.append(word)
         elif "=" not in word:
             next(words, None)  # the folder is the next word
-    return "resume with: " + shlex.join(["python", *given, f"--workdir={workdir}"])
+    return "resume with: " + shlex.join([*given, f"--workdir={workdir}"])
 
 
 @contextlib.contextmanager
@@ -242,9 +305,9 @@ def arguments() -> list[str]:
 
 def begin(argv: list[str]) -> None:
     """What every launcher does first."""
+    escape_what_cannot_be_shown()
     if len(argv) > 1:
         sys.exit(f"error: flags begin with --; got {argv[1]!r}; --help lists them")
-    escape_what_cannot_be_shown()
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     compile_faster()
@@ -256,19 +319,24 @@ def compile_faster() -> None:
 
 
 @contextlib.contextmanager
-def reporter_from_flags(
+def tell_from_flags(
     config: Config, workdir: pathlib.Path, console: rich.console.Console, quiet: bool
-) -> Iterator[Reporter]:
+) -> Iterator[Tell]:
     """Who is told how the run goes."""
-    more = [TensorBoardReporter(workdir, config)] if FLAGS.tensorboard else []
+    more = [TensorBoard(workdir, config.recipes)] if FLAGS.tensorboard else []
     match "quiet" if quiet else FLAGS.progress:
         case "rich":
-            with RichReporter(console) as reporter:
-                yield Reporters(reporter, *more)
+            with Progress(console) as progress:
+                yield several(progress, *more)
         case "plain":
-            yield Reporters(PlainReporter(functools.partial(print, flush=True)), *more)
+            yield several(plain(functools.partial(print, flush=True)), *more)
         case _:
-            yield Reporters(Callbacks(on_note=logging.warning), *more)
+            yield several(_warn, *more)
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, Note):
+        logging.warning("%s", event.text)
 
 
 def workers_from_flags(config: Config) -> int:
@@ -282,7 +350,7 @@ def workers_from_flags(config: Config) -> int:
             "workers=%d would need more than the %d cores of this machine, with threads_per_child="
             "%d; %d are taken", FLAGS.workers, cores, config.threads_per_child, most
         )  # fmt: skip
-    return min(FLAGS.workers or most, most, config.num_neighbours)
+    return min(FLAGS.workers or most, most)
 
 
 def devices_from_flags() -> list[jax.Device]:
@@ -324,3 +392,42 @@ def warn_of_slow_precision(config: Config) -> None:
             "bfloat16 is slower than float32 on this machine's %s: a convolution and its gradient "
             "take %.1f times as long", jax.devices()[0].device_kind, ratio
         )  # fmt: skip
+
+
+def search(argv: list[str]) -> None:
+    """One search, from its flags to its last line."""
+    begin(argv)
+    console = rich.console.Console(soft_wrap=True)
+    with workdir_from_flags() as workdir, exiting_on_errors(workdir):
+        result = perform(config_from_flags(), workdir, console)
+    if FLAGS.progress == "quiet":
+        return
+    place = shlex.quote(str(workdir))
+    lines = [f"to look at it: nash report {place}"]
+    if result.shares:
+        shares = ", ".join(f"{what} {share:.0%}" for what, share in result.shares.items())
+        lines.insert(0, f"the workers' time in the search: {shares}")
+    accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
+    for line in (*lines, f"{workdir}: {accuracy}, {result.seconds:.0f} s in all"):
+        console.print(line, markup=False, highlight=False)
+
+
+def run_search_command(argv: list[str]) -> None:
+    """`nash search`.
+
+    Args:
+      argv: the words behind it.
+    """
+    define_flags()
+    if {"-h", "--help", "-help"} & set(argv):
+        print(help_text())
+        return
+    app.run(search, ["nash search", *argv], flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """The words that are no flags; what is wrong with a flag ends the program with a line."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {str(error).splitlines()[0]}; --help lists all flags")

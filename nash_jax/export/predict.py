@@ -11,8 +11,8 @@ import numpy as np
 
 from nash_jax.architecture import apply
 from nash_jax.data import ImageError, read_image, warnings_by_name, with_channels
-from nash_jax.runs.checkpoint import load
-from nash_jax.runs.workdir import background_of, read_meaning
+from nash_jax.record.networks import load
+from nash_jax.record.workdir import background_of, read_meaning
 
 
 class Prediction(NamedTuple):
@@ -45,7 +45,7 @@ def predict(
     Args:
       workdir: the run's folder.
       paths: of image files.
-      name: of the candidate.
+      name: of the trial.
       top: how many classes to tell.
       note: is told if the run's config is damaged.
 

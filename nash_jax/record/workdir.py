@@ -1,8 +1,8 @@
 """The folder of one run: all that is needed to go on after any stop, and to see what was found.
 
 config.json    settings, fingerprint of the data, versions and machine
-ledger.jsonl   one line per candidate: see `ledger.ledger_line`
-networks/      the best network of every step, model_0 and the final one: see `checkpoint`
+ledger.jsonl   one line per trial, and what the strategy decided: see `ledger`
+networks/      every network that was the best so far, and the final one: see `networks`
 trainings/     where unfinished trainings stand
 tensorboard/   learning curves, if they are wanted
 network.png    a picture of the final network
@@ -15,16 +15,13 @@ lock           held by the process that works here
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import BACKGROUND
-from nash_jax.runs.checkpoint import NETWORK_ENDING, Checkpoints, load_network, save_network
-from nash_jax.runs.config import Config
-from nash_jax.runs.files import (
+from nash_jax.record.files import (
     UNFINISHED,
     DamagedError,
     checksum,
@@ -34,9 +31,16 @@ from nash_jax.runs.files import (
     write_json,
     writing,
 )
-from nash_jax.runs.ledger import LEDGER_FILE, Line, append_line, repair_ledger
-from nash_jax.runs.provenance import changes
-from nash_jax.search import Candidate
+from nash_jax.record.ledger import LEDGER_FILE, Ledger, Line, append_line, repair_ledger
+from nash_jax.record.networks import NETWORK_ENDING, Checkpoints, load_network, save_network
+from nash_jax.record.provenance import changes
+from nash_jax.record.settings import (
+    KNOWN_BY,
+    Settings,
+    fingerprint,
+    side_by_side,
+    written,
+)
 from nash_jax.text import printable
 
 CONFIG_FILE, RESULT_FILE, LOCK_FILE = "config.json", "result.json", "lock"
@@ -45,28 +49,34 @@ _OURS = {CONFIG_FILE, RESULT_FILE, LOCK_FILE, LEDGER_FILE, NETWORKS, TRAININGS}
 
 
 class Record(Protocol):
-    """What a run remembers of its candidates."""
+    """What a run remembers of its trials."""
 
     @property
     def lines(self) -> dict[str, Line]:
-        """The ledger's lines by name, in the order in which they were written."""
+        """The ledger's trials by name, in the order in which they were written."""
+
+    @property
+    def decisions(self) -> dict[int, Line]:
+        """What the strategy decided, by step."""
 
     @property
     def checkpoints(self) -> Checkpoints:
         """Where trainings write how far they have come."""
 
-    @property
-    def keep_all(self) -> bool:
-        """Whether the weights of all candidates are kept, not only of the best of every step."""
-
     def variables(self, name: str, spec: Architecture) -> Variables | None:
-        """The weights of a candidate of the ledger, if they are there and whole."""
+        """The weights of a trial of the ledger, if they are there and whole."""
 
-    def save(self, candidate: Candidate) -> None:
-        """Keep a candidate's weights."""
+    def save(self, name: str, spec: Architecture, variables: Variables) -> None:
+        """Keep a trial's weights."""
 
     def add(self, line: Line) -> None:
-        """Add a line to the ledger."""
+        """Add a trial to the ledger; its training has ended."""
+
+    def end_training(self, name: str) -> None:
+        """Let go of what is there of an unfinished training."""
+
+    def decide(self, line: Line) -> None:
+        """Add what the strategy decided."""
 
     def keep_only(self, names: Collection[str]) -> None:
         """Let go of the weights of all others."""
@@ -75,23 +85,31 @@ class Record(Protocol):
 class Memory:
     """A record that ends with the process."""
 
-    keep_all = False
-
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
+        self.decisions: dict[int, Line] = {}
         self.checkpoints = Checkpoints()
+        self._variables: dict[str, Variables] = {}
 
     def variables(self, name: str, spec: Architecture) -> Variables | None:
-        return None
+        del spec
+        return self._variables.get(name)
 
-    def save(self, candidate: Candidate) -> None:
-        pass
+    def save(self, name: str, spec: Architecture, variables: Variables) -> None:
+        del spec
+        self._variables[name] = variables
 
     def add(self, line: Line) -> None:
         self.lines[line["name"]] = line
 
+    def end_training(self, name: str) -> None:
+        """There is nothing."""
+
+    def decide(self, line: Line) -> None:
+        self.decisions[line["step"]] = line
+
     def keep_only(self, names: Collection[str]) -> None:
-        pass
+        self._variables = {name: x for name, x in self._variables.items() if name in names}
 
 
 class Workdir:
@@ -100,13 +118,14 @@ class Workdir:
     def __init__(
         self,
         path: pathlib.Path,
-        lines: list[Line],
+        ledger: Ledger,
         checkpoint_seconds: float,
         keep_all: bool,
         note: Callable[[str], None],
     ) -> None:
-        self.path, self.keep_all, self._note = path, keep_all, note
-        self.lines = {line["name"]: line for line in lines}
+        self.path, self._keep_all, self._note = path, keep_all, note
+        self.lines = {line["name"]: line for line in ledger.trials}
+        self.decisions = dict(ledger.decisions)
         self.checkpoints = Checkpoints(path / TRAININGS, checkpoint_seconds)
 
     def variables(self, name: str, spec: Architecture) -> Variables | None:
@@ -121,18 +140,25 @@ class Workdir:
             self._note(f"{why}; {name} is made again")
             return None
 
-    def save(self, candidate: Candidate) -> None:
-        save_network(self._network(candidate.name), candidate.spec, candidate.variables)
+    def save(self, name: str, spec: Architecture, variables: Variables) -> None:
+        save_network(self._network(name), spec, variables)
 
     def add(self, line: Line) -> None:
         append_line(self.path, line)
         self.lines.pop(line["name"], None)
         self.lines[line["name"]] = line
+        self.end_training(line["name"])
+
+    def end_training(self, name: str) -> None:
         with writing(self.path / TRAININGS):
-            self.checkpoints.path(line["name"]).unlink(missing_ok=True)
+            self.checkpoints.path(name).unlink(missing_ok=True)
+
+    def decide(self, line: Line) -> None:
+        append_line(self.path, line)
+        self.decisions[line["step"]] = line
 
     def keep_only(self, names: Collection[str]) -> None:
-        if self.keep_all:
+        if self._keep_all:
             return
         for path in (self.path / NETWORKS).glob("*" + NETWORK_ENDING):
             if path.name.removesuffix(NETWORK_ENDING) not in names:
@@ -146,7 +172,7 @@ class Workdir:
 @contextlib.contextmanager
 def open_workdir(
     path: pathlib.Path,
-    config: Config,
+    settings: Settings,
     contents: Mapping[str, Any],
     provenance: dict[str, Any],
     note: Callable[[str], None],
@@ -157,13 +183,13 @@ def open_workdir(
 
     Args:
       path: the folder.
-      config: the run's settings.
+      settings: those of the run, and their defaults.
       contents: of what the settings only name: checksums of the run's data and of model_0's file,
         and the names of the classes.
       provenance: versions and machine, to be kept beside the config.
       note: is told what was damaged or has changed, and what is done about it.
       checkpoint_seconds: between two writings of an unfinished training.
-      keep_all: keep the weights of all candidates, not only of the best of every step.
+      keep_all: keep the weights of all trials, not only of those that were the best so far.
 
     Raises:
       ValueError: if it is the folder of something else, or of a run with other settings or data, or
@@ -178,20 +204,17 @@ def open_workdir(
                     f"the file system of {printable(path)} cannot flush folders: after a power cut "
                     "the files of the last seconds may be missing, and are made again"
                 )
-        settings = {**settings_of(config), **contents}
-        lines, damages = _recover(path, settings, config_checksum(config, contents), provenance)
-        for damage in damages:
-            note(damage)
+        ledger = _recover(path, settings, contents, provenance, note)
         with writing(path):
             for folder in (NETWORKS, TRAININGS):
                 (path / folder).mkdir(exist_ok=True)
             for left in path.rglob("*" + UNFINISHED):
                 left.unlink(missing_ok=True)
-        yield Workdir(path, lines, checkpoint_seconds, keep_all, note)
+        yield Workdir(path, ledger, checkpoint_seconds, keep_all, note)
 
 
-def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """The settings of a run, and the rest of `config.json`: command, versions, machine.
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """What `config.json` says: settings side by side, command, versions, machine.
 
     Args:
       path: the run's folder.
@@ -199,9 +222,8 @@ def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
     Raises:
       ValueError: if there is no config, or it is not one that a run wrote.
     """
-    data = read_json(path, CONFIG_FILE)
     try:
-        values = {f.name: _typed(data.pop(f.name), f.default) for f in dataclasses.fields(Config)}
+        data = side_by_side(read_json(path, CONFIG_FILE))
         command, versions = data.setdefault("command", []), data.setdefault("versions", {})
         classes = data.setdefault("classes", [])
         texts = [*command, *versions, *versions.values(), *classes]
@@ -210,9 +232,9 @@ def read_config(path: pathlib.Path) -> tuple[Config, dict[str, Any]]:
         pixel_range = data.get("pixel_range") or (0, 0)
         if not all(isinstance(x, int | float) for x in pixel_range) or len(pixel_range) != 2:
             raise TypeError("pixel_range must be two numbers")
-        return Config(**values), data
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path / CONFIG_FILE} is damaged: {error}") from None
+    return data
 
 
 class Meaning(NamedTuple):
@@ -268,36 +290,10 @@ def _about(
     if not (path / CONFIG_FILE).exists():
         return None
     try:
-        return read_config(path)[1]
+        return read_config(path)
     except DamagedError as error:
         note(str(error))
         return None
-
-
-def _typed(value: Any, default: Any) -> Any:
-    """A setting as JSON has it, as its default's type."""
-    if isinstance(default, tuple):
-        return tuple(_typed(item, 0) for item in value)
-    kinds = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
-        raise TypeError(f"a setting must be {type(default).__name__}; got {value!r:.80}")
-    return value
-
-
-#: Settings that name a place, and what says what is there: that counts, wherever it lies.
-_KNOWN_BY = {"dataset": "data", "model_0": "network"}
-
-
-def config_checksum(config: Config, contents: Mapping[str, Any]) -> str:
-    """What every line of the ledger says about the settings and data that it was made with."""
-    settings = {**settings_of(config), **contents}
-    return checksum({n: x for n, x in settings.items() if _KNOWN_BY.get(n) not in settings})
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """The settings as JSON gives them back."""
-    settings = dataclasses.asdict(config)
-    return {name: list(x) if isinstance(x, tuple) else x for name, x in settings.items()}
 
 
 def _check_folder(path: pathlib.Path) -> None:
@@ -322,39 +318,53 @@ def _check_folder(path: pathlib.Path) -> None:
 
 
 def _recover(
-    path: pathlib.Path, settings: dict[str, Any], ours: str, provenance: dict[str, Any]
-) -> tuple[list[Line], list[str]]:
+    path: pathlib.Path,
+    settings: Settings,
+    contents: Mapping[str, Any],
+    provenance: dict[str, Any],
+    note: Callable[[str], None],
+) -> Ledger:
     """Compare the settings with those of the run that is there, if any, and read its ledger."""
-    notes, before = [], None
+    before: dict[str, Any] | None = None
     if (path / CONFIG_FILE).exists():
         try:
             before = read_json(path, CONFIG_FILE)
         except DamagedError as error:
-            notes.append(f"{error}; it is written anew")
+            note(f"{error}; it is written anew")
+    accepted = {
+        fingerprint(settings.given, contents),
+        # Early versions counted all settings that they knew, and at first the names of places too.
+        fingerprint(settings.early, contents),
+        checksum({**settings.early, **contents}),
+    }
     if before is not None:
-        early = "" if _READING in before else _READ_OTHERWISE
-        check_unchanged(f"run in {path}", before, settings, early)
-        notes += changes(before, provenance)
-    lines, damages = repair_ledger(path)
-    notes += [f"{damage}; what it said is made again" for damage in damages]
-    accepted = {ours, checksum(settings)}  # early runs counted the names of places, too
-    if before is not None:
-        accepted.add(checksum({name: before.get(name) for name in settings}))
-    if any(line["config"] not in accepted for line in lines):
+        reason = "" if _READING in before else _READ_OTHERWISE
+        then = side_by_side(before)
+        now = {**settings.values, **contents}
+        check_unchanged(f"run in {path}", {**settings.defaults, **then}, now, reason)
+        for change in changes(before, provenance):
+            note(change)
+        of_run = {name: then[name] for name in now if name in then}
+        accepted |= {checksum(of_run), fingerprint(of_run, {})}
+    ledger = repair_ledger(path)
+    for damage in ledger.damages:
+        note(f"{damage}; what it said is made again")
+    if any(line["config"] not in accepted for line in ledger.trials):
         raise ValueError(
             f"a run goes on with the settings that it began with; {path / LEDGER_FILE} was made "
             "with others than those given; give these, or choose another workdir"
         )
     if before is None:
-        write_json(path / CONFIG_FILE, {**settings, **provenance, _READING: 2})
-    return lines, notes
+        about = {**contents, **provenance, _READING: 2}
+        write_json(path / CONFIG_FILE, {**written(settings), **about})
+    return ledger
 
 
 def check_unchanged(
     what: str, before: Mapping[str, Any], now: Mapping[str, Any], more: str = ""
 ) -> None:
     """Raises `ValueError`, naming old and new values, if the settings of `what` have changed."""
-    same = {name for name, by in _KNOWN_BY.items() if before.get(by) == now.get(by) is not None}
+    same = {name for name, by in KNOWN_BY.items() if before.get(by) == now.get(by) is not None}
     changed = [
         f"{name} was {before.get(name)!r:.100}, is {value!r:.100}"
         for name, value in now.items()

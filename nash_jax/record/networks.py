@@ -13,7 +13,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -22,7 +22,8 @@ import safetensors
 import safetensors.numpy
 
 from nash_jax.architecture import Architecture, Variables, from_json, init, to_json
-from nash_jax.runs.files import CHECKSUM, DamagedError, read_inside, write_atomically
+from nash_jax.estimation import Unfinished
+from nash_jax.record.files import CHECKSUM, DamagedError, read_inside, write_atomically
 from nash_jax.training import Snapshot, TrainingSettings, state_shapes
 
 NETWORK_ENDING = ".safetensors"
@@ -92,18 +93,6 @@ def load_snapshot(
     return Snapshot(jax.tree.unflatten(structure, leaves), arrays["losses"])
 
 
-class Training(NamedTuple):
-    """One training's file.
-
-    Attributes:
-      unfinished: where it stood when it was stopped, if it was.
-      checkpoint: for `fit`: writes where it stands, where that is wanted.
-    """
-
-    unfinished: Snapshot | None
-    checkpoint: Callable[[Callable[[], Snapshot]], None] | None
-
-
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """Where trainings write how far they have come.
@@ -126,10 +115,10 @@ class Checkpoints:
         spec: Architecture,
         settings: TrainingSettings,
         note: Callable[[str], None],
-    ) -> Training:
-        """The file of a candidate's training; `note` is told if it is damaged, and begins anew."""
+    ) -> Unfinished:
+        """The file of a trial's training; `note` is told if it is damaged, and begins anew."""
         if self.folder is None:
-            return Training(None, None)
+            return Unfinished()
         path, unfinished, last = self.path(name), None, time.monotonic()
         try:
             unfinished = load_snapshot(path, spec, settings)
@@ -142,7 +131,7 @@ class Checkpoints:
                 save_snapshot(path, take())
                 last = time.monotonic()
 
-        return Training(unfinished, checkpoint)
+        return Unfinished(unfinished, checkpoint)
 
 
 #: Trainings that are not written.
@@ -154,8 +143,8 @@ def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architec
 
     Args:
       workdir: the run's folder.
-      name: of the candidate; `final` is the best, trained to the end. Of the others the best of
-        every step are there, or all if the run was told to keep them.
+      name: of the trial; `final` is the best, trained to the end. Of the others those are
+        there that were the best so far, or all if the run was told to keep them.
 
     Raises:
       ValueError: if there is no such network.

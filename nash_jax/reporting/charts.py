@@ -22,12 +22,13 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 
-from nash_jax.estimation import Seconds
-from nash_jax.runs.ledger import Line, spec_of
-from nash_jax.runs.pictures import BEST, MORPHED, UNCHANGED, network_figure
-from nash_jax.runs.view import RunView, accuracy_of, changed_nodes
+from nash_jax.reporting.pictures import BEST, MORPHED, UNCHANGED, network_figure
+from nash_jax.reporting.view import RunView, changed_nodes
+from nash_jax.search import Trial
 
 GID = "candidate-"
+#: Recipes of trials that stand beside no others.
+ALONE = ("pretrain", "final")
 INK, GRID = "#222222", "#dddddd"
 #: Where time goes.
 PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
@@ -39,45 +40,54 @@ SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79",
 def figures(run: RunView) -> dict[str, Figure]:
     """All charts that a run has something to show in, by name, networks last."""
     charts: dict[str, Callable[[RunView], Figure]] = {
-        **{"climb": climb, "lineage": lineage, "curves": curves},
+        **{"climb": climb_of, "lineage": lineage, "curves": curves},
         **{"cost": cost, "time": time},
     }
-    drawn = {name: chart(run) for name, chart in charts.items()} if run.lines else {}
-    return {**drawn, **{f"network-{line['name']}": network(run, line) for line in run.chosen}}
+    drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
+    return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in run.chosen}}
 
 
-def network(run: RunView, line: Line) -> Figure:
-    """A candidate's network; what its parent does not have is marked."""
-    parent, spec = run.parent(line), spec_of(line)
-    marked = changed_nodes(spec_of(parent), spec) if parent else frozenset[str]()
+def network(run: RunView, trial: Trial) -> Figure:
+    """A trial's network; what its parent does not have is marked."""
+    parent, spec = run.parent(trial), trial.spec
+    marked = changed_nodes(parent.spec, spec) if parent else frozenset[str]()
     return network_figure(spec, marked)
 
 
-def climb(run: RunView) -> Figure:
-    """Validation accuracy of every child by step; children of a step stand side by side."""
+def climb_of(run: RunView) -> Figure:
+    """The climb of a run."""
+    return climb(run.tried, run.chosen)
+
+
+def climb(tried: Sequence[Trial], chosen: Sequence[Trial]) -> Figure:
+    """Validation accuracy of every trial by step; those of a step stand side by side.
+
+    Args:
+      tried: all trials but the final one.
+      chosen: those that led to the best, the first first.
+    """
     figure, axes = _axes(10.4, 4.2)
-    place = {line["name"]: _beside(run, line) for line in run.tried}
-    way = run.chosen
+    place = {trial.name: _beside(tried, trial) for trial in tried}
     axes.plot(
-        [place[line["name"]] for line in way],
-        [_percent(line) for line in way],
+        [place[trial.name] for trial in chosen],
+        [_percent(trial) for trial in chosen],
         color=BEST,
         linewidth=1.6,
         label="current best",
         zorder=2,
     )
-    good = [line for line in run.tried if "failure" not in line]
-    lowest = min((_percent(line) for line in good), default=0.0)
-    highest = max((_percent(line) for line in good), default=100.0)
+    good = [trial for trial in tried if not trial.failed]
+    lowest = min((_percent(trial) for trial in good), default=0.0)
+    highest = max((_percent(trial) for trial in good), default=100.0)
     below = lowest - max(0.08 * (highest - lowest), 0.5)
-    for line in run.tried:
-        height = below if "failure" in line else _percent(line)
-        _point(axes, place[line["name"]], height, line, run)
-    steps = _steps(run)
+    for trial in tried:
+        height = below if trial.failed else _percent(trial)
+        _point(axes, place[trial.name], height, trial, chosen)
+    steps = _steps(tried)
     axes.set_xticks(list(steps.values()), list(map(str, steps)))
-    axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
+    axes.set_xlabel("step of the search")
     axes.set_ylabel("validation accuracy (%)")
-    _legend(axes, run.tried)
+    _legend(axes, tried)
     return figure
 
 
@@ -85,10 +95,10 @@ def climbs(runs: Sequence[RunView]) -> Figure:
     """Validation accuracy of the current best of several runs, by step."""
     figure, axes = _axes(10.4, 4.2)
     for number, run in enumerate(runs):
-        steps = [line["step"] for line in run.chosen]
+        steps = [trial.step for trial in run.chosen]
         color = SEVERAL[number % len(SEVERAL)]
         label = _plain(str(run.workdir))
-        accuracies = [_percent(line) for line in run.chosen]
+        accuracies = [_percent(trial) for trial in run.chosen]
         axes.plot(steps, accuracies, marker="o", linewidth=1.6, color=color, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
@@ -99,19 +109,19 @@ def climbs(runs: Sequence[RunView]) -> Figure:
 
 def lineage(run: RunView) -> Figure:
     """Who came from whom: a column per step, a row per child, the chosen way in red."""
-    rows, steps = _rows(run), _steps(run)
+    rows, steps = _rows(run.tried), _steps(run.tried)
     figure = Figure(figsize=(1.6 + 2.2 * (len(steps) - 1), 0.9 + 0.36 * rows), layout="constrained")
     axes = figure.subplots()
-    place = {line["name"]: (steps[line["step"]], _row(line, rows)) for line in run.tried}
-    on_way = {line["name"] for line in run.chosen}
-    for line in sorted(run.tried, key=lambda line: line["name"] in on_way):
-        if line["parent"] in place:
-            _branch(axes, place[line["parent"]], place[line["name"]], line["name"] in on_way)
-    for line in run.tried:
-        x, y = place[line["name"]]
-        _point(axes, x, y, line, run)
-        text = "failed" if "failure" in line else f"{_percent(line):.2f}%"
-        bold = "bold" if line["name"] in on_way else "normal"
+    place = {trial.name: (steps[trial.step], _row(trial, rows)) for trial in run.tried}
+    on_way = {trial.name for trial in run.chosen}
+    for trial in sorted(run.tried, key=lambda trial: trial.name in on_way):
+        if trial.parent in place:
+            _branch(axes, place[trial.parent], place[trial.name], trial.name in on_way)
+    for trial in run.tried:
+        x, y = place[trial.name]
+        _point(axes, x, y, trial, run.chosen)
+        text = "failed" if trial.failed else f"{_percent(trial):.2f}%"
+        bold = "bold" if trial.name in on_way else "normal"
         axes.text(x, y + 0.26, text, ha="center", fontsize=7.5, color=INK, weight=bold)
     for step, column in steps.items():
         title = f"step {step}" if step else "model_0"
@@ -123,13 +133,13 @@ def lineage(run: RunView) -> Figure:
 
 
 def curves(run: RunView) -> Figure:
-    """Training loss by epoch, every candidate's after its parent's; the chosen way stands out."""
+    """Training loss by epoch, every trial's after its parent's; the chosen way stands out."""
     figure, axes = _axes(10.4, 4.0)
-    on_way = {line["name"] for line in [*run.chosen, *([run.final] if run.final else [])]}
-    for line in run.lines:
-        losses = [float("nan") if x is None else x for x in line["train_losses"]]
-        first = _epochs_before(run, line) + 1
-        chosen, morphed = line["name"] in on_way, bool(line["edits"])
+    on_way = {trial.name for trial in [*run.chosen, *([run.final] if run.final else [])]}
+    for trial in run.trials:
+        losses = [float("nan") if x is None else x for x in trial.estimate.train_losses]
+        first = _epochs_before(run, trial) + 1
+        chosen, morphed = trial.name in on_way, bool(trial.edits)
         epochs = range(first, first + len(losses))
         color = BEST if chosen else MORPHED if morphed else UNCHANGED
         axes.plot(
@@ -142,9 +152,9 @@ def curves(run: RunView) -> Figure:
             zorder=3 if chosen else 2,
         )
         # A line is hard to point at: a wide one that cannot be seen lies over it.
-        gid = GID + line["name"]
+        gid = GID + trial.name
         axes.plot(epochs, losses, color=color, linewidth=7, alpha=0.0, zorder=4, gid=gid)
-    if any(x is not None and x > 0 for line in run.lines for x in line["train_losses"]):
+    if any(x is not None and x > 0 for trial in run.trials for x in trial.estimate.train_losses):
         axes.set_yscale("log")
         _label_log(axes.yaxis, FormatStrFormatter("%g"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -159,22 +169,22 @@ def curves(run: RunView) -> Figure:
 def cost(run: RunView) -> Figure:
     """Validation accuracy against parameters and against FLOPs, each with its Pareto front."""
     figure = Figure(figsize=(10.4, 4.0), layout="constrained")
-    good = [line for line in run.tried if "failure" not in line]
+    good = [trial for trial in run.tried if not trial.failed]
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, what, title in ((left, "params", "parameters"), (right, "flops", "FLOPs per image")):
         _tidy(axes)
         front = pareto_front(good, what)
         axes.plot(
-            [line[what] for line in front],
-            [_percent(line) for line in front],
+            [getattr(trial, what) for trial in front],
+            [_percent(trial) for trial in front],
             color="#6aa84f",
             linewidth=1.4,
             drawstyle="steps-post",
             label="Pareto front",
             zorder=2,
         )
-        for line in good:
-            _point(axes, line[what], _percent(line), line, run)
+        for trial in good:
+            _point(axes, getattr(trial, what), _percent(trial), trial, run.chosen)
         if good:
             axes.set_xscale("log")
             _label_log(axes.xaxis, EngFormatter(sep=""))
@@ -184,31 +194,31 @@ def cost(run: RunView) -> Figure:
     return figure
 
 
-def pareto_front(lines: Sequence[Line], what: str) -> list[Line]:
-    """The lines that no other one beats: as accurate for less, or more accurate for as much.
+def pareto_front(trials: Sequence[Trial], what: str) -> list[Trial]:
+    """The trials that no other one beats: as accurate for less, or more accurate for as much.
 
     Args:
-      lines: of candidates that did not fail.
+      trials: that did not fail.
       what: the cost, `params` or `flops`.
     """
-    front: list[Line] = []
-    for line in sorted(lines, key=lambda line: (line[what], -_percent(line))):
-        if not front or _percent(line) > _percent(front[-1]):
-            front.append(line)
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (getattr(trial, what), -_percent(trial))):
+        if not front or _percent(trial) > _percent(front[-1]):
+            front.append(trial)
     return front
 
 
 def time(run: RunView) -> Figure:
-    """Seconds of every candidate, by what they were spent on."""
-    figure, axes = _axes(10.4, 0.9 + 0.19 * len(run.lines))
-    for row, line in enumerate(run.lines):
+    """Seconds of every trial, by what they were spent on."""
+    figure, axes = _axes(10.4, 0.9 + 0.19 * len(run.trials))
+    for row, trial in enumerate(run.trials):
         left = 0.0
-        for part, seconds in dataclasses.asdict(Seconds(**line["seconds"])).items():
+        for part, seconds in dataclasses.asdict(trial.estimate.seconds).items():
             bar = axes.barh(row, seconds, 0.72, left, color=PARTS[part])
-            bar[0].set_gid(GID + line["name"])
+            bar[0].set_gid(GID + trial.name)
             left += seconds
-    axes.set_yticks(range(len(run.lines)), [line["name"] for line in run.lines], fontsize=7.5)
-    axes.set_ylim(len(run.lines) - 0.4, -0.6)
+    axes.set_yticks(range(len(run.trials)), [trial.name for trial in run.trials], fontsize=7.5)
+    axes.set_ylim(len(run.trials) - 0.4, -0.6)
     axes.set_xlabel("seconds")
     axes.grid(axis="y", visible=False)
     for part, color in PARTS.items():
@@ -223,61 +233,59 @@ def _plain(text: str) -> str:
     return f"./{text}" if text.startswith("_") else text
 
 
-def _percent(line: Line) -> float:
-    return 100 * (accuracy_of(line) or 0.0)
+def _percent(trial: Trial) -> float:
+    return 100 * (trial.accuracy or 0.0)
 
 
-def _steps(run: RunView) -> dict[int, int]:
-    """The column of every step that has candidates, from 0."""
-    return {step: column for column, step in enumerate(sorted({x["step"] for x in run.tried}))}
+def _steps(tried: Sequence[Trial]) -> dict[int, int]:
+    """The column of every step that has trials, from 0."""
+    return {step: column for column, step in enumerate(sorted({trial.step for trial in tried}))}
 
 
-def _rows(run: RunView) -> int:
+def _rows(tried: Sequence[Trial]) -> int:
     """How many children the largest step has."""
-    return max((_number(line) for line in run.tried), default=1) or 1
+    return max((_number(trial) for trial in tried), default=1) or 1
 
 
-def _number(line: Line) -> int:
+def _number(trial: Trial) -> int:
     """Of a child within its step, from 1."""
-    return int(line["name"].rpartition("child")[2]) if line["kind"] == "child" else 0
+    return 0 if trial.recipe in ALONE else trial.index + 1
 
 
-def _row(line: Line, rows: int) -> float:
-    """Of a candidate in the lineage: child 1 at the top, model_0 in the middle."""
-    return (rows - 1) / 2 if line["kind"] != "child" else rows - _number(line)
+def _row(trial: Trial, rows: int) -> float:
+    """Of a trial in the lineage: child 1 at the top, model_0 in the middle."""
+    return (rows - 1) / 2 if trial.recipe in ALONE else rows - _number(trial)
 
 
-def _beside(run: RunView, line: Line) -> float:
+def _beside(tried: Sequence[Trial], trial: Trial) -> float:
     """Where a child stands in the climb: at its step, left to right by number."""
-    if line["kind"] != "child":
+    if trial.recipe in ALONE:
         return 0.0
-    rows, column = _rows(run), _steps(run)[line["step"]]
-    return column + 0.5 * ((_number(line) - 1) / (rows - 1) - 0.5) if rows > 1 else column
+    rows, column = _rows(tried), _steps(tried)[trial.step]
+    return column + 0.5 * ((_number(trial) - 1) / (rows - 1) - 0.5) if rows > 1 else column
 
 
-def _epochs_before(run: RunView, line: Line) -> int:
-    """Epochs that a candidate's ancestors were trained for."""
-    before, seen = 0, {line["name"]}
-    while (parent := run.parent(line)) is not None and parent["name"] not in seen:
-        before += len(parent["train_losses"])
-        seen.add(parent["name"])
-        line = parent
+def _epochs_before(run: RunView, trial: Trial) -> int:
+    """Epochs that a trial's ancestors were trained for."""
+    before, seen = 0, {trial.name}
+    while (parent := run.parent(trial)) is not None and parent.name not in seen:
+        before += len(parent.estimate.train_losses)
+        seen.add(parent.name)
+        trial = parent
     return before
 
 
-def _point(axes: Axes, x: float, y: float, line: Line, run: RunView) -> None:
-    """A candidate in a chart: round if it was morphed, square if not, a cross if it failed."""
-    chosen = any(line is best for best in run.chosen)
-    style: dict[str, Any] = {"color": MORPHED if line["edits"] else UNCHANGED, "markersize": 7}
-    if "failure" in line:
+def _point(axes: Axes, x: float, y: float, trial: Trial, chosen: Sequence[Trial]) -> None:
+    """A trial in a chart: round if it was morphed, square if not, a cross if it failed."""
+    on_way = any(trial is best for best in chosen)
+    style: dict[str, Any] = {"color": MORPHED if trial.edits else UNCHANGED, "markersize": 7}
+    if trial.failed:
         style |= {"marker": "x", "color": INK, "markeredgewidth": 1.6}
     else:
-        style["marker"] = "o" if line["edits"] or line["kind"] != "child" else "s"
-    if chosen:
+        style["marker"] = "o" if trial.edits or trial.recipe in ALONE else "s"
+    if on_way:
         style |= {"markeredgecolor": BEST, "markeredgewidth": 2.0, "markersize": 9}
-    axes.plot(
-        [x], [y], **style, linestyle="none", zorder=4 if chosen else 3, gid=GID + line["name"]
-    )
+    axes.plot([x], [y], **style, linestyle="none", zorder=4 if on_way else 3, gid=GID + trial.name)
 
 
 def _branch(
@@ -316,12 +324,12 @@ def _label_log(axis: Axis, formatter: Formatter) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, lines: Sequence[Line]) -> None:
+def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
     """What the points that occur mean."""
     kinds = Counter(
-        "failed" if "failure" in line else "morphed" if line["edits"] else "unchanged"
-        for line in lines
-        if line["kind"] == "child"
+        "failed" if trial.failed else "morphed" if trial.edits else "unchanged"
+        for trial in trials
+        if trial.recipe not in ALONE
     )
     for kind, label, marker, color in (
         ("morphed", "morphed child", "o", MORPHED),

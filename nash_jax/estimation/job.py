@@ -1,0 +1,145 @@
+"""One training with all that decides it, so that it can be done anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nash_jax.architecture import Architecture, Variables
+from nash_jax.data import Examples
+from nash_jax.estimation.estimate import Estimate
+from nash_jax.morphisms import Edit
+from nash_jax.training import Snapshot, TrainingSettings
+
+#: Where the weights of a child come from.
+INHERIT = ("morphism", "by_name", "nothing")
+Weights = Literal["given", "morphism", "by_name", "nothing"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a proposal is trained and what it is judged on.
+
+    Attributes:
+      epochs: of training.
+      training: how.
+      weights: what it begins with. 'given': the parent's, or those that the run begins with, as
+        they are. 'morphism': the parent's, carried through the edits; 'by_name': the parent's where
+        a layer is the same, others drawn anew; 'nothing': all drawn anew.
+      judged_on: the validation images; or the test images, after training on all others.
+      alone: whether it has the whole machine for itself.
+    """
+
+    epochs: int
+    training: TrainingSettings
+    weights: Weights = "morphism"
+    judged_on: Literal["validation", "test"] = "validation"
+    alone: bool = False
+
+
+class Network(NamedTuple):
+    """An architecture and its weights."""
+
+    spec: Architecture
+    variables: Variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A training to be done; it can be sent to another process.
+
+    Attributes:
+      name: of the trial.
+      spec: the network.
+      key: a random key, as numbers.
+      recipe: how it is trained.
+      parent: the name of the network that it begins with; None: there is none.
+      edits: that make `spec` of the parent.
+    """
+
+    name: str
+    spec: Architecture
+    key: np.ndarray
+    recipe: Recipe
+    parent: str | None = None
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def random_key(self) -> jax.Array:
+        return jax.random.wrap_key_data(jnp.asarray(self.key))
+
+
+class Outcome(NamedTuple):
+    """What a job gives: scores, and the trained weights if it did not fail."""
+
+    estimate: Estimate
+    variables: Variables | None
+
+
+class Images(NamedTuple):
+    """The images of a run.
+
+    Attributes:
+      train: to train on.
+      valid: to choose by.
+      test: to judge the final network by; others never see them.
+    """
+
+    train: Examples
+    valid: Examples
+    test: Examples
+
+    def of(self, recipe: Recipe) -> tuple[Examples, Examples]:
+        """What a recipe trains on, and what it is judged on."""
+        if recipe.judged_on == "test":
+            return self.train.join(self.valid), self.test
+        return self.train, self.valid
+
+
+class Unfinished(NamedTuple):
+    """A training that may have been stopped.
+
+    Attributes:
+      snapshot: where it stood when it was stopped, if it was.
+      checkpoint: for `fit`: writes where it stands, where that is wanted.
+    """
+
+    snapshot: Snapshot | None = None
+    checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None
+
+
+class Trainings(Protocol):
+    """Where trainings write how far they have come."""
+
+    def of(
+        self,
+        name: str,
+        spec: Architecture,
+        settings: TrainingSettings,
+        note: Callable[[str], None],
+    ) -> Unfinished:
+        """What is there of a trial's training; `note` is told if it is damaged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """What a job is done with; none of it changes what it gives, but rounding on several devices.
+
+    Attributes:
+      on_epoch: is told the trial's name, the number of each epoch that is done and its mean loss.
+      note: is told what people should know of.
+      trainings: where unfinished trainings are, and are written.
+      max_bytes: of memory; what needs more is a failure, and is not trained.
+      devices: that share each batch; by default JAX's default device alone.
+    """
+
+    on_epoch: Callable[[str, int, float], None] = lambda name, epoch, loss: None
+    note: Callable[[str], None] = lambda text: None
+    trainings: Trainings | None = None
+    max_bytes: int | None = None
+    devices: Sequence[jax.Device] | None = None

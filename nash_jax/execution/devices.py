@@ -1,0 +1,186 @@
+"""A thread for each accelerator, and threads that compile what the accelerators will need next."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import queue
+import time
+from collections.abc import Collection, Iterator, Sequence
+
+import jax
+
+from nash_jax.architecture import Variables, count_flops, init
+from nash_jax.data import Examples
+from nash_jax.estimation import (
+    Images,
+    Job,
+    Network,
+    Outcome,
+    Seconds,
+    Tools,
+    grow,
+    perform,
+)
+from nash_jax.execution.executor import memory_limit
+from nash_jax.jax_settings import holding, settings
+from nash_jax.machine import num_cores
+from nash_jax.training import fits_on_device, precompile, precompile_evaluation
+
+#: Programs that are compiled, the seconds that it took, and weights that are grown.
+_Ahead = concurrent.futures.Future[tuple[float, Variables]]
+_Ready = tuple[Job, float, _Ahead]
+
+
+class Devices:
+    """Does jobs on accelerators, one at a time on each.
+
+    A job is bound to the device that has the least to do. A device takes what is ready first: that
+    is what is trained on unchanged, whose program there is; then small networks, which are compiled
+    soonest.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        tools: Tools,
+        devices: Sequence[jax.Device],
+        max_memory: float = 0.0,
+    ) -> None:
+        """Put the images on the devices, those that fit.
+
+        Args:
+          images: those of the run.
+          tools: what jobs are done with; `max_bytes` is found out for each device.
+          devices: on which they are done.
+          max_memory: GiB of a device that a job may take; 0: all that there is.
+        """
+        self._on_epoch, self._closing = tools.on_epoch, False
+        self._tools = {
+            device: dataclasses.replace(
+                tools, on_epoch=self._epoch, max_bytes=memory_limit(max_memory, device)
+            )
+            for device in devices
+        }
+        self._settings, self._devices = settings(), devices
+        self._images = {
+            device: Images(*(_placed(examples, device) for examples in images))
+            for device in devices
+        }
+        self._networks: dict[str, Network] = {}
+        self._placed: dict[tuple[str, jax.Device], Network] = {}
+        self._workers = [concurrent.futures.ThreadPoolExecutor(1) for _ in devices]
+        self._compilers = concurrent.futures.ThreadPoolExecutor(max(1, num_cores() - 1))
+        self._free_since = dict.fromkeys(devices, 0.0)
+        self._load = [0 for _ in devices]
+        self._ready: list[queue.SimpleQueue[_Ready]] = [queue.SimpleQueue() for _ in devices]
+        self._submitted: list[Job] = []
+        self._results: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
+        self._out = 0
+
+    def start(self) -> None:
+        """Devices are always there."""
+
+    def put(self, name: str, network: Network) -> None:
+        self._networks[name] = network
+
+    def keep_only(self, names: Collection[str]) -> None:
+        self._networks = {name: x for name, x in self._networks.items() if name in names}
+        self._placed = {key: x for key, x in self._placed.items() if key[0] in names}
+
+    def submit(self, job: Job) -> None:
+        self._submitted.append(job)
+        self._out += 1
+
+    def done(self) -> Iterator[tuple[str, Outcome]]:
+        while self._out:
+            self._dispatch()
+            result = self._results.get()
+            if isinstance(result, BaseException):
+                raise result
+            self._out -= 1
+            yield result
+
+    def close(self) -> None:
+        self._closing = True
+        for pool in (*self._workers, self._compilers):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _dispatch(self) -> None:
+        """Bind what has been submitted to devices, the largest first, and have it compiled."""
+        jobs, self._submitted, now = self._submitted, [], time.time()
+        bound = []
+        for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
+            number = min(range(len(self._devices)), key=lambda n: self._load[n])
+            self._load[number] += count_flops(job.spec)
+            bound.append((job, number))
+        for job, number in sorted(
+            bound, key=lambda pair: (bool(pair[0].edits), count_flops(pair[0].spec))
+        ):
+            parent = self._parent(job, self._devices[number])
+            ahead = self._compilers.submit(self._prepare, job, parent, self._devices[number])
+            ahead.add_done_callback(functools.partial(self._announce, job, now, number))
+            self._workers[number].submit(self._perform_next, number)
+
+    def _parent(self, job: Job, device: jax.Device) -> Network | None:
+        """The network that a job begins with, on a device, where it is put once."""
+        if job.parent is None:
+            return None
+        key = job.parent, device
+        if key not in self._placed:
+            network = self._networks[job.parent]
+            variables = jax.device_put(network.variables, device)
+            self._placed[key] = network._replace(variables=variables)
+        return self._placed[key]
+
+    def _prepare(
+        self, job: Job, parent: Network | None, device: jax.Device
+    ) -> tuple[float, Variables]:
+        """Compile training and evaluation of a job and grow its weights; the seconds of that."""
+        training, start = job.recipe.training, time.perf_counter()
+        train, judge = self._images[device].of(job.recipe)
+        with holding(self._settings), jax.default_device(device):
+            key = jax.random.key(0)
+            shapes = jax.eval_shape(lambda: init(job.spec, key))
+            precompile(job.spec, shapes, train, key, training)
+            precompile_evaluation(job.spec, shapes, judge, **training.evaluation)
+            variables = grow(job, parent, train)
+        return time.perf_counter() - start, variables
+
+    def _announce(self, job: Job, submitted: float, number: int, ahead: _Ahead) -> None:
+        self._ready[number].put((job, submitted, ahead))
+
+    def _perform_next(self, number: int) -> None:
+        """Do the job of a device that is ready first: the work of its thread."""
+        try:
+            job, submitted, ahead = self._ready[number].get()
+            if self._closing:
+                raise KeyboardInterrupt
+            device = self._devices[number]
+            waited = time.time() - max(submitted, self._free_since[device])
+            # What fails ahead fails here again, and is the job's failure.
+            compiling, grown = (0.0, None) if ahead.exception() else ahead.result()
+            with holding(self._settings), jax.default_device(device):
+                parent = self._placed.get((job.parent or "", device))
+                images, tools = self._images[device], self._tools[device]
+                outcome = perform(job, images, parent, tools, grown=grown)
+            self._free_since[device] = time.time()
+            self._load[number] -= count_flops(job.spec)
+            seconds = outcome.estimate.seconds + Seconds(wait=waited, compile=compiling)
+            estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
+            self._results.put((job.name, outcome._replace(estimate=estimate)))
+        except BaseException as error:  # the main thread raises it
+            self._results.put(error)
+
+    def _epoch(self, name: str, epoch: int, loss: float) -> None:
+        if self._closing:  # what is in training stops after its epoch
+            raise KeyboardInterrupt
+        self._on_epoch(name, epoch, loss)
+
+
+def _placed(examples: Examples, device: jax.Device) -> Examples:
+    """Images on a device, if they fit."""
+    if not fits_on_device(examples, device):
+        return examples
+    return Examples(*jax.device_put((examples.images, examples.labels), device))

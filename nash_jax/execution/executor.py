@@ -1,0 +1,46 @@
+"""What an executor is: it does jobs, somewhere, and says which are done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+import jax
+
+from nash_jax.estimation import Network, Outcome
+from nash_jax.estimation.job import Job
+
+
+class Executor(Protocol):
+    """Does jobs. What a job gives does not depend on who does it, nor beside what."""
+
+    def start(self) -> None:
+        """Get ready, while the caller does something else."""
+
+    def put(self, name: str, network: Network) -> None:
+        """Have a network ready for the jobs that begin with it; once, whatever their number."""
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Let go of all other networks."""
+
+    def submit(self, job: Job) -> None:
+        """Do a job. The network that it begins with is there."""
+
+    def done(self) -> Iterator[tuple[str, Outcome]]:
+        """The jobs as they are finished, by name, until none is out."""
+
+    def close(self) -> None:
+        """Stop whatever is being done, and let go of everything."""
+
+
+def memory_limit(gibibytes: float, device: jax.Device | None = None) -> int | None:
+    """Bytes that a training may take of a device: as given, or all of an accelerator's.
+
+    Args:
+      gibibytes: 0 for what the device has.
+      device: None for a CPU, whose memory has no limit here.
+    """
+    if gibibytes:
+        return int(gibibytes * 2**30)
+    stats = device.memory_stats() if device is not None else None
+    return stats.get("bytes_limit") if stats else None

@@ -1,0 +1,406 @@
+"""Processes of this machine, for jobs on its CPU.
+
+XLA takes the number of its threads, which decides the last bits, from the environment when it
+starts: hence processes, each with as many threads as the run says. What goes wrong with one job, or
+with the process that does it, is that job's failure.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import pathlib
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nash_jax.architecture import Variables, count_flops
+from nash_jax.data import Examples
+from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Seconds, Tools, perform
+from nash_jax.execution.cache import use_cache
+from nash_jax.jax_settings import adopt, settings
+from nash_jax.record.files import writing
+from nash_jax.record.networks import NETWORK_ENDING, load_network, save_network
+from nash_jax.training import faster_flags
+
+#: Settings of the C library that keep memory between updates, where it is glibc: without them every
+#: update gives its pages back and takes new ones.
+_KEEP_MEMORY = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000"
+)
+
+#: Networks that a worker keeps in memory.
+_KEPT = 4
+
+
+class _Equipment(NamedTuple):
+    """What a worker process needs before its first job.
+
+    Attributes:
+      folder: has the images, and the networks that jobs begin with.
+      trainings, max_bytes: as in `Tools`.
+      cache: keeps compiled programs; None: there is none.
+      settings: JAX's.
+    """
+
+    folder: pathlib.Path
+    trainings: Any
+    max_bytes: int | None
+    cache: str | None
+    settings: Mapping[str, Any]
+
+
+class _Task(NamedTuple):
+    """A job, and when it was submitted."""
+
+    job: Job
+    submitted: float
+
+
+class Processes:
+    """Does jobs in processes that are spawned.
+
+    Each has a pipe and a thread of its own here, and shares nothing with the others: one that dies
+    takes no other with it, and is replaced. The images lie in a folder of this machine, from which
+    all of them read the same memory; a network that jobs begin with is written there once.
+    """
+
+    def __init__(
+        self, images: Images, tools: Tools, num_workers: int, threads_per_worker: int
+    ) -> None:
+        """Nothing begins before `start` or the first job.
+
+        Args:
+          images: those of the run.
+          tools: what jobs are done with.
+          num_workers: processes.
+          threads_per_worker: of XLA, in each of them.
+
+        Raises:
+          ValueError: if this program cannot begin processes.
+        """
+        _check_that_processes_can_be()
+        self._images, self._tools, self._num_workers = images, tools, num_workers
+        self._environment = {
+            # These two decide the last bits.
+            "NPROC": str(threads_per_worker),
+            "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
+            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
+            "JAX_PLATFORMS": "cpu",
+        }
+        self._cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        self._settings = settings()
+        self._closing, self._beginning = False, threading.Lock()
+        self._ready = threading.Semaphore(0)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._networks: dict[str, Network] = {}
+        self._submitted: list[Job] = []
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
+        self._out = 0
+        self._processes: list[tuple[Any, multiprocessing.connection.Connection]] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        if self._folder is not None:
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="nash_jax-")
+        _write_images(self._path, self._images)
+        self._processes = [self._begin() for _ in range(self._num_workers)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number,), daemon=True)
+            for number in range(self._num_workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Return when every process could begin with a job."""
+        self.start()
+        for _ in self._threads:
+            self._ready.acquire()
+
+    def put(self, name: str, network: Network) -> None:
+        self._networks[name] = network  # written if there is a job for it
+
+    def keep_only(self, names: Collection[str]) -> None:
+        self._networks = {name: x for name, x in self._networks.items() if name in names}
+        if self._folder is not None:
+            for path in self._path.glob("*" + NETWORK_ENDING):
+                if path.name.removesuffix(NETWORK_ENDING) not in names:
+                    path.unlink()
+
+    def submit(self, job: Job) -> None:
+        self._submitted.append(job)
+        self._out += 1
+
+    def done(self) -> Iterator[tuple[str, Outcome]]:
+        while self._out:
+            self._dispatch()
+            result = self._results.get()
+            if isinstance(result, BaseException):
+                raise result
+            self._out -= 1
+            yield result
+
+    def close(self) -> None:
+        with self._beginning:
+            self._closing = True
+            for process, _ in self._processes:
+                process.kill()  # what it writes is whole or not there
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        for process, connection in self._processes:
+            process.join()
+            connection.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def _path(self) -> pathlib.Path:
+        assert self._folder is not None
+        return pathlib.Path(self._folder.name)
+
+    def _dispatch(self) -> None:
+        """Hand on what has been submitted, the largest first, so that all end at the same time."""
+        if not self._submitted:
+            return
+        self.start()
+        jobs, self._submitted, now = self._submitted, [], time.time()
+        for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
+            if job.parent is not None:
+                path = _network_path(self._path, job.parent)
+                if not path.exists():
+                    save_network(path, *self._networks[job.parent])
+            self._tasks.put(_Task(job, now))
+
+    def _begin(self) -> tuple[Any, multiprocessing.connection.Connection]:
+        """A new process, and our end of its pipe."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with _environment(self._environment):
+            process.start()
+        theirs.close()
+        return process, ours
+
+    def _serve(self, number: int) -> None:
+        """Have a process do one job after the other: the work of one thread."""
+        try:
+            try:
+                self._equip(number)  # in this thread, because it waits for the process to begin
+            finally:
+                self._ready.release()
+            while (task := self._tasks.get()) is not None:
+                self._results.put((task.job.name, self._outcome(number, task)))
+        except BaseException as error:  # the main thread raises it
+            self._results.put(error)
+
+    def _outcome(self, number: int, task: _Task) -> Outcome:
+        """What comes of a task; a process that dies is replaced, and the next tries once more."""
+        outcome, how = self._ask(number, task), ""
+        for again in (True, False):
+            if outcome is None and (how := self._replace(number)) and again:
+                self._tools.note(f"the worker of {task.job.name} {how}; another tries again")
+                outcome = self._ask(number, task)
+        if outcome is None:
+            failure = f"its worker {how}"
+            return Outcome(Estimate(0.0, math.inf, Seconds(), failure=failure), None)
+        return outcome
+
+    def _equip(self, number: int) -> None:
+        """Send a process all that it needs; if it is killed, that will be seen later."""
+        process, connection = self._processes[number]
+        tools = self._tools
+        try:
+            connection.send(
+                _Equipment(
+                    self._path, tools.trainings, tools.max_bytes, self._cache, self._settings
+                )
+            )
+            connection.recv()
+        except (EOFError, OSError):
+            process.join()
+            if process.exitcode > 0:
+                raise RuntimeError(
+                    "a worker process ended before it had begun, by the error that it printed; a "
+                    'program that searches needs `if __name__ == "__main__":` before what it does'
+                ) from None
+
+    def _ask(self, number: int, task: _Task) -> Outcome | None:
+        """What a process makes of a task; None if it dies."""
+        connection = self._processes[number][1]
+        try:
+            connection.send(task)
+            while True:
+                kind, *content = connection.recv()
+                match kind:
+                    case "epoch":
+                        self._tools.on_epoch(*content)
+                    case "note":
+                        self._tools.note(*content)
+                    case "outcome":
+                        outcome: Outcome = content[0]
+                        return outcome
+                    case _:
+                        raise content[0]
+        except (EOFError, ConnectionError):
+            return None
+
+    def _replace(self, number: int) -> str:
+        """Put another process in the place of a dead one, and say how that died.
+
+        While the executor is being closed there is no other process, and no word of it.
+        """
+        process, connection = self._processes[number]
+        process.join()
+        with self._beginning:
+            if self._closing:
+                return ""
+            connection.close()
+            self._processes[number] = self._begin()
+        self._equip(number)
+        code = process.exitcode
+        return f"died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+
+
+def _check_that_processes_can_be() -> None:
+    """Raises `ValueError` if this process may have no others, or they could not read its program.
+
+    A new process imports the file of the program that begins it.
+    """
+    if multiprocessing.current_process().daemon:
+        raise ValueError(
+            "children are trained in processes, which a daemonic process cannot begin, such as a "
+            "worker of multiprocessing.Pool; call the search from a worker of "
+            "concurrent.futures.ProcessPoolExecutor, or from the main process"
+        )
+    program = sys.modules["__main__"]
+    file = getattr(program, "__file__", None)
+    if getattr(program, "__spec__", None) is None and file and not os.path.isfile(file):
+        raise ValueError(
+            "children are trained in processes, which import the file of the program; got "
+            f"{file}, which is none; put the program into a file"
+        )
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _write_images(folder: pathlib.Path, images: Images) -> None:
+    """Write the images for all workers, but for the test set, which they have no use for."""
+    with writing(folder):
+        for part in ("train", "valid"):
+            for name in ("images", "labels"):
+                array = np.ascontiguousarray(getattr(getattr(images, part), name))
+                header = np.lib.format.header_data_from_array_1_0(array)
+                with (folder / f"{part}-{name}.npy").open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+                    file.write(array.data)  # np.save does not say why a disk takes no more
+
+
+def _read_images(folder: pathlib.Path) -> Images:
+    """What `_write_images` wrote, as memory that all processes share."""
+
+    def read(part: str) -> Examples:
+        return Examples(
+            *(
+                np.load(folder / f"{part}-{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("images", "labels")
+            )
+        )
+
+    train = read("train")
+    return Images(train, read("valid"), train.take(np.arange(0)))
+
+
+def _network_path(folder: pathlib.Path, name: str) -> pathlib.Path:
+    return folder / (name + NETWORK_ENDING)
+
+
+def _on_host(variables: Variables | None) -> Any:
+    return jax.tree.map(np.asarray, variables)
+
+
+def _work(connection: multiprocessing.connection.Connection) -> None:
+    """The life of a worker process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the main process says when to stop
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    equipment: _Equipment = connection.recv()
+    adopt(equipment.settings)
+    if equipment.cache:
+        use_cache(equipment.cache)
+    jax.devices()  # start XLA
+    images = _read_images(equipment.folder)
+    tools = Tools(
+        on_epoch=lambda *epoch: connection.send(("epoch", *epoch)),
+        note=lambda text: connection.send(("note", text)),
+        trainings=equipment.trainings,
+        max_bytes=equipment.max_bytes,
+    )
+    connection.send("ready")
+    networks: collections.OrderedDict[str, Network] = collections.OrderedDict()
+    free = 0.0
+    while True:
+        task: _Task = connection.recv()
+        waited = time.time() - max(task.submitted, free)
+        try:
+            parent = _parent(networks, equipment.folder, task.job)
+            outcome = perform(task.job, images, parent, tools)
+        except Exception as error:  # the main process raises it
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(("error", error))
+            continue
+        free = time.time()
+        seconds = outcome.estimate.seconds + Seconds(wait=waited)
+        estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
+        connection.send(("outcome", Outcome(estimate, _on_host(outcome.variables))))
+
+
+def _parent(
+    networks: collections.OrderedDict[str, Network], folder: pathlib.Path, job: Job
+) -> Network | None:
+    """The network that a job begins with, read once."""
+    if job.parent is None:
+        return None
+    if job.parent not in networks:
+        networks[job.parent] = Network(*load_network(_network_path(folder, job.parent)))
+        while len(networks) > _KEPT:
+            networks.popitem(last=False)
+    return networks[job.parent]
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

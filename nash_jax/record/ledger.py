@@ -1,0 +1,344 @@
+"""The ledger: lines of JSON, only ever added to, each with its checksum.
+
+A line is a trial, or what a strategy said when it asked for more (its incumbent), or what it
+returned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+from nash_jax.architecture import Architecture
+from nash_jax.architecture.serialization import from_dict, to_dict
+from nash_jax.estimation import Estimate, Seconds
+from nash_jax.morphisms import edit_from_dict, edit_to_dict
+from nash_jax.record.files import (
+    DamagedError,
+    checked,
+    checksum,
+    parse_json,
+    read_inside,
+    sync,
+    with_checksum,
+    write_atomically,
+    writing,
+)
+from nash_jax.search import Proposal, Trial
+
+LEDGER_FILE = "ledger.jsonl"
+
+Line = dict[str, Any]
+
+
+#: What a trial's line says of its recipe.
+_KINDS = {"pretrain": "pretrained", "final": "final"}
+_EARLY_RECIPES = {"pretrained": "pretrain", "child": "brief", "final": "final"}
+
+
+def line_of(trial: Trial, config: str) -> Line:
+    """A trial for the ledger, without its weights.
+
+    Args:
+      trial: the trial.
+      config: checksum of the run's settings and data.
+
+    Returns:
+      The line. Its `kind` is 'pretrained', 'final' (trained on all training images; its accuracy
+      and loss are on the test set, those of the others on the validation set), or 'child'.
+    """
+    estimate, kind = trial.estimate, _KINDS.get(trial.recipe, "child")
+    split = "test" if kind == "final" else "validation"
+    return {
+        "name": trial.name,
+        "kind": kind,
+        "recipe": trial.recipe,
+        "step": trial.step,
+        "index": trial.index,
+        "parent": trial.parent,
+        "edits": [edit_to_dict(edit) for edit in trial.edits],
+        "params": trial.params,
+        "flops": trial.flops,
+        f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
+        f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
+        "train_losses": list(estimate.train_losses),
+        "seconds": {
+            name: round(value, 3) for name, value in dataclasses.asdict(estimate.seconds).items()
+        },
+        "elapsed": round(trial.elapsed, 3),
+        "workers": trial.workers,
+        "memory_bytes": estimate.required_bytes,
+        **({"lambdas": dict(estimate.lambdas)} if estimate.lambdas else {}),
+        **({"failure": estimate.failure} if estimate.failure else {}),
+        "proposal": proposal_checksum(trial.proposal, trial.spec),
+        "config": config,
+        "spec": to_dict(trial.spec),
+    }
+
+
+def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
+    """By which a proposal is known again: genotype, key, parent, edits, recipe and budget."""
+    return checksum(
+        {
+            "spec": to_dict(spec),
+            "key": jax.random.key_data(proposal.key).tolist(),
+            "parent": proposal.parent,
+            "edits": [edit_to_dict(edit) for edit in proposal.edits],
+            "recipe": proposal.recipe,
+            "budget": proposal.budget,
+        }
+    )
+
+
+#: The key of a trial that was read from a ledger: that has a checksum of it.
+_NO_KEY: Any = None
+
+
+def trial_of(line: Line) -> Trial:
+    """The trial that a line was made from; its proposal's key is not known."""
+    spec = spec_of(line)
+    recipe = line.get("recipe", _EARLY_RECIPES[line["kind"]])
+    edits = tuple(edit_from_dict(edit) for edit in line["edits"])
+    proposal = Proposal(line["name"], spec, _NO_KEY, line["parent"], edits, recipe)
+    return Trial(
+        proposal,
+        spec,
+        estimate_of(line),
+        line["step"],
+        index_of(line),
+        line["elapsed"],
+        line["workers"],
+    )
+
+
+def estimate_of(line: Line) -> Estimate:
+    """The estimate that a line was made from."""
+    split = "test" if line["kind"] == "final" else "validation"
+    accuracy, loss = line[f"{split}_accuracy"], line[f"{split}_loss"]
+    return Estimate(
+        0.0 if accuracy is None else accuracy,
+        math.inf if loss is None else loss,
+        Seconds(**line["seconds"]),
+        line["memory_bytes"],
+        tuple(line["train_losses"]),
+        line.get("failure", ""),
+        tuple(line.get("lambdas", {}).items()),
+    )
+
+
+def was_proposed(line: Line, proposal: Proposal, spec: Architecture) -> bool:
+    """Whether a line is of this proposal; those of early versions have no checksum of it."""
+    if "proposal" in line:
+        return bool(line["proposal"] == proposal_checksum(proposal, spec))
+    edits = [edit_to_dict(edit) for edit in proposal.edits]
+    return (line["parent"], line["edits"], spec_of(line)) == (proposal.parent, edits, spec)
+
+
+def spec_of(line: Line) -> Architecture:
+    """The architecture of a trial."""
+    return from_dict(line["spec"])
+
+
+def append_line(workdir: pathlib.Path, line: Line) -> None:
+    """Add a line, so that it is on the disk.
+
+    Raises:
+      WriteError: if it cannot be written; the ledger is as it was.
+    """
+    path = workdir / LEDGER_FILE
+    data = (json.dumps(with_checksum(line), allow_nan=False) + "\n").encode()
+    with writing(path), path.open("ab", buffering=0) as ledger:
+        size = ledger.tell()
+        try:
+            if ledger.write(data) != len(data):
+                raise OSError("the disk took only a part of a line")
+            sync(ledger.fileno())
+        except OSError:
+            ledger.truncate(size)
+            raise
+
+
+class Ledger(NamedTuple):
+    """The good lines of a ledger.
+
+    Attributes:
+      trials: in the order in which they were written; of several with one name the last counts.
+      decisions: by step, what the strategy said when it asked (`incumbent`) or ended (`returned`).
+      damages: what is wrong with the other lines.
+    """
+
+    trials: list[Line]
+    decisions: dict[int, Line]
+    damages: list[str]
+
+
+def parse_ledger(data: bytes, what: str) -> Ledger:
+    """The lines of a ledger."""
+    lines: dict[str, Line] = {}
+    decisions: dict[int, Line] = {}
+    damages = []
+    for number, text in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            line = checked(parse_json(text, f"line {number} of {what}"), f"line {number} of {what}")
+            _check(line, f"line {number} of {what}")
+        except DamagedError as error:
+            damages.append(str(error))
+            continue
+        if line["kind"] == DECISION:
+            decisions[line["step"]] = line
+            continue
+        lines.pop(line["name"], None)
+        lines[line["name"]] = line
+    if not data.endswith(b"\n") and data:
+        damages.append(f"the last line of {what} is torn: it was being written")
+    return Ledger(list(lines.values()), decisions, damages)
+
+
+def read_ledger(workdir: pathlib.Path) -> list[Line]:
+    """A run's trials, as dictionaries, in the order in which they were proposed.
+
+    Raises:
+      ValueError: if there is no ledger, or it cannot be read.
+    """
+    return in_order(parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE).trials)
+
+
+def read_decisions(workdir: pathlib.Path) -> dict[int, Line]:
+    """What a run's strategy said, by step: `incumbent`, and `returned` at its end.
+
+    Raises:
+      ValueError: if there is no ledger, or it cannot be read.
+    """
+    return parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE).decisions
+
+
+def in_order(lines: Iterable[Line]) -> list[Line]:
+    """Lines in the order of their proposals, whichever was finished first."""
+    return sorted(lines, key=_place)
+
+
+def trials_of(lines: Iterable[Line]) -> list[Trial]:
+    """The trials of some lines, in the order of their proposals."""
+    return [trial_of(line) for line in in_order(lines)]
+
+
+def repair_ledger(workdir: pathlib.Path) -> Ledger:
+    """Read the ledger, and leave only whole lines in it, as if the others had never been written.
+
+    A ledger with lines that are damaged, not torn, is kept beside, as `ledger.jsonl.damaged`.
+
+    Returns:
+      The good lines, and what was wrong with the others.
+    """
+    path = workdir / LEDGER_FILE
+    if not path.exists():
+        return Ledger([], {}, [])
+    data = read_inside(workdir, LEDGER_FILE)
+    ledger = parse_ledger(data, str(path))
+    if ledger.damages:
+        whole = data[: data.rfind(b"\n") + 1]
+        if parse_ledger(whole, str(path)).damages:
+            write_atomically(path.with_name(LEDGER_FILE + ".damaged"), data)
+        lines = [*ledger.trials, *ledger.decisions.values()]
+        good = "".join(json.dumps(with_checksum(line), allow_nan=False) + "\n" for line in lines)
+        write_atomically(path, good.encode())
+    return ledger
+
+
+#: The kind of a line that is no trial.
+DECISION = "decision"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_EARLY_CHILD = re.compile(r"step(\d{1,6})-child(\d{1,6})")
+
+
+def check_name(name: str) -> None:
+    """Raises `ValueError` unless a trial may have this name, which is that of a file too."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "a trial's name must begin with a letter or digit and go on with these, '_', '-' or "
+            f"'.', 100 at most; got {name!r:.150}"
+        )
+
+
+def index_of(line: Line) -> int:
+    """Of a trial among those of its step, from 0; early versions told it by the name."""
+    match = _EARLY_CHILD.fullmatch(line["name"])
+    return int(line["index"] if "index" in line else int(match[2]) - 1 if match else 0)
+
+
+def _place(line: Line) -> tuple[float, int]:
+    return math.inf if line["kind"] == "final" else line["step"], index_of(line)
+
+
+_TYPES: dict[str, Any] = {
+    **{"name": str, "kind": str, "step": int, "edits": list, "params": int, "flops": int},
+    **{"train_losses": list, "seconds": dict, "elapsed": (int, float), "workers": int},
+    **{"memory_bytes": int, "config": str, "spec": dict},
+}
+
+
+#: What early versions did not write.
+_LATER_TYPES: dict[str, Any] = {"recipe": str, "index": int, "proposal": str}
+
+#: More than a loss in float32, or anything else that is counted, can be.
+_MOST = 1e40
+
+
+def _check(line: Line, what: str) -> None:
+    """Raises `DamagedError` unless this is a line that `line_of` can have made."""
+    try:
+        if line["kind"] == DECISION:
+            _check_decision(line)
+            return
+        for name, kind in _TYPES.items():
+            if not isinstance(line[name], kind):
+                raise ValueError(f"{name} is a {type(line[name]).__name__}")
+        name = line["name"]
+        if not _NAME.fullmatch(name) or line["kind"] not in {"child", *_KINDS.values()}:
+            raise ValueError(f"{name!r} is no name of a trial")
+        split = "test" if line["kind"] == "final" else "validation"
+        for key, kind in _LATER_TYPES.items():
+            if not isinstance(line.get(key, kind()), kind):
+                raise ValueError(f"{key} is a {type(line[key]).__name__}")
+        numbers = [line[f"{split}_accuracy"], line[f"{split}_loss"], *line["train_losses"]]
+        if not all(x is None or isinstance(x, int | float) for x in numbers):
+            raise ValueError("an accuracy or a loss is no number")
+        if not isinstance(line.get("failure", ""), str):
+            raise ValueError("failure is no text")
+        lambdas = line.get("lambdas", {})
+        if not all(isinstance(x, int | float) for x in lambdas.values()):
+            raise ValueError("a lambda is no number")
+        numbers += lambdas.values()
+        parent = line["parent"]
+        if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
+            raise ValueError("parent is no name of a trial")
+        if ("failure" in line) != (numbers[0] is None):
+            raise ValueError("a failure has an accuracy, or no failure has none")
+        dataclasses.astuple(Seconds(**line["seconds"]))
+        if not all(isinstance(x, int | float) for x in line["seconds"].values()):
+            raise ValueError("seconds are no numbers")
+        numbers += [*line["seconds"].values(), line["elapsed"], line["params"], line["flops"]]
+        if any(x is not None and abs(x) > _MOST for x in numbers):
+            raise ValueError("a number is larger than any that a run has")
+        for edit in line["edits"]:
+            edit_from_dict(edit)
+        from_dict(line["spec"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{what} is damaged: {error}") from None
+
+
+def _check_decision(line: Line) -> None:
+    """Raises `ValueError` unless this is what a strategy said."""
+    names = [line["incumbent"], *line["returned"]]
+    if not isinstance(line["step"], int) or not isinstance(line["config"], str):
+        raise ValueError("a decision has a step and a config")
+    if not all(x is None or (isinstance(x, str) and _NAME.fullmatch(x)) for x in names):
+        raise ValueError("a decision names what is no trial")

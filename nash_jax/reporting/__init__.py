@@ -1,0 +1,33 @@
+"""A run as people see it: while it goes on, and afterwards."""
+
+from nash_jax.reporting.events import (
+    Begun,
+    Done,
+    Epoch,
+    Event,
+    Note,
+    Phase,
+    Tell,
+    nobody,
+    several,
+)
+from nash_jax.reporting.progress import Progress, plain
+from nash_jax.reporting.tensorboard import TensorBoard
+from nash_jax.reporting.view import RunView, read_run
+
+__all__ = [
+    "Begun",
+    "Done",
+    "Epoch",
+    "Event",
+    "Note",
+    "Phase",
+    "Progress",
+    "RunView",
+    "Tell",
+    "TensorBoard",
+    "nobody",
+    "plain",
+    "read_run",
+    "several",
+]

@@ -1,0 +1,67 @@
+"""A trial in a few words."""
+
+from __future__ import annotations
+
+from nash_jax.morphisms import Deepen, Edit, SkipAdd, SkipConcat, Widen
+from nash_jax.search import Trial
+
+#: Titles of `cells_of`.
+CELLS = ("trial", "accuracy", "parameters", "MFLOPs", "seconds", "made by")
+
+
+def cells_of(trial: Trial) -> tuple[str, ...]:
+    """A trial as a row of a table."""
+    return (
+        trial.name,
+        percent(trial.accuracy) or "failed",
+        f"{trial.params:,}",
+        f"{trial.flops / 1e6:,.2f}",
+        f"{trial.estimate.seconds.total:.1f}",
+        trial.estimate.failure or origin(trial),
+    )
+
+
+def percent(accuracy: float | None) -> str:
+    """An accuracy for people; empty if there is none."""
+    return "" if accuracy is None else f"{accuracy:.2%}"
+
+
+def split_of(trial: Trial) -> str:
+    """The images that it was judged on: 'test' or 'validation'."""
+    return "test" if trial.recipe == "final" else "validation"
+
+
+def describe_trial(trial: Trial) -> str:
+    """A trial in one line."""
+    failure = f": {trial.estimate.failure}" if trial.failed else ""
+    return (
+        f"{trial.name:<13} {split_of(trial)} {percent(trial.accuracy) or 'failed':>7}  "
+        f"{trial.params:>10,} parameters  {trial.estimate.seconds.total:6.1f} s  "
+        f"{origin(trial)}{failure}"
+    )
+
+
+def origin(trial: Trial) -> str:
+    """What made a trial, in a few words."""
+    match trial.recipe:
+        case "pretrain":
+            return "pretraining"
+        case "final":
+            return f"{trial.parent}, trained on with the validation images"
+        case "scratch":
+            return "from scratch"
+    return ", ".join(map(describe_edit, trial.edits)) or "unchanged"
+
+
+def describe_edit(edit: Edit) -> str:
+    """An edit in a few words: `widen conv2 to 64`."""
+    match edit:
+        case Deepen():
+            return f"deepen after {edit.after} ({edit.kernel_size}x{edit.kernel_size})"
+        case Widen():
+            return f"widen {edit.node} to {edit.features}"
+        case SkipAdd():
+            return f"skip {edit.source} to {edit.target} (add)"
+        case SkipConcat():
+            return f"skip {edit.source} to {edit.target} (concat)"
+    return repr(edit)

@@ -1,0 +1,81 @@
+"""What happens in a run, as values: whoever is told of them is a function of one event.
+
+>>> def tell(event: Event) -> None:
+...     match event:
+...         case Phase(text):
+...             print(text, 'begins')
+>>> tell(Phase('step 1 of 5'))
+step 1 of 5 begins
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from nash_jax.search import Trial
+
+
+class Begun(NamedTuple):
+    """The run begins, or goes on.
+
+    Attributes:
+      total_epochs: of training in all.
+      known: the trials that the record has already.
+    """
+
+    total_epochs: int
+    known: Sequence[Trial]
+
+
+class Phase(NamedTuple):
+    """What follows: 'pretraining', 'step 1 of 5', 'final training'."""
+
+    text: str
+
+
+class Epoch(NamedTuple):
+    """An epoch of a trial's training is done.
+
+    Attributes:
+      name: of the trial.
+      number: of the epoch, from 1.
+      loss: its mean training loss, in nats.
+    """
+
+    name: str
+    number: int
+    loss: float
+
+
+class Done(NamedTuple):
+    """A trial is done."""
+
+    trial: Trial
+
+
+class Note(NamedTuple):
+    """Something happened that people should know of."""
+
+    text: str
+
+
+Event: TypeAlias = Begun | Phase | Epoch | Done | Note
+
+#: Is told of events, from any thread.
+Tell: TypeAlias = Callable[[Event], None]
+
+
+def nobody(event: Event) -> None:
+    """Is told of events, and does nothing."""
+    del event
+
+
+def several(*tells: Tell) -> Tell:
+    """Tells several, in their order."""
+
+    def tell(event: Event) -> None:
+        for each in tells:
+            each(event)
+
+    return tell

@@ -1,0 +1,111 @@
+"""A run as people see it while it goes on: a progress bar with the time left, or lines for logs."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import assert_never
+
+import rich.console
+import rich.progress
+
+from nash_jax.reporting.describe import describe_trial
+from nash_jax.reporting.events import Begun, Done, Epoch, Event, Note, Phase, Tell
+from nash_jax.search import Trial
+
+
+def plain(write: Callable[[str], None] = print) -> Tell:
+    """Writes a line for each part of a run and each trial, with the time: for logs."""
+
+    def say(text: str) -> None:
+        write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S} {text}")
+
+    def tell(event: Event) -> None:
+        match event:
+            case Begun(_, known):
+                if known:
+                    say(f"note: {goes_on(known)}")
+            case Phase(text):
+                say(text)
+            case Epoch():
+                pass
+            case Done(trial):
+                say(describe_trial(trial))
+            case Note(text):
+                say(f"note: {text}")
+            case _:
+                assert_never(event)
+
+    return tell
+
+
+def goes_on(known: Sequence[Trial]) -> str:
+    """What is said of a run that has trials already."""
+    if known[-1].recipe == "final":
+        return "the run is finished"
+    return f"the run goes on: {len(known)} networks are there"
+
+
+class Progress:
+    """Shows in a terminal how a run goes: a bar, and a line for each trial; a context manager."""
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._progress = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=12),
+            rich.progress.TextColumn("{task.completed}/{task.total} epochs,"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("and"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("left"),
+            console=console,
+        )
+        self._task = self._progress.add_task("NASH", total=None)
+        self._epochs: dict[str, int] = {}
+        self._phase = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Begun(total_epochs, known):
+                self._begin(total_epochs, known)
+            case Phase(text):
+                self._phase = text
+                self._progress.update(self._task, description=text)
+            case Epoch(name, number, _):
+                self._count(name, number)
+            case Done(trial):
+                self._print(describe_trial(trial))
+            case Note(text):
+                self._print(f"note: {text}")
+            case _:
+                assert_never(event)
+
+    def _begin(self, total_epochs: int, known: Sequence[Trial]) -> None:
+        self._epochs = {trial.name: len(trial.estimate.train_losses) for trial in known}
+        self._progress.update(self._task, total=total_epochs)
+        self._progress.start()
+        if known:
+            self._progress.advance(self._task, sum(self._epochs.values()))
+            self._print(f"note: {goes_on(known)}")
+
+    def _count(self, name: str, number: int) -> None:
+        """Advance the bar; an epoch that is done again was counted."""
+        self._progress.advance(self._task, max(0, number - self._epochs.get(name, 0)))
+        self._epochs[name] = max(number, self._epochs.get(name, 0))
+        who = f"{name.rpartition('-')[2]} " if "-" in name else ""
+        self._progress.update(self._task, description=f"{self._phase}, {who}epoch {number}")
+
+    def _print(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)

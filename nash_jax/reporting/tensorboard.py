@@ -1,0 +1,95 @@
+"""A run as TensorBoard files: a learning curve for every trial, and the climb."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import threading
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from nash_jax.estimation import Recipe
+from nash_jax.reporting.events import Begun, Done, Epoch, Event, Note, Phase
+from nash_jax.search import Trial
+from nash_jax.training import learning_rate
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """Writes to `WORKDIR/tensorboard`, one run of TensorBoard's for each trial.
+
+    train_loss      mean training loss of an epoch, by epoch
+    learning_rate   at the beginning of an epoch, by epoch
+    accuracy        by step: every child, and as run `climb` the best of each step
+
+    Wants the `tensorboard` extra.
+    """
+
+    def __init__(self, workdir: pathlib.Path, recipes: Mapping[str, Recipe]) -> None:
+        try:
+            import tensorboardX
+        except ImportError:
+            raise ValueError(
+                "tensorboard needs the package tensorboardX; got none; "
+                "pip install 'nash_jax[tensorboard]'"
+            ) from None
+        self._make, self._folder = tensorboardX.SummaryWriter, workdir / FOLDER
+        self._writers: dict[str, Any] = {}
+        self._recipes, self._lock = recipes, threading.Lock()
+        self._best: dict[int, float] = {}
+        self._numbers = itertools.count()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Begun(_, known):
+                for trial in known:
+                    self._climb(trial)
+            case Phase():
+                self._end_step()
+            case Epoch(name, number, loss):
+                self._epoch(name, number, loss)
+            case Done(trial):
+                self._done(trial)
+            case Note():
+                pass
+            case _:
+                assert_never(event)
+
+    def _end_step(self) -> None:
+        """Write the best of a step."""
+        for step, accuracy in self._best.items():
+            self._writer("climb").add_scalar("accuracy", accuracy, step)
+        self._best = {}
+        if "climb" in self._writers:
+            self._writers.pop("climb").close()  # to flush is not enough: a thread may not be done
+
+    def _epoch(self, name: str, epoch: int, loss: float) -> None:
+        recipe = self._recipes[{"model_0": "pretrain", "final": "final"}.get(name, "brief")]
+        with self._lock:
+            rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
+            self._writer(name).add_scalar("train_loss", loss, epoch)
+            self._writer(name).add_scalar("learning_rate", rate, epoch)
+
+    def _done(self, trial: Trial) -> None:
+        with self._lock:
+            if trial.accuracy is not None:
+                self._writer(trial.name).add_scalar("accuracy", trial.accuracy, trial.step)
+            self._climb(trial)
+            if trial.name in self._writers:
+                self._writers.pop(trial.name).close()
+
+    def _climb(self, trial: Trial) -> None:
+        if trial.accuracy is not None and trial.recipe != "final":
+            best = self._best.get(trial.step, 0.0)
+            self._best[trial.step] = max(trial.accuracy, best)
+
+    def _writer(self, name: str) -> Any:
+        if name not in self._writers:
+            # Names are by the second, and a file that is there would be written over.
+            suffix = f".{os.getpid()}.{next(self._numbers)}"
+            self._writers[name] = self._make(
+                str(self._folder / name), flush_secs=10, filename_suffix=suffix
+            )
+        return self._writers[name]

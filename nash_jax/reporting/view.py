@@ -1,0 +1,160 @@
+"""A run as those see it who only look at it, finished or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nash_jax.architecture import Architecture
+from nash_jax.estimation import Seconds
+from nash_jax.record.files import read_inside
+from nash_jax.record.ledger import LEDGER_FILE, Line, parse_ledger, trials_of
+from nash_jax.record.workdir import read_config
+from nash_jax.search import Trial
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunView:
+    """What a workdir says at one moment.
+
+    Attributes:
+      workdir: the run's folder.
+      config: its settings, a dataclass.
+      about: what `config.json` says: fingerprint of the data, command, versions, machine.
+      trials: in the order of their proposals.
+      decisions: what the strategy decided, by step.
+    """
+
+    workdir: pathlib.Path
+    config: Any
+    about: dict[str, Any]
+    trials: Sequence[Trial]
+    decisions: dict[int, Line] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Trial]:
+        return {trial.name: trial for trial in self.trials}
+
+    @property
+    def final(self) -> Trial | None:
+        """The final network, of a run that is finished."""
+        return self.by_name.get("final")
+
+    @property
+    def tried(self) -> list[Trial]:
+        """All but the final network."""
+        return [trial for trial in self.trials if trial.recipe != "final"]
+
+    @property
+    def failures(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.failed]
+
+    @property
+    def seconds(self) -> float:
+        return max((trial.elapsed for trial in self.trials), default=0.0)
+
+    @property
+    def state(self) -> str:
+        """How far the run is, in a few words."""
+        if self.final:
+            return "finished"
+        if not self.trials:
+            return "unfinished, no network yet"
+        number = len(self.tried)
+        return f"unfinished, {number} network{'s' if number > 1 else ''} so far"
+
+    @functools.cached_property
+    def chosen(self) -> list[Trial]:
+        """The best so far and those that it came from, the first network first."""
+        return way_to(self.final.parent if self.final else self._incumbent(), self.tried)
+
+    def _incumbent(self) -> str | None:
+        """The best of a run that is not finished, as its strategy said."""
+        for _, decision in sorted(self.decisions.items(), reverse=True):
+            if found := decision["incumbent"] or next(iter(decision["returned"]), None):
+                return str(found)
+        last = self.tried[-1] if self.tried else None
+        if last is None:
+            return None
+        return last.parent or (None if last.failed else last.name)  # an early run
+
+    @functools.cached_property
+    def best(self) -> Trial | None:
+        """The network that the run has found so far: the final one, or the current best."""
+        return self.final or (self.chosen[-1] if self.chosen else None)
+
+    @functools.cached_property
+    def shares(self) -> dict[str, float]:
+        """Parts of the workers' time; empty if there are no children: see `shares_of_time`."""
+        return shares_of_time(self.trials, overlapped=self.about.get("device", "cpu") != "cpu")
+
+    def parent(self, trial: Trial) -> Trial | None:
+        return self.by_name.get(trial.parent or "")
+
+
+def way_to(name: str | None, trials: Iterable[Trial]) -> list[Trial]:
+    """A trial and those that it came from, the first network first.
+
+    A trial that the ledger has lost ends the way back.
+    """
+    way: list[Trial] = []
+    there = {trial.name: trial for trial in trials}
+    while name in there:
+        way.insert(0, there.pop(name))
+        name = way[0].parent
+    return way
+
+
+def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float]:
+    """What part of the workers' time in the search went where.
+
+    Args:
+      trials: of a run.
+      overlapped: whether trials are compiled beside others' training, so that compiling takes none
+        of the workers' time.
+
+    Returns:
+      Parts of 'compile', 'train', 'evaluate', and 'wait', when a worker had nothing to do; empty if
+      no trial was made by a worker.
+    """
+    spent, total = Seconds(), 0.0
+    for before, trial in itertools.pairwise(sorted(trials, key=lambda trial: trial.elapsed)):
+        if trial.recipe not in ("pretrain", "final"):
+            spent += trial.estimate.seconds
+            total += trial.workers * (trial.elapsed - before.elapsed)
+    if total <= 0:
+        return {}
+    busy = dataclasses.replace(spent, wait=0.0, **({"compile": 0.0} if overlapped else {}))
+    parts = {name: seconds / total for name, seconds in dataclasses.asdict(busy).items()}
+    return {**parts, "wait": 1 - sum(parts.values())}
+
+
+def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any]) -> RunView:
+    """Read a run at any time: before its first network, while it goes on, when it is finished.
+
+    Args:
+      workdir: the run's folder.
+      config_of: makes the settings of what `config.json` says.
+
+    Raises:
+      ValueError: if it is not the folder of a run.
+    """
+    about = read_config(workdir)
+    config = config_of(about)
+    if not (workdir / LEDGER_FILE).exists():
+        return RunView(workdir, config, about, [])
+    ledger = parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE)
+    return RunView(workdir, config, about, trials_of(ledger.trials), ledger.decisions)
+
+
+def changed_nodes(before: Architecture, after: Architecture) -> frozenset[str]:
+    """The nodes of `after` that are new, do something else, or join another number of inputs.
+
+    A node that only reads another one, because something was put before it, has not changed.
+    """
+    old = {node.name: (node.op, len(node.inputs)) for node in before.nodes}
+    return frozenset(n.name for n in after.nodes if old.get(n.name) != (n.op, len(n.inputs)))

@@ -1,0 +1,121 @@
+"""What a run is about: images, the space that is searched, and where the search begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from nash_jax import morphisms
+from nash_jax.architecture import Architecture, count_flops, ops
+from nash_jax.data import (
+    Dataset,
+    Examples,
+    channel_statistics,
+    findings,
+    load_dataset,
+    stratified_split,
+    subset,
+)
+from nash_jax.runs.config import GROWTH, Config
+from nash_jax.runs.start import Start, starting_network
+from nash_jax.spaces import Morphs
+from nash_jax.training import check_batch_size, check_streaming, fits_on_device
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What the search may see of a data set, training and validation images, and its start."""
+
+    train: Examples
+    valid: Examples
+    start: Start
+
+    @property
+    def model_0(self) -> Architecture:
+        return self.start.spec
+
+
+def prepare(config: Config, dataset: Dataset) -> Problem:
+    """Split the training images and find model_0 for them. The test set is not looked at.
+
+    Raises:
+      ValueError: if the images are too few or too small for the config.
+    """
+    examples = dataset.train
+    _check_classes(dataset, examples.labels, "add images, or leave the class out")
+    if config.max_train_examples:
+        examples = subset(examples, config.max_train_examples, config.seed)
+        _check_classes(dataset, examples.labels, "raise max_train_examples")
+    if not fits_on_device(dataset.train):
+        check_streaming()
+    train, valid = stratified_split(examples, config.validation_fraction, config.seed)
+    check_batch_size(config.training, len(train))
+    smallest = min(dataset.image_shape[:2])
+    if config.cutout >= smallest:
+        raise ValueError(
+            f"cutout must be smaller than the images, {smallest} pixels; got {config.cutout}; take "
+            f"--cutout={smallest // 4}, say"
+        )
+    normalize = ops.Normalize(*channel_statistics(train.images))
+    start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)
+    if searches(config) and 0 < config.max_flops < count_flops(start.spec):
+        raise ValueError(
+            f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
+            f"{config.max_flops}; raise it or take smaller widths"
+        )
+    return Problem(train, valid, start)
+
+
+def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
+    """Raises `ValueError` unless every class can be divided into training and validation images."""
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if counts.min() < 2:
+        raise ValueError(
+            f"{dataset.name}: every class needs two training images, one of them to validate on; "
+            f"{dataset.class_name(int(counts.argmin()))} has {counts.min()}; {remedy}"
+        )
+
+
+def searches(config: Config) -> bool:
+    """Whether anything is tried but the first network."""
+    return sum(config.strategy_settings.num_trials.values()) > 1
+
+
+def space_of(config: Config, model_0: Architecture) -> Morphs:
+    """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
+    first, num_edits = count_flops(model_0), config.num_steps * config.num_morphisms
+    last = config.max_flops if config.max_flops >= 0 else GROWTH * first
+    bounds = morphisms.rising_bounds(first, last, num_edits) if last else ()
+    return Morphs(model_0, bounds, num_edits, config.kernel_sizes, config.widening_factors)
+
+
+def dataset_of(
+    config: Config,
+    note: Callable[[str], None] = lambda text: None,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """The data set that a config names.
+
+    Args:
+      config: `dataset`, `label`, `image_size` and `corrupt_images` matter.
+      note: is told what `data.findings` has to say, and what was skipped.
+      data_dir: where TensorFlow Datasets are; by default their own place.
+
+    Raises:
+      ValueError: if there is no such set, or it breaks a rule.
+    """
+    dataset = load_dataset(
+        config.dataset,
+        data_dir=None if data_dir is None else pathlib.Path(data_dir),
+        label=config.label,
+        image_size=config.image_size,
+        corrupt_images=config.corrupt_images,
+        note=note,
+    )
+    for finding in findings(dataset):
+        note(finding)
+    return dataset

@@ -1,0 +1,60 @@
+"""Random search: networks drawn at random, of which the best is taken (Li and Talwalkar 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+
+from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, ranked
+from nash_jax.spaces import Space
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSearchSettings:
+    """The size of a random search.
+
+    Attributes:
+      num_samples: networks that are drawn.
+    """
+
+    num_samples: int = 40
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be >= 1; got {self.num_samples}")
+
+    @property
+    def num_trials(self) -> Mapping[str, int]:
+        """How many trials of each recipe it asks for."""
+        return {"scratch": self.num_samples}
+
+    @property
+    def num_at_once(self) -> int:
+        """How many trials can be made side by side."""
+        return self.num_samples
+
+    def phase(self, step: int) -> str:
+        """What a round of it is, for people."""
+        del step
+        return f"{self.num_samples} random networks"
+
+
+def random_search(space: Space, settings: RandomSearchSettings, keys: Keys) -> Strategy:
+    """Networks drawn at random, each trained from scratch.
+
+    Args:
+      space: what is searched.
+      settings: the size.
+      keys: of the run.
+    """
+    draw_key, train_key = jax.random.split(keys.search)
+    draws, trainings = (
+        jax.random.split(key, settings.num_samples) for key in (draw_key, train_key)
+    )
+    samples = [
+        Proposal(f"sample{number}", space.sample(draw), key, recipe="scratch")
+        for number, (draw, key) in enumerate(zip(draws, trainings), start=1)
+    ]
+    return ranked((yield Ask(samples)))

@@ -1,0 +1,199 @@
+"""What a strategy is: a generator that asks for trials, is told of them, and returns the best.
+
+A strategy decides what is tried next, and trains and writes nothing. A run is replayed from its
+seed, so a strategy has no state that must be saved: what it asks for depends on its arguments and
+what it was told, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+from nash_jax.architecture import Architecture, Variables, count_flops, count_params
+from nash_jax.estimation import Estimate
+from nash_jax.morphisms import Edit
+from nash_jax.spaces import Space
+
+
+class Proposal(NamedTuple):
+    """What a strategy asks for.
+
+    Attributes:
+      name: unique in the run; letters, digits, `_`, `-` and `.`.
+      genotype: a point of the space.
+      key: for everything random in growing and training it.
+      parent: the trial whose weights it may take.
+      edits: of the parent's genotype that made it, where it was made by edits.
+      recipe: how it is estimated: a name that the run knows.
+      budget: epochs of this training, where they are not the recipe's own.
+    """
+
+    name: str
+    genotype: Any
+    key: jax.Array
+    parent: str | None = None
+    edits: tuple[Edit, ...] = ()
+    recipe: str = "brief"
+    budget: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """A proposal with its outcome.
+
+    Attributes:
+      proposal: what was asked for.
+      spec: the architecture that was trained.
+      estimate: its scores.
+      step: the round of the strategy in which it was asked for, from 0.
+      index: of its proposal in that round, from 0.
+      elapsed: seconds of the run when it was done, stops left out.
+      workers: how many trials could be made at a time.
+      variables: its trained weights, in a run's result; a strategy is told of trials without them.
+    """
+
+    proposal: Proposal
+    spec: Architecture
+    estimate: Estimate
+    step: int = 0
+    index: int = 0
+    elapsed: float = 0.0
+    workers: int = 1
+    variables: Variables | None = None
+
+    @property
+    def name(self) -> str:
+        return self.proposal.name
+
+    @property
+    def genotype(self) -> Any:
+        return self.proposal.genotype
+
+    @property
+    def parent(self) -> str | None:
+        return self.proposal.parent
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        return self.proposal.edits
+
+    @property
+    def recipe(self) -> str:
+        return self.proposal.recipe
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.estimate.failure)
+
+    @property
+    def accuracy(self) -> float | None:
+        """On what it was judged on, the test images for recipe 'final'; None if it failed."""
+        return None if self.failed else self.estimate.accuracy
+
+    @functools.cached_property
+    def params(self) -> int:
+        return count_params(self.spec)
+
+    @functools.cached_property
+    def flops(self) -> int:
+        return count_flops(self.spec)
+
+
+class Ask(NamedTuple):
+    """What a strategy yields.
+
+    Attributes:
+      proposals: to be tried, beside those that still are.
+      leave: how many trials may still be out when the answer comes. The answer has the trials that
+        are done by then, in the order of their proposals: with 0, those of all proposals.
+      incumbent: the trial that is the best so far; it is recorded, and no report chooses again.
+      alive: trials whose weights may still be wanted; None: all. Parents of what is out are alive.
+    """
+
+    proposals: Sequence[Proposal]
+    leave: int = 0
+    incumbent: str | None = None
+    alive: Collection[str] | None = None
+
+
+#: Yields asks, is sent trials, and returns trials, the best first.
+Strategy: TypeAlias = Generator[Ask, Sequence[Trial], Sequence[Trial]]
+
+
+class Keys(NamedTuple):
+    """The random keys of a run's parts."""
+
+    init: jax.Array
+    pretrain: jax.Array
+    search: jax.Array
+    final: jax.Array
+
+
+class AllFailedError(Exception):
+    """A strategy cannot go on, because all trials that it would choose from failed.
+
+    Attributes:
+      trials: those.
+    """
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        super().__init__(f"all of {', '.join(trial.name for trial in trials)} failed")
+        self.trials = tuple(trials)
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials by validation accuracy, the best first; those that failed are left out.
+
+    Small validation sets make ties: among equals, the smaller validation loss comes first, then the
+    earlier proposal.
+
+    Raises:
+      AllFailedError: if all failed.
+    """
+    good = [trial for trial in trials if not trial.estimate.failure]
+    if not good:
+        raise AllFailedError(trials)
+
+    def performance(trial: Trial) -> tuple[float, float]:
+        loss = trial.estimate.loss
+        return trial.estimate.accuracy, -loss if math.isfinite(loss) else -math.inf
+
+    return sorted(good, key=performance, reverse=True)  # equals keep their order
+
+
+def select(trials: Sequence[Trial]) -> Trial:
+    """The best of some trials: see `ranked`."""
+    return ranked(trials)[0]
+
+
+def simulate(
+    space: Space, strategy: Strategy, estimate: Callable[[Proposal], Estimate]
+) -> Iterator[Trial]:
+    """The trials of a strategy under estimates that are made up: nothing is trained.
+
+    Args:
+      space: what the strategy searches.
+      strategy: that has not begun.
+      estimate: of a proposal.
+
+    Returns:
+      The trials, in the order of their proposals, to the end of the strategy.
+    """
+    ask, step = next(strategy), 0
+    with contextlib.suppress(StopIteration):
+        while True:
+            trials = [
+                Trial(
+                    proposal, space.build(proposal.genotype, "search"), estimate(proposal), step, n
+                )
+                for n, proposal in enumerate(ask.proposals)
+            ]
+            yield from trials
+            ask, step = strategy.send(trials), step + 1

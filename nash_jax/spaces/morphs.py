@@ -1,0 +1,78 @@
+"""The space of morphs: all networks that edits make of one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from nash_jax.architecture import Architecture
+from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS, Edit, sample_edits
+from nash_jax.spaces.space import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Morphs:
+    """Networks grown out of a first one by deepening, widening and skips (NASH, section 3).
+
+    A genotype is the network itself.
+
+    Attributes:
+      start: the first network.
+      bounds: the FLOPs per image that a network may have after each edit on its way, as
+        `morphisms.rising_bounds` makes them; the last holds for all edits beyond; none: no bound.
+      num_edits: of a network that is drawn at random.
+      kernel_sizes: of the convolutions that deepening inserts, each as likely.
+      widening_factors: of the convolutions that are widened, each as likely.
+
+    >>> import nash_jax as nj
+    >>> space = Morphs(nj.chain((8, 8, 1), 10, widths=(4,)))
+    >>> grown, edits = space.mutate(space.start, jax.random.key(0), num=2)
+    >>> len(edits), nj.count_params(grown) > nj.count_params(space.start)
+    (2, True)
+    """
+
+    start: Architecture
+    bounds: tuple[float, ...] = ()
+    num_edits: int = 25
+    kernel_sizes: tuple[int, ...] = KERNEL_SIZES
+    widening_factors: tuple[int, ...] = WIDENING_FACTORS
+
+    def __post_init__(self) -> None:
+        check_sizes(self.kernel_sizes, self.widening_factors)
+
+    def sample(self, key: jax.Array) -> Architecture:
+        """The first network with `num_edits` random edits."""
+        return self.mutate(self.start, key, self.num_edits)[0]
+
+    def mutate(
+        self, genotype: Architecture, key: jax.Array, num: int = 1, done: int = 0
+    ) -> tuple[Architecture, tuple[Edit, ...]]:
+        """A network with `num` random edits, and the edits: see `morphisms.sample_edits`."""
+        bounds = self.bounds[done : done + num]
+        if self.bounds:
+            bounds += self.bounds[-1:] * (num - len(bounds))
+        edits, grown = sample_edits(
+            genotype,
+            key,
+            num,
+            kernel_sizes=self.kernel_sizes,
+            widening_factors=self.widening_factors,
+            bounds=bounds,
+        )
+        return grown, edits
+
+    def build(self, genotype: Architecture, stage: Stage) -> Architecture:
+        """The network itself."""
+        del stage
+        return genotype
+
+
+def check_sizes(kernel_sizes: tuple[int, ...], widening_factors: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless these are what `Morphs` takes."""
+    for name, values, least in (
+        ("kernel_sizes", kernel_sizes, 1),
+        ("widening_factors", widening_factors, 2),
+    ):
+        if not values or min(values) < least:
+            raise ValueError(f"{name} must be whole numbers >= {least}; got {list(values)}")

@@ -1,0 +1,43 @@
+"""What a space is: which networks may be searched, as genotypes that can be drawn and mutated."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import jax
+
+from nash_jax.architecture import Architecture
+from nash_jax.morphisms import Edit
+
+#: A network is built for the search, or for its final training, where it may be larger.
+Stage = Literal["search", "final"]
+
+
+class Space(Protocol):
+    """Genotypes: hashable points of a space. All that is random comes from a key."""
+
+    @property
+    def start(self) -> Any:
+        """The genotype that a search begins with."""
+
+    def sample(self, key: jax.Array) -> Any:
+        """A random genotype."""
+
+    def mutate(
+        self, genotype: Any, key: jax.Array, num: int = 1, done: int = 0
+    ) -> tuple[Any, tuple[Edit, ...]]:
+        """A genotype at `num` random changes from another, and the edits that make it.
+
+        Args:
+          genotype: to change; it stays as it is.
+          key: decides the changes.
+          num: how many; there are fewer where no more is possible.
+          done: how many changes led to `genotype`; where a space grows, it has room for more then.
+
+        Returns:
+          The new genotype, and the edits by which the network of the old one becomes its network;
+          none, where weights cannot be passed on.
+        """
+
+    def build(self, genotype: Any, stage: Stage) -> Architecture:
+        """The network of a genotype."""

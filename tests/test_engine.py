@@ -1,0 +1,195 @@
+"""The engine, with an executor that trains nothing: replay, order, and what it refuses."""
+
+import dataclasses
+import hashlib
+
+import jax
+import numpy as np
+import pytest
+from test_runs import TINY, Silent
+
+import nash_jax as nj
+from nash_jax import runs
+from nash_jax.estimation import Estimate, Outcome, Seconds
+from nash_jax.record import Memory
+from nash_jax.record.ledger import in_order
+from nash_jax.runs import run as run_module
+from nash_jax.search import STRATEGIES, Ask, Proposal, select
+
+
+class MadeUp:
+    """Makes outcomes up, in an order that has nothing to do with that of the proposals."""
+
+    def __init__(self, stop_after=None, failing=lambda name: False):
+        self.jobs, self.made, self.there = [], [], set()
+        self.stop_after, self.failing = stop_after, failing
+
+    def start(self):
+        pass
+
+    def put(self, name, network):
+        assert name not in self.there
+        self.there.add(name)
+
+    def keep_only(self, names):
+        self.there &= set(names)
+
+    def submit(self, job):
+        assert job.parent is None or job.parent in self.there
+        self.jobs.append(job)
+
+    def done(self):
+        while self.jobs:
+            if self.stop_after is not None and len(self.made) >= self.stop_after:
+                raise KeyboardInterrupt
+            self.jobs.sort(key=lambda job: hashlib.sha256(job.name.encode()).digest())
+            job = self.jobs.pop()
+            self.made.append(job.name)
+            if self.failing(job.name):
+                yield job.name, Outcome(Estimate(0.0, 1.0, Seconds(), failure="lost"), None)
+            else:
+                accuracy = hashlib.sha256(f"{job.name}{job.spec}".encode()).digest()[0] / 256
+                variables = {"params": {"x": {"bias": np.full(1, accuracy)}}, "batch_stats": {}}
+                yield job.name, Outcome(Estimate(accuracy, 1.0, Seconds()), variables)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Runs a config on a record with an executor."""
+    digits = nj.data.load_dataset("digits")
+
+    def run(config, record, executor=None, reporter=None):
+        executor = executor or MadeUp()
+        monkeypatch.setattr(run_module, "_executors", lambda *_: (executor, executor))
+        with runs.open_run(config, dataset=digits) as opened:
+            opened = dataclasses.replace(opened, record=record)
+            return runs.execute(opened, reporter or Silent())
+
+    return run
+
+
+CONFIGS = {
+    "hill_climbing": TINY,
+    "one_network": dataclasses.replace(TINY, strategy="one_network"),
+    "random_search": dataclasses.replace(TINY, strategy="random_search", num_samples=5),
+}
+
+
+def content(record):
+    lines = [
+        {k: v for k, v in line.items() if k not in ("elapsed", "seconds")}
+        for line in in_order(record.lines.values())
+    ]
+    return lines, record.decisions
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, engine):
+    whole, executor = Memory(), MadeUp()
+    result = engine(CONFIGS[name], whole, executor)
+    counts = CONFIGS[name].strategy_settings.num_trials
+    assert len(executor.made) == sum(counts.values()) + 1
+    assert result.finished
+    assert executor.made[-1] == "final"
+    for stop in range(len(executor.made)):
+        record, first, second = Memory(), MadeUp(stop), MadeUp()
+        try:
+            assert not engine(CONFIGS[name], record, first).finished
+        except KeyboardInterrupt:
+            assert not record.decisions  # there was no incumbent
+        again = engine(CONFIGS[name], record, second)
+        assert content(record) == content(whole)
+        assert again.best.name == result.best.name
+        assert again.best.variables == result.best.variables
+        assert len(first.made) + len(second.made) == len(executor.made)
+
+
+def test_weights_that_are_lost_are_made_again_along_the_ancestry(engine):
+    record = Memory()
+    engine(TINY, record, MadeUp(stop_after=5))
+    record.keep_only(())
+    executor = MadeUp()
+    result = engine(TINY, record, executor)
+    whole = Memory()
+    assert engine(TINY, whole).best.variables == result.best.variables
+    assert content(record) == content(whole)
+    assert len(executor.made) == 8 - 5 + 2  # model_0 and the first step's best again
+
+
+def test_a_strategy_is_told_of_trials_in_the_order_of_its_proposals(engine, monkeypatch):
+    """With `leave`, an answer has those that are due, whichever is finished first."""
+    told = []
+
+    def window(space, settings, keys):
+        trials, number = [], 0
+        ask = Ask(
+            [Proposal(f"t{n}", space.start, keys.search, recipe="scratch") for n in range(4)], 3
+        )
+        while len(trials) < 7:
+            new = yield ask
+            told.append([trial.name for trial in new])
+            trials += new
+            number = len(trials) + 3
+            more = [Proposal(f"t{number}", space.start, keys.search, recipe="scratch")]
+            ask = Ask(more if number < 7 else [], 3)
+        return [select(trials)]
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", window)
+    engine(TINY, Memory())
+    assert told == [["t0"], ["t1"], ["t2"], ["t3"], ["t4", "t5", "t6"]]
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "must ask once for each name; got 'a' again"),
+        ([{"name": "a", "parent": "b"}], "the parent of a must be a trial that is done; got 'b'"),
+        ([{"name": "a", "recipe": "x"}], "recipe must be one of pretrain, brief, .*; got 'x' of a"),
+        ([{"name": "../a"}], "a trial's name must begin with a letter or digit .*; got '../a'"),
+    ],
+)
+def test_what_a_strategy_may_not_ask_for_is_one_line(ask, message, engine, monkeypatch):
+    def strategy(space, settings, keys):
+        proposals = [
+            Proposal(genotype=space.start, key=keys.search, **{"recipe": "scratch", **each})
+            for each in ask
+        ]
+        return (yield Ask(proposals))
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", strategy)
+    with pytest.raises(ValueError, match=message) as caught:
+        engine(TINY, Memory())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["key", "budget", "recipe"])
+def test_a_proposal_that_is_another_than_its_line_stops_the_run(what, engine, monkeypatch):
+    record, hill_climbing = Memory(), STRATEGIES["hill_climbing"]
+    engine(TINY, record, MadeUp(stop_after=4))
+    changed = {"key": jax.random.key(99), "budget": 7.0, "recipe": "scratch"}
+
+    def other(space, settings, keys):
+        strategy = hill_climbing(space, settings, keys)
+        trials = yield next(strategy)
+        ask = strategy.send(trials)
+        first, *others = ask.proposals
+        yield ask._replace(proposals=[first._replace(**{what: changed[what]}), *others])
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", other)
+    made_before = set(record.lines)
+    with pytest.raises(runs.StoppedError, match="step1-child1 was made in another way than is"):
+        engine(TINY, record)
+    assert set(record.lines) == made_before
+
+
+def test_a_search_whose_trials_all_failed_stops_and_tries_them_again(engine):
+    record, executor = Memory(), MadeUp(failing=lambda name: name.startswith("step1"))
+    with pytest.raises(runs.StoppedError, match="all trials of step 1 failed; lost; resume if"):
+        engine(TINY, record, executor)
+    again = MadeUp()
+    assert engine(TINY, record, again).finished
+    assert len(again.made) == 7
+    assert not any("failure" in line for line in record.lines.values())
