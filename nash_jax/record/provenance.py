@@ -73,16 +73,18 @@ def _commit() -> str | None:
     """That of the code, with `-dirty` if files differ from it; None outside of a repository."""
     if not (_ROOT / ".git").exists():
         return None
-    # Without locks, which would be in the way of whoever works there.
-    command = ["git", "--no-optional-locks", "-C", str(_ROOT), "describe", "--always", "--dirty"]
+    # Without locks, which would be in the way of whoever works there (`describe` takes one anyway).
+    git = ["git", "--no-optional-locks", "-C", str(_ROOT)]
     try:
-        said = subprocess.run(
-            [*command, "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
+        commit, changed = (
+            subprocess.run(
+                [*git, *command], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for command in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
         )
     except (OSError, subprocess.SubprocessError):  # no git, or a repository of someone else's
         return None
-    return said.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
