@@ -1,7 +1,7 @@
 """The command `nash`: search, look at runs and get networks out of them.
 
 nash search --dataset=digits --preset=digits
-nash show WORKDIR
+nash show WORKDIR [--json]
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
 nash compare WORKDIR WORKDIR --html=compare.html
@@ -12,6 +12,7 @@ nash predict WORKDIR IMAGES...
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pathlib
 import sys
@@ -24,7 +25,7 @@ from nash_jax.jax_settings import check_devices
 from nash_jax.record.files import WriteError
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
-from nash_jax.reporting.show import show
+from nash_jax.reporting.show import as_json, show
 from nash_jax.runs.config import read_run
 from nash_jax.text import escape_what_cannot_be_shown, one_line
 
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
-    command.set_defaults(run=lambda args: show(read_run(args.workdir)))
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=_show)
 
     command = commands.add_parser("export", help="a network for other programs")
     command.add_argument("workdir", type=pathlib.Path)
@@ -94,6 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
+
+
+def _show(args: argparse.Namespace) -> None:
+    run = read_run(args.workdir)
+    if args.json:
+        print(json.dumps(as_json(run)))
+    else:
+        show(run)
 
 
 def _export(args: argparse.Namespace) -> None:

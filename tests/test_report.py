@@ -299,6 +299,21 @@ def test_nothing_is_as_good_for_less_than_what_is_on_the_pareto_front(finished):
     assert front == sorted(front, key=lambda trial: (trial.flops, trial.accuracy))
 
 
+def test_a_run_is_shown_to_programs(finished, capsys):
+    cli.main(["show", "--json", str(finished)])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["state"], said["best"]) == ("finished", "final")
+    assert said["chosen"] == ["model_0", "step1-child1", "step2-child1"]
+    assert said["settings"]["num_neighbours"] == 3
+    trials = {trial["name"]: trial for trial in said["trials"]}
+    assert len(trials) == 8
+    assert trials["step1-child2"]["accuracy"] is None
+    assert trials["step1-child2"]["failure"] == HOSTILE
+    assert trials["step1-child1"]["edits"] == [{"edit": "Widen", "node": "conv1", "features": 8}]
+    assert trials["final"]["judged_on"] == "test"
+    assert trials["final"]["accuracy"] == 0.97
+
+
 def test_the_command_writes_the_file(finished, capsys, tmp_path):
     cli.main(["report", str(finished)])
     assert capsys.readouterr().out == f"{finished / 'report.html'}\n"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import rich.console
 import rich.markup
 import rich.table
 
-from nash_jax.reporting.describe import CELLS, cells_of
+from nash_jax.morphisms import edit_to_dict
+from nash_jax.reporting.describe import CELLS, cells_of, split_of
 from nash_jax.reporting.view import RunView
+from nash_jax.search import Trial
 
 
 def show(run: RunView, console: rich.console.Console | None = None) -> None:
@@ -25,3 +30,34 @@ def show(run: RunView, console: rich.console.Console | None = None) -> None:
         table.add_row(*cells, style="bold" if trial.name in chosen else None)
     console.print(table)
     console.print(f"{run.workdir}: {run.state}, {run.seconds:.0f} s", highlight=False, markup=False)
+
+
+def as_json(run: RunView) -> dict[str, Any]:
+    """What `show` prints, for programs: settings, how far the run is, and every trial."""
+    best = run.best
+    return {
+        "workdir": str(run.workdir),
+        "state": run.state,
+        "seconds": run.seconds,
+        "settings": dataclasses.asdict(run.config),
+        "best": best.name if best else None,
+        "chosen": [trial.name for trial in run.chosen],
+        "trials": [_trial(trial) for trial in run.trials],
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "name": trial.name,
+        "recipe": trial.recipe,
+        "step": trial.step,
+        "parent": trial.parent,
+        "edits": [edit_to_dict(edit) for edit in trial.edits],
+        "accuracy": trial.accuracy,
+        "judged_on": split_of(trial),
+        "params": trial.params,
+        "flops": trial.flops,
+        "seconds": dataclasses.asdict(trial.estimate.seconds),
+        "elapsed": trial.elapsed,
+        "failure": trial.estimate.failure,
+    }
