@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_network import random_variables
+from helpers import random_variables
 from zoo import ZOO
 
 from nash_jax import morphisms

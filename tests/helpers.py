@@ -1,7 +1,18 @@
 """What several tests are made of."""
 
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
+
+import nash_jax as nj
+from nash_jax import runs
+from nash_jax.record.ledger import trial_of
+from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
 
 
 def image(number, size=(6, 6), channels=3):
@@ -19,3 +30,97 @@ def write_folder(root, classes=("cat", "dog"), count=3, first=0):
             arrays.append(image(first + 100 * label + number))
             PIL.Image.fromarray(arrays[-1]).save(root / name / f"{number}.png")
     return np.stack(arrays)
+
+
+# Networks.
+
+
+def random_variables(spec, seed=0, dtype=jnp.float32):
+    """Variables with every array random, so that nothing is hidden by a zero or a one."""
+    return jax.tree.map(lambda x: x, _drawn(spec, seed, dtype))  # new dicts, the same arrays
+
+
+@functools.cache
+def _drawn(spec, seed, dtype):
+    rng = np.random.default_rng(seed)
+    variables = nj.init(spec, jax.random.key(seed), dtype)
+
+    def draw(path, x):
+        noise = rng.normal(size=x.shape)
+        positive = path[-1].key in ("var", "scale", "lambda")
+        return jnp.asarray(np.abs(noise) + 0.5 if positive else x + 0.3 * noise, dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
+
+
+def random_images(spec, batch=6, seed=1, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=(batch, *spec.input_shape)).astype(dtype)
+
+
+# Runs.
+
+TINY = runs.Config(
+    widths=(4, 6),
+    num_steps=2,
+    num_neighbours=3,
+    num_morphisms=2,
+    max_flops=400_000,
+    epochs_pretrain=1,
+    epochs_neighbours=1,
+    epochs_final=2,
+    batch_size=64,
+    crop_padding=1,
+    flip=False,
+)
+
+
+def run(config, workdir, reporter, workers=1, provenance=None, **options):
+    with runs.open_run(config, workdir, provenance, reporter.note, **options) as opened:
+        return runs.execute(opened, reporter, workers)
+
+
+class Silent:
+    """Counts what it is told."""
+
+    def __init__(self):
+        self.total = self.epochs = 0
+        self.trials, self.phases, self.notes, self.known = [], [], [], []
+
+    def __call__(self, event):
+        match event:
+            case Begun():
+                self.total, self.known = event
+            case Phase(text):
+                self.phase(text)
+            case Epoch():
+                self.epoch(*event)
+            case Done(trial):
+                self.candidate(trial)
+            case Note(text):
+                self.note(text)
+
+    def phase(self, what):
+        self.phases.append(what)
+
+    def epoch(self, name, epoch, loss):
+        self.epochs += 1
+
+    def candidate(self, trial):
+        self.trials.append(trial)
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def history(trials):
+    """What trials, or lines of the ledger, say that does not depend on clock and workers."""
+    trials = [trial_of(each) if isinstance(each, dict) else each for each in trials]
+    return [
+        {
+            **{key: getattr(t, key) for key in ("name", "parent", "recipe", "step", "index")},
+            **{"params": t.params, "flops": t.flops, "spec": json.loads(nj.to_json(t.spec))},
+            "edits": [nj.morphisms.edit_to_dict(edit) for edit in t.edits],
+            "estimate": str(dataclasses.replace(t.estimate, seconds=None)),
+        }
+        for t in trials
+    ]

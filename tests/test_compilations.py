@@ -14,7 +14,7 @@ from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Serial
 from nash_jax.morphisms import Deepen
 from nash_jax.runs import run as run_module
-from tests.test_runs import TINY, Silent
+from tests.helpers import TINY, Silent
 
 
 class Compilations(logging.Handler):

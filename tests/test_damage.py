@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from helpers import TINY, Silent, history, run
 from hypothesis import given
 from hypothesis import strategies as st
 from test_durability import FLAGS, copy
-from test_runs import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import cli, runs

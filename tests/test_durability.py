@@ -14,7 +14,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_runs import TINY, Silent, history, run
+from helpers import TINY, Silent, history, run
 
 import nash_jax as nj
 from benchmarks import crashing

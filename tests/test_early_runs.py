@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_runs import Silent, run
+from helpers import Silent, run
 
 import nash_jax as nj
 from nash_jax import cli, data, runs

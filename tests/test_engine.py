@@ -6,7 +6,7 @@ import hashlib
 import jax
 import numpy as np
 import pytest
-from test_runs import TINY, Silent
+from helpers import TINY, Silent
 
 import nash_jax as nj
 from nash_jax import runs

@@ -15,7 +15,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from test_runs import TINY, history
+from helpers import TINY, history
 
 import nash_jax as nj
 from nash_jax import data, jax_settings, machine, morphisms, runs, training
@@ -122,7 +122,7 @@ import json, sys
 import nash_jax as nj
 from nash_jax import runs
 from tests.test_environment import SMALL
-from tests.test_runs import history
+from tests.helpers import history
 
 if __name__ == "__main__":
     print(json.dumps(history(nj.run_search(SMALL, workers=1).history)))

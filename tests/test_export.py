@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import safetensors.numpy
-from test_network import random_images, random_variables
+from helpers import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj

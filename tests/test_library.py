@@ -5,8 +5,8 @@ import dataclasses
 import chex
 import numpy as np
 import pytest
+from helpers import TINY, history
 from tensorboardX.proto import event_pb2
-from test_runs import TINY, history
 
 import nash_jax as nj
 from nash_jax import runs

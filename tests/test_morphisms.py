@@ -13,8 +13,8 @@ import numpy as np
 import optax
 import pytest
 from edit_cases import AFTER, KEY, KINDS, PAIRS, case, error, spread_numbers, stated_bounds
+from helpers import random_images, random_variables
 from numpy_network import numpy_apply
-from test_network import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj

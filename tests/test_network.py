@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import random_images, random_variables
 from numpy_network import numpy_apply
 from zoo import ZOO
 
@@ -18,28 +19,6 @@ from nash_jax import Node, ops
 from nash_jax.architecture.network import _convolve
 
 KEY = jax.random.key(0)
-
-
-def random_variables(spec, seed=0, dtype=jnp.float32):
-    """Variables with every array random, so that nothing is hidden by a zero or a one."""
-    return jax.tree.map(lambda x: x, _drawn(spec, seed, dtype))  # new dicts, the same arrays
-
-
-@functools.cache
-def _drawn(spec, seed, dtype):
-    rng = np.random.default_rng(seed)
-    variables = nj.init(spec, jax.random.key(seed), dtype)
-
-    def draw(path, x):
-        noise = rng.normal(size=x.shape)
-        positive = path[-1].key in ("var", "scale", "lambda")
-        return jnp.asarray(np.abs(noise) + 0.5 if positive else x + 0.3 * noise, dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, variables)
-
-
-def random_images(spec, batch=6, seed=1, dtype=np.float32):
-    return np.random.default_rng(seed).normal(size=(batch, *spec.input_shape)).astype(dtype)
 
 
 @pytest.mark.parametrize("name", ZOO)

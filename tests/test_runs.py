@@ -10,79 +10,14 @@ import sys
 import chex
 import numpy as np
 import pytest
+from helpers import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import data, runs
 from nash_jax.record.ledger import trial_of
-from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
 from nash_jax.reporting.describe import describe_trial
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = runs.Config(
-    widths=(4, 6),
-    num_steps=2,
-    num_neighbours=3,
-    num_morphisms=2,
-    max_flops=400_000,
-    epochs_pretrain=1,
-    epochs_neighbours=1,
-    epochs_final=2,
-    batch_size=64,
-    crop_padding=1,
-    flip=False,
-)
-
-
-def run(config, workdir, reporter, workers=1, provenance=None, **options):
-    with runs.open_run(config, workdir, provenance, reporter.note, **options) as opened:
-        return runs.execute(opened, reporter, workers)
-
-
-class Silent:
-    """Counts what it is told."""
-
-    def __init__(self):
-        self.total = self.epochs = 0
-        self.trials, self.phases, self.notes, self.known = [], [], [], []
-
-    def __call__(self, event):
-        match event:
-            case Begun():
-                self.total, self.known = event
-            case Phase(text):
-                self.phase(text)
-            case Epoch():
-                self.epoch(*event)
-            case Done(trial):
-                self.candidate(trial)
-            case Note(text):
-                self.note(text)
-
-    def phase(self, what):
-        self.phases.append(what)
-
-    def epoch(self, name, epoch, loss):
-        self.epochs += 1
-
-    def candidate(self, trial):
-        self.trials.append(trial)
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-def history(trials):
-    """What trials, or lines of the ledger, say that does not depend on clock and workers."""
-    trials = [trial_of(each) if isinstance(each, dict) else each for each in trials]
-    return [
-        {
-            **{key: getattr(t, key) for key in ("name", "parent", "recipe", "step", "index")},
-            **{"params": t.params, "flops": t.flops, "spec": json.loads(nj.to_json(t.spec))},
-            "edits": [nj.morphisms.edit_to_dict(edit) for edit in t.edits],
-            "estimate": str(dataclasses.replace(t.estimate, seconds=None)),
-        }
-        for t in trials
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +134,7 @@ from nash_jax import data, estimation, runs
 from nash_jax.estimation import Images, Job, Network, Tools, perform
 from nash_jax.execution import Devices
 from nash_jax.search import Keys, hill_climbing, simulate
-from tests.test_runs import TINY, Silent
+from tests.helpers import TINY, Silent
 
 devices = jax.local_devices()
 assert len(devices) == 4

@@ -6,7 +6,7 @@ import statistics
 import jax
 import pytest
 from edit_cases import KEY, error
-from test_network import random_images, random_variables
+from helpers import random_images, random_variables
 
 import nash_jax as nj
 from nash_jax import morphisms, runs

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from edit_cases import KEY, KINDS, case, error, inserts_dropout, sites, spread_numbers
+from helpers import random_images, random_variables
 from numpy_network import numpy_apply
-from test_network import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj

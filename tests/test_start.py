@@ -6,7 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_runs import TINY, Silent, history, run
+from helpers import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import data, morphisms, ops, runs, training

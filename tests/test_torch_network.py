@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_network import random_images, random_variables
+from helpers import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj

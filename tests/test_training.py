@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_network import random_variables
+from helpers import random_variables
 
 import nash_jax as nj
 from nash_jax import Node, data, ops, training

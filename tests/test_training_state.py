@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from edit_cases import KEY, KINDS, case, error, sites
-from test_network import random_images, random_variables
+from helpers import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj

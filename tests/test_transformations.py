@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from edit_cases import KEY, KINDS, case, error, sites
-from test_network import random_images, random_variables
+from helpers import random_images, random_variables
 from zoo import ZOO
 
 import nash_jax as nj
