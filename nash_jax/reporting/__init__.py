@@ -2,6 +2,7 @@
 
 from nash_jax.reporting.events import (
     Begun,
+    Chosen,
     Done,
     Epoch,
     Event,
@@ -17,6 +18,7 @@ from nash_jax.reporting.view import RunView, read_run
 
 __all__ = [
     "Begun",
+    "Chosen",
     "Done",
     "Epoch",
     "Event",

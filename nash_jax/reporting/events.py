@@ -54,13 +54,19 @@ class Done(NamedTuple):
     trial: Trial
 
 
+class Chosen(NamedTuple):
+    """The strategy takes a trial for the best so far."""
+
+    trial: Trial
+
+
 class Note(NamedTuple):
     """Something happened that people should know of."""
 
     text: str
 
 
-Event: TypeAlias = Begun | Phase | Epoch | Done | Note
+Event: TypeAlias = Begun | Phase | Epoch | Done | Chosen | Note
 
 #: Is told of events, from any thread.
 Tell: TypeAlias = Callable[[Event], None]

@@ -11,7 +11,7 @@ import rich.console
 import rich.progress
 
 from nash_jax.reporting.describe import describe_trial
-from nash_jax.reporting.events import Begun, Done, Epoch, Event, Note, Phase, Tell
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase, Tell
 from nash_jax.search import Trial
 
 
@@ -28,7 +28,7 @@ def plain(write: Callable[[str], None] = print) -> Tell:
                     say(f"note: {goes_on(known)}")
             case Phase(text):
                 say(text)
-            case Epoch():
+            case Epoch() | Chosen():
                 pass
             case Done(trial):
                 say(describe_trial(trial))
@@ -87,6 +87,8 @@ class Progress:
                 self._count(name, number)
             case Done(trial):
                 self._print(describe_trial(trial))
+            case Chosen():
+                pass
             case Note(text):
                 self._print(f"note: {text}")
             case _:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from nash_jax.estimation import Recipe
-from nash_jax.reporting.events import Begun, Done, Epoch, Event, Note, Phase
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase
 from nash_jax.search import Trial
 from nash_jax.training import learning_rate
 
@@ -22,7 +22,7 @@ class TensorBoard:
 
     train_loss      mean training loss of an epoch, by epoch
     learning_rate   at the beginning of an epoch, by epoch
-    accuracy        by step: every child, and as run `climb` the best of each step
+    accuracy        by step: every trial, and as run `climb` the best so far
 
     Wants the `tensorboard` extra.
     """
@@ -38,32 +38,20 @@ class TensorBoard:
         self._make, self._folder = tensorboardX.SummaryWriter, workdir / FOLDER
         self._writers: dict[str, Any] = {}
         self._recipes, self._lock = recipes, threading.Lock()
-        self._best: dict[int, float] = {}
         self._numbers = itertools.count()
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Begun(_, known):
-                for trial in known:
-                    self._climb(trial)
-            case Phase():
-                self._end_step()
             case Epoch(name, number, loss):
                 self._epoch(name, number, loss)
             case Done(trial):
                 self._done(trial)
-            case Note():
+            case Chosen(trial):
+                self._choose(trial)
+            case Begun() | Phase() | Note():
                 pass
             case _:
                 assert_never(event)
-
-    def _end_step(self) -> None:
-        """Write the best of a step."""
-        for step, accuracy in self._best.items():
-            self._writer("climb").add_scalar("accuracy", accuracy, step)
-        self._best = {}
-        if "climb" in self._writers:
-            self._writers.pop("climb").close()  # to flush is not enough: a thread may not be done
 
     def _epoch(self, name: str, epoch: int, loss: float) -> None:
         recipe = self._recipes[{"model_0": "pretrain", "final": "final"}.get(name, "brief")]
@@ -76,14 +64,13 @@ class TensorBoard:
         with self._lock:
             if trial.accuracy is not None:
                 self._writer(trial.name).add_scalar("accuracy", trial.accuracy, trial.step)
-            self._climb(trial)
             if trial.name in self._writers:
                 self._writers.pop(trial.name).close()
 
-    def _climb(self, trial: Trial) -> None:
-        if trial.accuracy is not None and trial.recipe != "final":
-            best = self._best.get(trial.step, 0.0)
-            self._best[trial.step] = max(trial.accuracy, best)
+    def _choose(self, trial: Trial) -> None:
+        with self._lock:
+            self._writer("climb").add_scalar("accuracy", trial.accuracy, trial.step)
+            self._writers.pop("climb").close()  # to flush is not enough: a thread may not be done
 
     def _writer(self, name: str) -> Any:
         if name not in self._writers:

@@ -38,7 +38,7 @@ from nash_jax.record.ledger import (
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
 from nash_jax.record.workdir import Memory, Record, Workdir, open_workdir
-from nash_jax.reporting.events import Begun, Done, Epoch, Note, Phase, Tell, nobody
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Note, Phase, Tell, nobody
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.problem import Problem, dataset_of, prepare, searches, space_of
@@ -470,6 +470,7 @@ class _Engine:
         line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
         if (returned or incumbent != before) and step not in self._record.decisions:
             self._record.decide({**line, "config": self._run.fingerprint})
+            self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
 
     def _keep(self, ask: Ask, waiting: collections.deque[str]) -> None:
         """Let go of weights that are not wanted; those of what was not asked for yet may be."""
