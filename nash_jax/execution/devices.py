@@ -51,7 +51,7 @@ class Devices:
         """Put the images on the devices, those that fit.
 
         Args:
-          images: those of the run.
+          images: those of the run; the test images stay where they are.
           tools: what jobs are done with; `max_bytes` is found out for each device.
           devices: on which they are done.
           max_memory: GiB of a device that a job may take; 0: all that there is.
@@ -65,7 +65,9 @@ class Devices:
         }
         self._settings, self._devices = settings(), devices
         self._images = {
-            device: Images(*(_placed(examples, device) for examples in images))
+            device: Images(
+                _placed(images.train, device), _placed(images.valid, device), images.test
+            )
             for device in devices
         }
         self._networks: dict[str, Network] = {}
