@@ -30,7 +30,7 @@ class Executor(Protocol):
         """The jobs as they are finished, by name, until none is out."""
 
     def close(self) -> None:
-        """Stop whatever is being done, and let go of everything."""
+        """Stop whatever is being done, and let go of everything; again, it does nothing."""
 
 
 def memory_limit(gibibytes: float, device: jax.Device | None = None) -> int | None:

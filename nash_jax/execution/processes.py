@@ -158,6 +158,8 @@ class Processes:
             yield result
 
     def close(self) -> None:
+        if self._closing:
+            return
         with self._beginning:
             self._closing = True
             for process, _ in self._processes:

@@ -514,6 +514,8 @@ class _Engine:
             if variables is not None:
                 return dataclasses.replace(self._trials[FINAL], variables=variables)
         self._submit(asked)
+        if self._others is not self._alone:
+            self._others.close()  # the final training has the machine for itself
         name, outcome = next(self._alone.done())
         if outcome.variables is None:
             del self._out[name]
