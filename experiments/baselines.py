@@ -10,6 +10,7 @@ from scratch, of which the best goes on to the final training.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -48,8 +49,10 @@ def hand_made(study: Study, network: str) -> Row:
 def random_search(study: Study) -> Row:
     """As many edits as a search makes at most, on each of as many networks as its cost allows."""
     config = study.config
+    num_edits = config.hill_climbing.num_edits
     brief = (1 - config.validation_fraction) * config.epochs_neighbours
-    space = space_of(config, study.start(config.model_0))
+    drawn = dataclasses.replace(config, strategy="random_search", num_edits=num_edits)
+    space = space_of(drawn, study.start(config.model_0))
     numbers, runs = [], []
     for search in hill_climbing_runs(study):
         seed = search.config.seed
@@ -58,7 +61,11 @@ def random_search(study: Study) -> Row:
         numbers.append(max(int(left / (brief * each)), 0))
         if numbers[-1]:
             runs += study.run(
-                "random_search", seed, strategy="random_search", num_samples=numbers[-1]
+                "random_search",
+                seed,
+                strategy="random_search",
+                num_samples=numbers[-1],
+                num_edits=num_edits,
             )
     counted = _counted([number for number in numbers if number] or [0], "random networks")
     return Row(f"best of {counted}, each from scratch", None, study.outcomes(runs))

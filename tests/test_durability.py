@@ -21,6 +21,7 @@ from benchmarks import crashing
 from nash_jax import runs
 from nash_jax.estimation import Images, Job, Tools, brief, perform
 from nash_jax.record import files
+from nash_jax.reporting import Epoch
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 
@@ -352,6 +353,15 @@ def test_a_worker_that_dies_is_replaced(finished, tmp_path):
     run(config, tmp_path, reporter)
     assert_same(tmp_path, finished)
     assert reporter.notes == ["the worker of step1-child1 died (SIGKILL); another tries again"]
+
+
+def test_an_error_of_whoever_is_told_is_no_death_of_a_worker():
+    def tell(event):
+        if isinstance(event, Epoch) and event.name == "step1-child1":
+            raise BrokenPipeError("nobody listens")
+
+    with pytest.raises(BrokenPipeError, match="nobody listens"):
+        nj.run_search(dataclasses.replace(TINY, num_steps=1), tell=tell, workers=1)
 
 
 def test_a_child_whose_workers_die_is_recorded(tmp_path):

@@ -193,3 +193,97 @@ def test_a_search_whose_trials_all_failed_stops_and_tries_them_again(engine):
     assert engine(TINY, record, again).finished
     assert len(again.made) == 7
     assert not any("failure" in line for line in record.lines.values())
+
+
+def test_what_is_still_out_is_finished_before_the_final_training(engine, monkeypatch):
+    """The record does not depend on what was finished when the strategy returned."""
+
+    def hasty(space, settings, keys):
+        recipes = ("pretrain", "pretrain", "scratch", "scratch")
+        proposals = [
+            Proposal(f"t{n}", space.start, keys.search, recipe=recipe)
+            for n, recipe in enumerate(recipes)
+        ]
+        return (yield Ask(proposals, leave=3))
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", hasty)
+    record, executor = Memory(), MadeUp()
+    result = engine(TINY, record, executor)
+    assert set(record.lines) == {"t0", "t1", "t2", "t3", "final"}
+    assert executor.made[-1] == "final"
+    assert result.best.parent == "t0"
+    assert result.best.estimate == run_module.trial_of(record.lines["final"]).estimate
+
+
+def test_a_strategy_is_told_the_same_when_it_is_replayed(engine, monkeypatch):
+    told, hill_climbing = [], STRATEGIES["hill_climbing"]
+
+    def spied(space, settings, keys):
+        strategy = hill_climbing(space, settings, keys)
+        ask = next(strategy)
+        try:
+            while True:
+                trials = yield ask
+                told.append([(t.name, t.elapsed, t.estimate) for t in trials])
+                ask = strategy.send(trials)
+        except StopIteration as end:
+            return end.value
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", spied)
+    record = Memory()
+    engine(TINY, record)
+    first = list(told)
+    told.clear()
+    engine(TINY, record)
+    assert told == first
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        ({"incumbent": "b"}, "must choose among trials that it was told of; got 'b'"),
+        ({"name": "final"}, "may not have the name of the last one; got 'final'"),
+        ({"recipe": "final"}, "recipe must be one of pretrain, brief, scratch; got 'final' of b"),
+        ({"parent": "c"}, "the parent of b must be a trial that is done; got 'c'"),
+    ],
+)
+def test_what_is_not_done_cannot_be_chosen(ask, message, engine, monkeypatch):
+    def strategy(space, settings, keys):
+        names = ("a", "c")
+        new = yield Ask(
+            [Proposal(name, space.start, keys.search, recipe="scratch") for name in names], 1
+        )
+        given = {"name": "b", "recipe": "scratch", **ask}
+        incumbent = given.pop("incumbent", None)
+        yield Ask([Proposal(genotype=space.start, key=keys.search, **given)], 0, incumbent)
+        return new
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", strategy)
+    record = Memory()
+    with pytest.raises(ValueError, match=message):
+        engine(TINY, record)
+    assert record.decisions == {}
+
+
+def test_no_proposal_may_be_larger_than_the_bound(engine, monkeypatch):
+    def strategy(space, settings, keys):
+        wide = nj.chain((8, 8, 1), 10, (64, 64))
+        yield Ask([Proposal("a", wide, keys.search, recipe="scratch")])
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", strategy)
+    with pytest.raises(ValueError, match="max_flops must be kept by every proposal, 400000; got "):
+        engine(TINY, Memory())
+
+
+def test_the_best_so_far_of_an_interrupted_random_search_is_given_back(engine):
+    config = dataclasses.replace(CONFIGS["random_search"], num_samples=6)
+    result = engine(config, Memory(), MadeUp(stop_after=5))
+    assert not result.finished
+    told = [trial for trial in result.history if trial.name <= result.history[-1].name]
+    assert result.best.accuracy <= max(trial.accuracy for trial in told)
+    assert result.best.variables is not None
+
+
+def test_workers_are_one_at_least():
+    with pytest.raises(ValueError, match="workers must be >= 1; got -1; take one per core"):
+        nj.run_search(TINY, workers=-1)

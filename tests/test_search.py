@@ -133,22 +133,24 @@ def test_bounds_hold_for_every_child():
 def test_a_random_search_returns_its_samples_the_best_first():
     strategy = search.random_search(SPACE, RandomSearchSettings(5), KEYS)
     ask = next(strategy)
-    assert [p.name for p in ask.proposals] == [f"sample{n}" for n in range(1, 6)]
-    assert {(p.recipe, p.parent, p.edits) for p in ask.proposals} == {("scratch", None, ())}
-    assert len({p.genotype for p in ask.proposals}) == 5
+    asked = ask.proposals
+    assert [p.name for p in asked] == [f"sample{n}" for n in range(1, 6)]
+    assert {(p.recipe, p.parent, p.edits) for p in asked} == {("scratch", None, ())}
+    assert len({p.genotype for p in asked}) == 5
     trials = [
-        Trial(p, p.genotype, Estimate(a, 1.0, Seconds()))
-        for p, a in zip(ask.proposals, (0.3, 0.9, 0.1, 0.8, 0.2))
+        Trial(p, p.genotype, Estimate(a, 1.0, Seconds(), failure="" if a else "x"))
+        for p, a in zip(asked, (0.0, 0.9, 0.1, 0.95, 0.2))
     ]
+    incumbents = []
+    for number, each in enumerate(trials[:-1]):
+        assert search.num_due(ask, 5 - number) == 1
+        ask = strategy.send([each])
+        assert ask.proposals == ()
+        incumbents.append(ask.incumbent)
     with pytest.raises(StopIteration) as end:
-        strategy.send(trials)
-    assert [t.name for t in end.value.value] == [
-        "sample2",
-        "sample4",
-        "sample1",
-        "sample5",
-        "sample3",
-    ]
+        strategy.send(trials[-1:])
+    assert incumbents == [None, "sample2", "sample2", "sample4"]
+    assert [t.name for t in end.value.value] == ["sample4", "sample2", "sample5", "sample3"]
 
 
 # The contract of all strategies: more of it is in test_engine.

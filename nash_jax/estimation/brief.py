@@ -83,13 +83,18 @@ def grow(job: Job, parent: Network | None, train: Examples) -> Variables:
       train: images, some of which calibrate new normalisations.
 
     Raises:
-      ValueError: if there is no parent, and the recipe needs one.
+      ValueError: if there is no parent, and the recipe needs one; or the parent is another network,
+        and there are no edits.
     """
     if job.recipe.weights == "nothing":
         return init(job.spec, _keys(job)[0])
     if parent is None:
         raise ValueError(f"{job.name} begins with another network's weights; got none")
     if not job.edits:
+        if parent.spec != job.spec:
+            raise ValueError(
+                f"{job.name} has weights of its own or edits of those of {job.parent}; got neither"
+            )
         return parent.variables
     grow_key, _, batch_key = _keys(job)
     if job.recipe.weights == "by_name":

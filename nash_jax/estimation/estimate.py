@@ -32,6 +32,11 @@ class Seconds:
     def total(self) -> float:
         return sum(dataclasses.astuple(self))
 
+    @property
+    def rounded(self) -> Seconds:
+        """To milliseconds."""
+        return Seconds(*(round(x, 3) for x in dataclasses.astuple(self)))
+
     def __add__(self, other: Seconds) -> Seconds:
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
         return Seconds(*(a + b for a, b in zip(mine, theirs)))

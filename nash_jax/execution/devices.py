@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import queue
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 
@@ -31,6 +32,9 @@ from nash_jax.training import fits_on_device, precompile, precompile_evaluation
 #: Programs that are compiled, the seconds that it took, and weights that are grown.
 _Ahead = concurrent.futures.Future[tuple[float, Variables]]
 _Ready = tuple[Job, float, _Ahead]
+
+#: Jobs of a device whose weights may lie there before it is their turn.
+_AHEAD = 8
 
 
 class Devices:
@@ -77,6 +81,7 @@ class Devices:
         self._free_since = dict.fromkeys(devices, 0.0)
         self._load = [0 for _ in devices]
         self._ready: list[queue.SimpleQueue[_Ready]] = [queue.SimpleQueue() for _ in devices]
+        self._slots = [threading.Semaphore(_AHEAD) for _ in devices]
         self._submitted: list[Job] = []
         self._results: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
         self._out = 0
@@ -107,7 +112,9 @@ class Devices:
     def close(self) -> None:
         self._closing = True
         for pool in (*self._workers, self._compilers):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=not self._out, cancel_futures=True)
+        for held in (self._images, self._networks, self._placed):
+            held.clear()
 
     def _dispatch(self) -> None:
         """Bind what has been submitted to devices, the largest first, and have it compiled."""
@@ -121,7 +128,7 @@ class Devices:
             bound, key=lambda pair: (bool(pair[0].edits), count_flops(pair[0].spec))
         ):
             parent = self._parent(job, self._devices[number])
-            ahead = self._compilers.submit(self._prepare, job, parent, self._devices[number])
+            ahead = self._compilers.submit(self._prepare, job, parent, number)
             ahead.add_done_callback(functools.partial(self._announce, job, now, number))
             self._workers[number].submit(self._perform_next, number)
 
@@ -136,10 +143,12 @@ class Devices:
             self._placed[key] = network._replace(variables=variables)
         return self._placed[key]
 
-    def _prepare(
-        self, job: Job, parent: Network | None, device: jax.Device
-    ) -> tuple[float, Variables]:
+    def _prepare(self, job: Job, parent: Network | None, number: int) -> tuple[float, Variables]:
         """Compile training and evaluation of a job and grow its weights; the seconds of that."""
+        while not self._slots[number].acquire(timeout=1.0):  # enough are ready
+            if self._closing:
+                raise KeyboardInterrupt
+        device = self._devices[number]
         training, start = job.recipe.training, time.perf_counter()
         train, judge = self._images[device].of(job.recipe)
         with holding(self._settings), jax.default_device(device):
@@ -157,6 +166,7 @@ class Devices:
         """Do the job of a device that is ready first: the work of its thread."""
         try:
             job, submitted, ahead = self._ready[number].get()
+            self._slots[number].release()
             if self._closing:
                 raise KeyboardInterrupt
             device = self._devices[number]

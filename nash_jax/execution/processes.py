@@ -248,22 +248,25 @@ class Processes:
     def _ask(self, number: int, task: _Task) -> Outcome | None:
         """What a process makes of a task; None if it dies."""
         connection = self._processes[number][1]
-        try:
-            connection.send(task)
-            while True:
-                kind, *content = connection.recv()
-                match kind:
-                    case "epoch":
-                        self._tools.on_epoch(*content)
-                    case "note":
-                        self._tools.note(*content)
-                    case "outcome":
-                        outcome: Outcome = content[0]
-                        return outcome
-                    case _:
-                        raise content[0]
-        except (EOFError, ConnectionError):
-            return None
+        message: Any = task
+        while True:
+            try:
+                if message is task:
+                    connection.send(task)
+                message = connection.recv()
+            except (EOFError, ConnectionError):
+                return None
+            kind, *content = message
+            match kind:
+                case "epoch":
+                    self._tools.on_epoch(*content)
+                case "note":
+                    self._tools.note(*content)
+                case "outcome":
+                    outcome: Outcome = content[0]
+                    return outcome
+                case _:
+                    raise content[0]
 
     def _replace(self, number: int) -> str:
         """Put another process in the place of a dead one, and say how that died.
@@ -393,7 +396,9 @@ def _parent(
     """The network that a job begins with, read once."""
     if job.parent is None:
         return None
-    if job.parent not in networks:
+    if job.parent in networks:
+        networks.move_to_end(job.parent)
+    else:
         networks[job.parent] = Network(*load_network(_network_path(folder, job.parent)))
         while len(networks) > _KEPT:
             networks.popitem(last=False)

@@ -210,15 +210,6 @@ def read_ledger(workdir: pathlib.Path) -> list[Line]:
     return in_order(parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE).trials)
 
 
-def read_decisions(workdir: pathlib.Path) -> dict[int, Line]:
-    """What a run's strategy said, by step: `incumbent`, and `returned` at its end.
-
-    Raises:
-      ValueError: if there is no ledger, or it cannot be read.
-    """
-    return parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE).decisions
-
-
 def in_order(lines: Iterable[Line]) -> list[Line]:
     """Lines in the order of their proposals, whichever was finished first."""
     return sorted(lines, key=_place)

@@ -134,10 +134,6 @@ class Checkpoints:
         return Unfinished(unfinished, checkpoint)
 
 
-#: Trainings that are not written.
-NO_CHECKPOINTS = Checkpoints()
-
-
 def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architecture, Variables]:
     """A network of a run, ready for `nj.apply` on raw pixels 0 to 255.
 

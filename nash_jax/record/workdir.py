@@ -210,6 +210,10 @@ def open_workdir(
                 (path / folder).mkdir(exist_ok=True)
             for left in path.rglob("*" + UNFINISHED):
                 left.unlink(missing_ok=True)
+            done = {line["name"] for line in ledger.trials if "failure" not in line}
+            for left in (path / TRAININGS).glob("*" + NETWORK_ENDING):
+                if left.name.removesuffix(NETWORK_ENDING) in done:
+                    left.unlink(missing_ok=True)
         yield Workdir(path, ledger, checkpoint_seconds, keep_all, note)
 
 

@@ -101,7 +101,7 @@ def climbs(runs: Sequence[RunView]) -> Figure:
         accuracies = [_percent(trial) for trial in run.chosen]
         axes.plot(steps, accuracies, marker="o", linewidth=1.6, color=color, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("step of hill climbing (0: model_0, pretrained)")
+    axes.set_xlabel("step of the search")
     axes.set_ylabel("validation accuracy (%)")
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
@@ -124,7 +124,8 @@ def lineage(run: RunView) -> Figure:
         bold = "bold" if trial.name in on_way else "normal"
         axes.text(x, y + 0.26, text, ha="center", fontsize=7.5, color=INK, weight=bold)
     for step, column in steps.items():
-        title = f"step {step}" if step else "model_0"
+        alone = [trial.name for trial in run.tried if trial.step == step]
+        title = alone[0] if len(alone) == 1 and not step else f"step {step}"
         axes.text(column, rows - 0.1, title, ha="center", fontsize=8.5, color="#666666")
     axes.set_xlim(-0.4, len(steps) - 0.6)
     axes.set_ylim(-0.5, rows + 0.3)
@@ -275,14 +276,29 @@ def _epochs_before(run: RunView, trial: Trial) -> int:
     return before
 
 
+COLORS = {"morphed": MORPHED, "scratch": MORPHED, "unchanged": UNCHANGED, "failed": INK}
+COLORS["alone"] = UNCHANGED
+
+
+def _kind(trial: Trial) -> str:
+    """What a point of a chart shows."""
+    if trial.failed:
+        return "failed"
+    if trial.recipe in ALONE:
+        return "alone"
+    if trial.recipe == "scratch":
+        return "scratch"
+    return "morphed" if trial.edits else "unchanged"
+
+
 def _point(axes: Axes, x: float, y: float, trial: Trial, chosen: Sequence[Trial]) -> None:
     """A trial in a chart: round if it was morphed, square if not, a cross if it failed."""
     on_way = any(trial is best for best in chosen)
-    style: dict[str, Any] = {"color": MORPHED if trial.edits else UNCHANGED, "markersize": 7}
+    style: dict[str, Any] = {"color": COLORS[_kind(trial)], "markersize": 7}
     if trial.failed:
         style |= {"marker": "x", "color": INK, "markeredgewidth": 1.6}
     else:
-        style["marker"] = "o" if trial.edits or trial.recipe in ALONE else "s"
+        style["marker"] = "s" if _kind(trial) == "unchanged" else "o"
     if on_way:
         style |= {"markeredgecolor": BEST, "markeredgewidth": 2.0, "markersize": 9}
     axes.plot([x], [y], **style, linestyle="none", zorder=4 if on_way else 3, gid=GID + trial.name)
@@ -326,13 +342,10 @@ def _label_log(axis: Axis, formatter: Formatter) -> None:
 
 def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
     """What the points that occur mean."""
-    kinds = Counter(
-        "failed" if trial.failed else "morphed" if trial.edits else "unchanged"
-        for trial in trials
-        if trial.recipe not in ALONE
-    )
+    kinds = Counter(_kind(trial) for trial in trials)
     for kind, label, marker, color in (
         ("morphed", "morphed child", "o", MORPHED),
+        ("scratch", "from scratch", "o", MORPHED),
         ("unchanged", "trained on, unchanged", "s", UNCHANGED),
         ("failed", "failed", "x", INK),
     ):

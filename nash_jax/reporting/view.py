@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -121,11 +120,12 @@ def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float
       Parts of 'compile', 'train', 'evaluate', and 'wait', when a worker had nothing to do; empty if
       no trial was made by a worker.
     """
-    spent, total = Seconds(), 0.0
-    for before, trial in itertools.pairwise(sorted(trials, key=lambda trial: trial.elapsed)):
+    spent, total, before = Seconds(), 0.0, 0.0
+    for trial in sorted(trials, key=lambda trial: trial.elapsed):
         if trial.recipe not in ("pretrain", "final"):
             spent += trial.estimate.seconds
-            total += trial.workers * (trial.elapsed - before.elapsed)
+            total += trial.workers * (trial.elapsed - before)
+        before = trial.elapsed
     if total <= 0:
         return {}
     busy = dataclasses.replace(spent, wait=0.0, **({"compile": 0.0} if overlapped else {}))

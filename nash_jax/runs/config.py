@@ -46,7 +46,14 @@ GROUPS = {
         "validation_fraction",
     ),
     "space": ("model_0", "widths", "kernel_sizes", "widening_factors"),
-    "strategy": ("strategy", "num_samples", "num_steps", "num_neighbours", "num_morphisms"),
+    "strategy": (
+        "strategy",
+        "num_samples",
+        "num_edits",
+        "num_steps",
+        "num_neighbours",
+        "num_morphisms",
+    ),
     "bounds": ("max_flops", "max_memory"),
     "run": ("seed", "threads_per_child"),
 }
@@ -82,6 +89,9 @@ class Config:
     strategy: str = _setting("hill_climbing", f"what decides: {', '.join(STRATEGIES)}")
     num_samples: int = _setting(
         RandomSearchSettings.num_samples, "networks that random_search draws"
+    )
+    num_edits: int = _setting(
+        RandomSearchSettings.num_edits, "edits of each network that random_search draws"
     )
     num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
     num_neighbours: int = _setting(
@@ -235,7 +245,7 @@ def settings_of(config: Config) -> Settings:
         )
     )
     groups = {name: group_of(name) for name in given}
-    return Settings(given, defaults, groups, later=("strategy", "num_samples"))
+    return Settings(given, defaults, groups, later=("strategy", "num_samples", "num_edits"))
 
 
 def config_of(settings: Mapping[str, Any]) -> Config:

@@ -62,7 +62,7 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)
-    if searches(config) and 0 < config.max_flops < count_flops(start.spec):
+    if config.strategy_settings.num_edits and 0 < config.max_flops < count_flops(start.spec):
         raise ValueError(
             f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
             f"{config.max_flops}; raise it or take smaller widths"
@@ -81,13 +81,14 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
 
 
 def searches(config: Config) -> bool:
-    """Whether anything is tried but the first network."""
-    return sum(config.strategy_settings.num_trials.values()) > 1
+    """Whether anything is tried beside what has the machine for itself."""
+    trials = config.strategy_settings.num_trials
+    return any(number and not config.recipes[name].alone for name, number in trials.items())
 
 
 def space_of(config: Config, model_0: Architecture) -> Morphs:
     """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
-    first, num_edits = count_flops(model_0), config.num_steps * config.num_morphisms
+    first, num_edits = count_flops(model_0), config.strategy_settings.num_edits
     last = config.max_flops if config.max_flops >= 0 else GROWTH * first
     bounds = morphisms.rising_bounds(first, last, num_edits) if last else ()
     return Morphs(model_0, bounds, num_edits, config.kernel_sizes, config.widening_factors)

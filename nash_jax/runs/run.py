@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, init
+from nash_jax.architecture import Architecture, Variables, count_flops, init
 from nash_jax.data import Dataset, Examples
 from nash_jax.estimation import Images, Job, Network, Outcome, Recipe, Tools
 from nash_jax.execution import Devices, Executor, Processes, Serial, memory_limit
@@ -43,7 +43,16 @@ from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.problem import Problem, dataset_of, prepare, searches, space_of
 from nash_jax.runs.result import Result, write_result
-from nash_jax.search import STRATEGIES, AllFailedError, Ask, Keys, Proposal, Strategy, Trial
+from nash_jax.search import (
+    STRATEGIES,
+    AllFailedError,
+    Ask,
+    Keys,
+    Proposal,
+    Strategy,
+    Trial,
+    num_due,
+)
 
 #: What a run begins with, among the names of networks: no trial has it.
 START = "(start)"
@@ -177,6 +186,8 @@ def execute(
     devices = jax.local_devices() if devices is None else devices
     on_cpu = devices[0].platform == "cpu"
     trials = config.strategy_settings.num_trials
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
     workers = min(workers, config.strategy_settings.num_at_once)
     total = sum(number * config.recipes[recipe].epochs for recipe, number in trials.items())
     tell(Begun(total + config.epochs_final, trials_of(record.lines.values())))
@@ -258,6 +269,8 @@ class _Engine:
         self._asked: dict[str, _Asked] = {}
         self._trials: dict[str, Trial] = {}
         self._replayed: set[str] = set()
+        self._told: set[str] = set()
+        self._phase = ""
         self._out: dict[str, Executor] = {}
         self._incumbents: dict[str, None] = {}  # in the order in which they were
         self._later = set(self._record.lines)  # what the record has and was not asked for yet
@@ -281,9 +294,13 @@ class _Engine:
                 self._space, config.strategy_settings, self._keys
             )
             try:
-                return self._drive(strategy)[0]
+                returned = self._drive(strategy)
+                if not returned:
+                    raise ValueError(f"strategy {config.strategy} must return a trial; got none")
+                return returned[0]
             except AllFailedError as error:
                 names = {trial.name for trial in error.trials}
+                self._wait_for_all()
                 if not names <= self._replayed:
                     raise _stopped(error.trials) from None
                 self._forgotten |= names  # that is where the run stopped: another try
@@ -293,26 +310,39 @@ class _Engine:
         """Run a strategy to its end."""
         waiting: collections.deque[str] = collections.deque()
         ask, step = next(strategy), 0
-        try:
-            while True:
-                self._ask(ask, step, waiting)
-                leave = ask.leave if ask.proposals else 0
-                due = [waiting.popleft() for _ in range(max(0, len(waiting) - leave))]
-                ask, step = strategy.send([self._wait(name) for name in due]), step + 1
-        except StopIteration as end:
-            returned: Sequence[Trial] = end.value
-            self._decide(step + 1, None, [trial.name for trial in returned])
-            return returned
+        while True:
+            self._ask(ask, step, waiting)
+            due = [waiting.popleft() for _ in range(num_due(ask, len(waiting)))]
+            trials = [self._wait(name) for name in due]
+            self._told |= set(due)
+            step += 1
+            try:
+                ask = strategy.send(trials)
+            except StopIteration as end:
+                returned: Sequence[Trial] = end.value
+                break
+        self._wait_for_all()
+        self._decide(step, None, [trial.name for trial in returned])
+        return returned
+
+    def _wait_for_all(self) -> None:
+        """Let what is out be finished and recorded, so that a record does not depend on speed."""
+        while self._out:
+            self._next(next(iter(self._out.values())))
 
     def _ask(self, ask: Ask, step: int, waiting: collections.deque[str]) -> None:
         """Take what the record has of some proposals, and have the others made."""
-        self._tell(Phase(self._run.config.strategy_settings.phase(step)))
+        phase = self._run.config.strategy_settings.phase(step)
+        if phase != self._phase:
+            self._phase = phase
+            self._tell(Phase(phase))
         if ask.incumbent is not None:
             self._decide(step, ask.incumbent, [])
         new = []
         for index, proposal in enumerate(ask.proposals):
             self._check(proposal)
             spec = self._space.build(proposal.genotype, "search")
+            self._check_bound(proposal, spec)
             asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index)
             self._later.discard(proposal.name)
             line = self._record.lines.get(proposal.name)
@@ -335,17 +365,27 @@ class _Engine:
         check_name(proposal.name)
         if proposal.name in self._asked:
             raise ValueError(f"a strategy must ask once for each name; got {proposal.name!r} again")
-        if proposal.recipe not in self._recipes:
+        if proposal.name == FINAL:
+            raise ValueError(f"a trial may not have the name of the last one; got {FINAL!r}")
+        recipes = [name for name in self._recipes if name != FINAL]
+        if proposal.recipe not in recipes:
             raise ValueError(
-                f"recipe must be one of {', '.join(self._recipes)}; got {proposal.recipe!r} of "
+                f"recipe must be one of {', '.join(recipes)}; got {proposal.recipe!r} of "
                 f"{proposal.name}"
             )
         parent = proposal.parent
-        if parent is not None and (
-            parent not in self._trials or self._trials[parent].estimate.failure
-        ):
+        if parent is not None and (parent not in self._told or self._trials[parent].failed):
             raise ValueError(
                 f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
+            )
+
+    def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
+        """Raises `ValueError` if a network is larger than the bound; what a run begins with may."""
+        bounds = self._space.bounds
+        if bounds and proposal.recipe != "pretrain" and (flops := count_flops(spec)) > bounds[-1]:
+            raise ValueError(
+                f"max_flops must be kept by every proposal, {bounds[-1]:.0f}; got {flops} of "
+                f"{proposal.name}"
             )
 
     def _recall(self, asked: _Asked, line: Line) -> None:
@@ -368,7 +408,7 @@ class _Engine:
         proposal = asked.proposal
         recipe = self._recipe(proposal)
         executor = self._alone if recipe.alone else self._others
-        source = proposal.parent
+        source = None if recipe.weights == "nothing" else proposal.parent
         if source is None and recipe.weights == "given":
             source = START
         if source is not None and (executor, source) not in self._there:
@@ -435,10 +475,11 @@ class _Engine:
         trial = Trial(
             asked.proposal,
             asked.spec,
-            estimate,
+            # As the record has it: a strategy is told the same when the run is replayed.
+            dataclasses.replace(estimate, seconds=estimate.seconds.rounded),
             asked.step,
             asked.index,
-            self.elapsed(),
+            round(self.elapsed(), 3),
             self._workers,
         )
         with uninterrupted():
@@ -450,7 +491,7 @@ class _Engine:
                 self._tell(Done(trial))
             else:
                 self._record.end_training(name)
-                if estimate_of(line).accuracy != estimate.accuracy:
+                if not trial.failed and estimate_of(line).accuracy != estimate.accuracy:
                     self._tell(
                         Note(
                             f"{name} has another accuracy than the first time, "
@@ -461,14 +502,30 @@ class _Engine:
         return dataclasses.replace(trial, variables=outcome.variables)
 
     def _decide(self, step: int, incumbent: str | None, returned: list[str]) -> None:
-        """Record what the strategy decided, where it is new."""
+        """Record what the strategy decided, where it is new.
+
+        Raises:
+          ValueError: if it names what it was not told of.
+          StoppedError: if the record has another decision.
+        """
+        for name in (incumbent, *returned):
+            if name is not None and name not in self._told:
+                raise ValueError(
+                    f"a strategy must choose among trials that it was told of; got {name!r}"
+                )
         before = next(reversed(self._incumbents), None)
         for name in (incumbent, *returned[:1]):
             if name is not None:
                 self._incumbents.pop(name, None)
                 self._incumbents[name] = None
         line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
-        if (returned or incumbent != before) and step not in self._record.decisions:
+        known = self._record.decisions.get(step)
+        if known and (known["incumbent"], known["returned"]) != (incumbent, returned):
+            raise StoppedError(
+                f"the ledger's decision of step {step} is another than now; resume with the "
+                "versions that began the run (config.json has them)"
+            )
+        if (returned or incumbent != before) and known is None:
             self._record.decide({**line, "config": self._run.fingerprint})
             self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
 
@@ -480,9 +537,10 @@ class _Engine:
         names = {*ask.alive, *self._incumbents, *waiting, *filter(None, parents), START}
         names |= self._later
         self._record.keep_only(names)
+        wanted = {*ask.alive, *waiting, *filter(None, parents), START}
         for executor in (self._alone, self._others):
-            executor.keep_only(names)
-        self._there = {(executor, name) for executor, name in self._there if name in names}
+            executor.keep_only(wanted)
+        self._there = {(executor, name) for executor, name in self._there if name in wanted}
 
     def incumbent(self) -> Trial | None:
         """The best so far, with its weights; None if there is none yet."""

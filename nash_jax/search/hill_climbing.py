@@ -39,6 +39,11 @@ class HillClimbingSettings:
         return {"pretrain": 1, "brief": self.num_steps * self.num_neighbours}
 
     @property
+    def num_edits(self) -> int:
+        """How many edits the last network has at most."""
+        return self.num_steps * self.num_morphisms
+
+    @property
     def num_at_once(self) -> int:
         """How many trials can be made side by side."""
         return self.num_neighbours

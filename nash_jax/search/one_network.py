@@ -19,6 +19,11 @@ class OneNetworkSettings:
         return {"pretrain": 1}
 
     @property
+    def num_edits(self) -> int:
+        """How many edits the last network has at most."""
+        return 0
+
+    @property
     def num_at_once(self) -> int:
         """How many trials can be made side by side."""
         return 1

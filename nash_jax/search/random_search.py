@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import jax
 
-from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, ranked
+from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, Trial, ranked
 from nash_jax.spaces import Space
 
 
@@ -17,13 +17,16 @@ class RandomSearchSettings:
 
     Attributes:
       num_samples: networks that are drawn.
+      num_edits: of each of them, in a space of edits.
     """
 
     num_samples: int = 40
+    num_edits: int = 25
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be >= 1; got {self.num_samples}")
+        for name, least in (("num_samples", 1), ("num_edits", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
 
     @property
     def num_trials(self) -> Mapping[str, int]:
@@ -57,4 +60,14 @@ def random_search(space: Space, settings: RandomSearchSettings, keys: Keys) -> S
         Proposal(f"sample{number}", space.sample(draw), key, recipe="scratch")
         for number, (draw, key) in enumerate(zip(draws, trainings), start=1)
     ]
-    return ranked((yield Ask(samples)))
+    # Told of one after the other, so that the best so far is known at any time.
+    trials: list[Trial] = []
+    best: list[Trial] = []
+    ask = Ask(samples, leave=len(samples) - 1)
+    while len(trials) < len(samples):
+        new = yield ask
+        trials += new
+        best = ranked([*best, *new])[:1] if any(not t.failed for t in [*best, *new]) else []
+        left = max(0, len(samples) - len(trials) - 1)
+        ask = Ask((), left, best[0].name if best else None, {trial.name for trial in best})
+    return ranked(trials)

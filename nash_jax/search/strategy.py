@@ -7,6 +7,7 @@ what it was told, and on nothing else.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -111,8 +112,8 @@ class Ask(NamedTuple):
 
     Attributes:
       proposals: to be tried, beside those that still are.
-      leave: how many trials may still be out when the answer comes. The answer has the trials that
-        are done by then, in the order of their proposals: with 0, those of all proposals.
+      leave: how many trials the answer leaves out. It has the oldest of those that are out, in the
+        order of their proposals: with 0, all; and all, if without proposals it would have none.
       incumbent: the trial that is the best so far; it is recorded, and no report chooses again.
       alive: trials whose weights may still be wanted; None: all. Parents of what is out are alive.
     """
@@ -187,13 +188,17 @@ def simulate(
       The trials, in the order of their proposals, to the end of the strategy.
     """
     ask, step = next(strategy), 0
+    out: collections.deque[Trial] = collections.deque()
     with contextlib.suppress(StopIteration):
         while True:
-            trials = [
-                Trial(
-                    proposal, space.build(proposal.genotype, "search"), estimate(proposal), step, n
-                )
-                for n, proposal in enumerate(ask.proposals)
-            ]
-            yield from trials
-            ask, step = strategy.send(trials), step + 1
+            for index, proposal in enumerate(ask.proposals):
+                spec = space.build(proposal.genotype, "search")
+                out.append(Trial(proposal, spec, estimate(proposal), step, index))
+                yield out[-1]
+            told = [out.popleft() for _ in range(num_due(ask, len(out)))]
+            ask, step = strategy.send(told), step + 1
+
+
+def num_due(ask: Ask, out: int) -> int:
+    """How many of the trials that are out, the oldest first, the answer to an ask has."""
+    return out if ask.leave >= out and not ask.proposals else max(0, out - ask.leave)
