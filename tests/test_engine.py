@@ -287,3 +287,17 @@ def test_the_best_so_far_of_an_interrupted_random_search_is_given_back(engine):
 def test_workers_are_one_at_least():
     with pytest.raises(ValueError, match="workers must be >= 1; got -1; take one per core"):
         nj.run_search(TINY, workers=-1)
+
+
+def test_a_decision_that_is_another_than_recorded_is_said_and_recorded_anew(engine):
+    record, whole = Memory(), Memory()
+    engine(TINY, whole)
+    engine(TINY, record, MadeUp(stop_after=5))
+    step = max(record.decisions)
+    record.decisions[step] = {**record.decisions[step], "incumbent": "model_0"}
+    told = Silent()
+    engine(TINY, record, None, told)
+    assert [note.split(" is chosen")[0] for note in told.notes] == [
+        f"step {step}: {whole.decisions[step]['incumbent']}"
+    ]
+    assert content(record) == content(whole)

@@ -506,7 +506,6 @@ class _Engine:
 
         Raises:
           ValueError: if it names what it was not told of.
-          StoppedError: if the record has another decision.
         """
         for name in (incumbent, *returned):
             if name is not None and name not in self._told:
@@ -518,14 +517,16 @@ class _Engine:
             if name is not None:
                 self._incumbents.pop(name, None)
                 self._incumbents[name] = None
-        line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
+        said = incumbent, returned
         known = self._record.decisions.get(step)
-        if known and (known["incumbent"], known["returned"]) != (incumbent, returned):
-            raise StoppedError(
-                f"the ledger's decision of step {step} is another than now; resume with the "
-                "versions that began the run (config.json has them)"
+        other = known is not None and (known["incumbent"], known["returned"]) != said
+        if other:
+            name = next(reversed(self._incumbents))
+            self._tell(
+                Note(f"step {step}: {name} is chosen, where another was; it is recorded anew")
             )
-        if (returned or incumbent != before) and known is None:
+        if other or (known is None and (returned or incumbent != before)):
+            line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
             self._record.decide({**line, "config": self._run.fingerprint})
             self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
 
