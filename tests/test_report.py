@@ -444,3 +444,14 @@ def test_a_browser_shows_the_report(finished, browser, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert said == []
     assert requests == [address]
+
+
+def test_a_random_search_has_no_lineage(tmp_path):
+    ledger = Ledger(tmp_path / "run", dataclasses.replace(CONFIG, strategy="random_search"))
+    for number in (1, 2):
+        ledger.add(f"sample{number}", "scratch", 0, None, (), MODEL_0, 0.5 + number / 10)
+    run = ledger.decide(1, "sample2").workdir
+    page = page_of(run)
+    assert "The lineage" not in page
+    assert "from scratch" in page
+    assert [trial.name for trial in read_run(run).chosen] == ["sample2"]

@@ -43,6 +43,8 @@ def figures(run: RunView) -> dict[str, Figure]:
         **{"climb": climb_of, "lineage": lineage, "curves": curves},
         **{"cost": cost, "time": time},
     }
+    if not any(trial.parent for trial in run.tried[1:]) and len(run.tried) > 1:
+        del charts["lineage"]  # none came from another
     drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
     return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in run.chosen}}
 

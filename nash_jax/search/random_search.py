@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import jax
@@ -60,14 +61,15 @@ def random_search(space: Space, settings: RandomSearchSettings, keys: Keys) -> S
         Proposal(f"sample{number}", space.sample(draw), key, recipe="scratch")
         for number, (draw, key) in enumerate(zip(draws, trainings), start=1)
     ]
-    # Told of one after the other, so that the best so far is known at any time.
+    # Told of in up to a hundred parts, so that the best so far is known while it goes on.
+    part = math.ceil(len(samples) / 100)
     trials: list[Trial] = []
     best: list[Trial] = []
-    ask = Ask(samples, leave=len(samples) - 1)
+    ask = Ask(samples, leave=len(samples) - part)
     while len(trials) < len(samples):
         new = yield ask
         trials += new
         best = ranked([*best, *new])[:1] if any(not t.failed for t in [*best, *new]) else []
-        left = max(0, len(samples) - len(trials) - 1)
+        left = max(0, len(samples) - len(trials) - part)
         ask = Ask((), left, best[0].name if best else None, {trial.name for trial in best})
     return ranked(trials)
