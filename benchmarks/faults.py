@@ -72,7 +72,7 @@ def main(_: list[str]) -> None:
                         os.killpg(process.pid, signal.SIGKILL)
                 row = rows.setdefault(
                     crash_at.partition(":")[0] or "a random moment",
-                    {"kills": 0, "candidates lost": 0},
+                    {"kills": 0, "trials lost": 0},
                 )
                 if finish(process) == 0:  # the end came first
                     if crash_at:
@@ -83,7 +83,7 @@ def main(_: list[str]) -> None:
                 vanished = len(before - known(workdir))
                 in_run, kills, lost = in_run + 1, kills + 1, lost + vanished
                 row["kills"] += 1
-                row["candidates lost"] += vanished
+                row["trials lost"] += vanished
             assert finish(launch(workdir, 2)) == 0
             found = content(workdir)
             differing = [name for name in expected | found if expected.get(name) != found.get(name)]
@@ -101,11 +101,11 @@ def main(_: list[str]) -> None:
         f"\n{on['cpu']}, {on['cores']} cores, Python {on['python']}, jax {on['jax']}, "
         f"{on['date']}; a run without a stop takes {seconds:.0f} s\n"
     )
-    print("| killed | kills | candidates lost from the ledger |\n|---|---|---|")
+    print("| killed | kills | trials lost from the ledger |\n|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['kills']} | {row['candidates lost']} |")
+        print(f"| {name} | {row['kills']} | {row['trials lost']} |")
     print(
-        f"\n{kills} kills in {num_runs} runs: {lost} candidates lost, {differences} differences, "
+        f"\n{kills} kills in {num_runs} runs: {lost} trials lost, {differences} differences, "
         f"{again} of {num_runs * EPOCHS} epochs trained twice"
     )
     pathlib.Path(OUT.value).write_text(
