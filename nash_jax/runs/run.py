@@ -30,6 +30,7 @@ from nash_jax.record.ledger import (
     Line,
     check_name,
     estimate_of,
+    in_order,
     line_of,
     trial_of,
     trials_of,
@@ -198,7 +199,7 @@ def execute(
         engine = _Engine(run, tell, *executors, workers if on_cpu else len(devices))
 
         def result(best: Trial, finished: bool) -> Result:
-            history = tuple(trials_of(record.lines.values()))
+            history = engine.history()
             shares = shares_of_time(history, overlapped=not on_cpu)
             return Result(best, history, engine.elapsed(), shares, finished)
 
@@ -279,6 +280,11 @@ class _Engine:
     def elapsed(self) -> float:
         """Seconds of the run, this process's and those before."""
         return self._before + time.perf_counter() - self._start
+
+    def history(self) -> tuple[Trial, ...]:
+        """Every trial of the record, in the order of the proposals."""
+        lines = in_order(self._record.lines.values())
+        return tuple(self._trials.get(line["name"]) or trial_of(line) for line in lines)
 
     def search(self) -> Trial:
         """What the strategy returns first.
@@ -399,7 +405,15 @@ class _Engine:
                 f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
                 "resume with the versions that began the run (config.json has them)"
             )
-        trial = dataclasses.replace(trial_of(line), proposal=asked.proposal, spec=asked.spec)
+        trial = Trial(
+            asked.proposal,
+            asked.spec,
+            estimate_of(line),
+            asked.step,
+            asked.index,
+            line["elapsed"],
+            line["workers"],
+        )
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
 
