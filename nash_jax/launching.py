@@ -100,21 +100,15 @@ def define_flags() -> None:
             flags.DEFINE_alias(f"{group}.{field.name}", field.name)
 
 
-#: Flags that decide nothing about the result.
-_OF_RUN = (
-    *("workdir", "data_dir", "progress", "tensorboard", "keep", "checkpoint_seconds"),
-    *("workers", "devices", "cache_dir"),
-)
-
-
 def help_text() -> str:
     """All flags by group, each with its default."""
+    settings = [field.name for field in dataclasses.fields(Config)]
     groups: dict[str, list[str]] = {"": ["preset", "recipe"]}
     for group in ("data", "space", "strategy", "recipes", "bounds", "run"):
-        groups[group] = [
-            field.name for field in dataclasses.fields(Config) if group_of(field.name) == group
-        ]
-    groups["run"] += _OF_RUN
+        groups[group] = [name for name in settings if group_of(name) == group]
+    known = {*settings, *groups[""]}
+    ours = [flag.name for flag in FLAGS.flags_by_module_dict()[__name__]]
+    groups["run"] += [name for name in ours if name not in known and "." not in name]
     lines = ["nash search --dataset=DATA [--preset=PRESET] [--FLAG=VALUE ...]"]
     for group, names in groups.items():
         title = f"{group}: also as --{group}.FLAG" if group else "many settings at once"

@@ -10,7 +10,7 @@ from tensorboardX.proto import event_pb2
 
 import nash_jax as nj
 from nash_jax import runs
-from nash_jax.reporting import Done, Epoch, TensorBoard, nobody, plain, several
+from nash_jax.reporting import Done, Epoch, TensorBoard, plain, quiet, several
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = dataclasses.replace(TINY, num_steps=1)
@@ -74,7 +74,7 @@ def test_own_data_in_memory():
 
 def test_several_are_told(tmp_path, capsys):
     lines = []
-    tell = several(plain(lines.append), nobody, TensorBoard(tmp_path, CONFIG.recipes))
+    tell = several(plain(lines.append), quiet, TensorBoard(tmp_path, CONFIG.recipes))
     result = nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), tell=tell)
     said = [line[20:].split()[0] for line in lines]
     assert said[:3] == ["pretraining", "model_0", "step"]

@@ -24,7 +24,7 @@ from nash_jax.estimation import (
     grow,
     perform,
 )
-from nash_jax.execution.executor import memory_limit
+from nash_jax.execution.executor import Jobs, memory_limit
 from nash_jax.jax_settings import holding, settings
 from nash_jax.machine import num_cores
 from nash_jax.training import fits_on_device, precompile, precompile_evaluation
@@ -82,9 +82,7 @@ class Devices:
         self._load = [0 for _ in devices]
         self._ready: list[queue.SimpleQueue[_Ready]] = [queue.SimpleQueue() for _ in devices]
         self._slots = [threading.Semaphore(_AHEAD) for _ in devices]
-        self._submitted: list[Job] = []
-        self._results: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
-        self._out = 0
+        self._jobs = Jobs()
 
     def start(self) -> None:
         """Devices are always there."""
@@ -97,28 +95,21 @@ class Devices:
         self._placed = {key: x for key, x in self._placed.items() if key[0] in names}
 
     def submit(self, job: Job) -> None:
-        self._submitted.append(job)
-        self._out += 1
+        self._jobs.submit(job)
 
     def done(self) -> Iterator[tuple[str, Outcome]]:
-        while self._out:
-            self._dispatch()
-            result = self._results.get()
-            if isinstance(result, BaseException):
-                raise result
-            self._out -= 1
-            yield result
+        return self._jobs.done(self._dispatch)
 
     def close(self) -> None:
         self._closing = True
         for pool in (*self._workers, self._compilers):
-            pool.shutdown(wait=not self._out, cancel_futures=True)
+            pool.shutdown(wait=not self._jobs.out, cancel_futures=True)
         for held in (self._images, self._networks, self._placed):
             held.clear()
 
     def _dispatch(self) -> None:
         """Bind what has been submitted to devices, the largest first, and have it compiled."""
-        jobs, self._submitted, now = self._submitted, [], time.time()
+        jobs, now = self._jobs.take(), time.time()
         bound = []
         for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
             number = min(range(len(self._devices)), key=lambda n: self._load[n])
@@ -181,9 +172,9 @@ class Devices:
             self._load[number] -= count_flops(job.spec)
             seconds = outcome.estimate.seconds + Seconds(wait=waited, compile=compiling)
             estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
-            self._results.put((job.name, outcome._replace(estimate=estimate)))
+            self._jobs.end((job.name, outcome._replace(estimate=estimate)))
         except BaseException as error:  # the main thread raises it
-            self._results.put(error)
+            self._jobs.end(error)
 
     def _epoch(self, name: str, epoch: int, loss: float) -> None:
         if self._closing:  # what is in training stops after its epoch

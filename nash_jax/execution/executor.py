@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import queue
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 import jax
@@ -31,6 +32,42 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop whatever is being done, and let go of everything; again, it does nothing."""
+
+
+class Jobs:
+    """The jobs of an executor that other threads do: submitted, out, and ended.
+
+    Attributes:
+      out: how many have been submitted and are not yet told of.
+    """
+
+    def __init__(self) -> None:
+        self.out = 0
+        self._submitted: list[Job] = []
+        self._ended: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
+
+    def submit(self, job: Job) -> None:
+        self._submitted.append(job)
+        self.out += 1
+
+    def take(self) -> list[Job]:
+        """What has been submitted since the last time."""
+        jobs, self._submitted = self._submitted, []
+        return jobs
+
+    def end(self, result: tuple[str, Outcome] | BaseException) -> None:
+        """From any thread: a job's name and outcome, or an error that the main thread raises."""
+        self._ended.put(result)
+
+    def done(self, dispatch: Callable[[], None]) -> Iterator[tuple[str, Outcome]]:
+        """As `Executor.done`; `dispatch` hands on what `take` gives."""
+        while self.out:
+            dispatch()
+            result = self._ended.get()
+            if isinstance(result, BaseException):
+                raise result
+            self.out -= 1
+            yield result
 
 
 def memory_limit(gibibytes: float, device: jax.Device | None = None) -> int | None:

@@ -32,9 +32,10 @@ from nash_jax.architecture import Variables, count_flops
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Seconds, Tools, perform
 from nash_jax.execution.cache import use_cache
+from nash_jax.execution.executor import Jobs
 from nash_jax.jax_settings import adopt, settings
 from nash_jax.record.files import writing
-from nash_jax.record.networks import NETWORK_ENDING, load_network, save_network
+from nash_jax.record.networks import NETWORK_ENDING, files_in, load_network, save_network
 from nash_jax.training import faster_flags
 
 #: Settings of the C library that keep memory between updates, where it is glibc: without them every
@@ -108,10 +109,8 @@ class Processes:
         self._ready = threading.Semaphore(0)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._networks: dict[str, Network] = {}
-        self._submitted: list[Job] = []
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[str, Outcome] | BaseException] = queue.SimpleQueue()
-        self._out = 0
+        self._jobs = Jobs()
         self._processes: list[tuple[Any, multiprocessing.connection.Connection]] = []
         self._threads: list[threading.Thread] = []
 
@@ -140,22 +139,15 @@ class Processes:
     def keep_only(self, names: Collection[str]) -> None:
         self._networks = {name: x for name, x in self._networks.items() if name in names}
         if self._folder is not None:
-            for path in self._path.glob("*" + NETWORK_ENDING):
-                if path.name.removesuffix(NETWORK_ENDING) not in names:
+            for name, path in files_in(self._path).items():
+                if name not in names:
                     path.unlink()
 
     def submit(self, job: Job) -> None:
-        self._submitted.append(job)
-        self._out += 1
+        self._jobs.submit(job)
 
     def done(self) -> Iterator[tuple[str, Outcome]]:
-        while self._out:
-            self._dispatch()
-            result = self._results.get()
-            if isinstance(result, BaseException):
-                raise result
-            self._out -= 1
-            yield result
+        return self._jobs.done(self._dispatch)
 
     def close(self) -> None:
         if self._closing:
@@ -181,10 +173,9 @@ class Processes:
 
     def _dispatch(self) -> None:
         """Hand on what has been submitted, the largest first, so that all end at the same time."""
-        if not self._submitted:
-            return
-        self.start()
-        jobs, self._submitted, now = self._submitted, [], time.time()
+        jobs, now = self._jobs.take(), time.time()
+        if jobs:
+            self.start()
         for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
             if job.parent is not None:
                 path = _network_path(self._path, job.parent)
@@ -210,9 +201,9 @@ class Processes:
             finally:
                 self._ready.release()
             while (task := self._tasks.get()) is not None:
-                self._results.put((task.job.name, self._outcome(number, task)))
+                self._jobs.end((task.job.name, self._outcome(number, task)))
         except BaseException as error:  # the main thread raises it
-            self._results.put(error)
+            self._jobs.end(error)
 
     def _outcome(self, number: int, task: _Task) -> Outcome:
         """What comes of a task; a process that dies is replaced, and the next tries once more."""

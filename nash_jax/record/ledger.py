@@ -69,9 +69,7 @@ def line_of(trial: Trial, config: str) -> Line:
         f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
         f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
         "train_losses": list(estimate.train_losses),
-        "seconds": {
-            name: round(value, 3) for name, value in dataclasses.asdict(estimate.seconds).items()
-        },
+        "seconds": dataclasses.asdict(estimate.seconds.rounded),
         "elapsed": round(trial.elapsed, 3),
         "workers": trial.workers,
         "memory_bytes": estimate.required_bytes,
@@ -207,7 +205,16 @@ def read_ledger(workdir: pathlib.Path) -> list[Line]:
     Raises:
       ValueError: if there is no ledger, or it cannot be read.
     """
-    return in_order(parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE).trials)
+    return in_order(ledger_in(workdir).trials)
+
+
+def ledger_in(workdir: pathlib.Path) -> Ledger:
+    """The ledger of a run's folder.
+
+    Raises:
+      ValueError: if there is none, or it cannot be read.
+    """
+    return parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE)
 
 
 def in_order(lines: Iterable[Line]) -> list[Line]:

@@ -146,13 +146,17 @@ def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architec
       ValueError: if there is no such network.
     """
     folder = pathlib.Path(workdir) / "networks"
-    there = sorted(
-        path.name.removesuffix(NETWORK_ENDING) for path in folder.glob("*" + NETWORK_ENDING)
-    )
+    there = files_in(folder)
     if name not in there:
-        have = ", ".join(there) or "no networks"
+        have = ", ".join(sorted(there)) or "no networks"
         raise ValueError(f"there is no network {name!r} in {workdir}; it has {have}")
-    return load_network(folder / (name + NETWORK_ENDING), folder.parent)
+    return load_network(there[name], folder.parent)
+
+
+def files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files of networks or trainings in a folder, by name."""
+    paths = folder.glob("*" + NETWORK_ENDING)
+    return {path.name.removesuffix(NETWORK_ENDING): path for path in paths}
 
 
 def _flat(variables: Variables) -> dict[str, Any]:

@@ -32,7 +32,13 @@ from nash_jax.record.files import (
     writing,
 )
 from nash_jax.record.ledger import LEDGER_FILE, Ledger, Line, append_line, repair_ledger
-from nash_jax.record.networks import NETWORK_ENDING, Checkpoints, load_network, save_network
+from nash_jax.record.networks import (
+    NETWORK_ENDING,
+    Checkpoints,
+    files_in,
+    load_network,
+    save_network,
+)
 from nash_jax.record.provenance import changes
 from nash_jax.record.settings import (
     KNOWN_BY,
@@ -160,8 +166,8 @@ class Workdir:
     def keep_only(self, names: Collection[str]) -> None:
         if self._keep_all:
             return
-        for path in (self.path / NETWORKS).glob("*" + NETWORK_ENDING):
-            if path.name.removesuffix(NETWORK_ENDING) not in names:
+        for name, path in files_in(self.path / NETWORKS).items():
+            if name not in names:
                 with writing(path):
                     path.unlink(missing_ok=True)
 
@@ -211,8 +217,8 @@ def open_workdir(
             for left in path.rglob("*" + UNFINISHED):
                 left.unlink(missing_ok=True)
             done = {line["name"] for line in ledger.trials if "failure" not in line}
-            for left in (path / TRAININGS).glob("*" + NETWORK_ENDING):
-                if left.name.removesuffix(NETWORK_ENDING) in done:
+            for name, left in files_in(path / TRAININGS).items():
+                if name in done:
                     left.unlink(missing_ok=True)
         yield Workdir(path, ledger, checkpoint_seconds, keep_all, note)
 

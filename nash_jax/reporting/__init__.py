@@ -9,7 +9,7 @@ from nash_jax.reporting.events import (
     Note,
     Phase,
     Tell,
-    nobody,
+    quiet,
     several,
 )
 from nash_jax.reporting.progress import Progress, plain
@@ -28,8 +28,8 @@ __all__ = [
     "RunView",
     "Tell",
     "TensorBoard",
-    "nobody",
     "plain",
+    "quiet",
     "read_run",
     "several",
 ]

@@ -72,7 +72,7 @@ Event: TypeAlias = Begun | Phase | Epoch | Done | Chosen | Note
 Tell: TypeAlias = Callable[[Event], None]
 
 
-def nobody(event: Event) -> None:
+def quiet(event: Event) -> None:
     """Is told of events, and does nothing."""
     del event
 

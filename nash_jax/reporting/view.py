@@ -10,8 +10,7 @@ from typing import Any
 
 from nash_jax.architecture import Architecture
 from nash_jax.estimation import Seconds
-from nash_jax.record.files import read_inside
-from nash_jax.record.ledger import LEDGER_FILE, Line, parse_ledger, trials_of
+from nash_jax.record.ledger import LEDGER_FILE, Line, ledger_in, trials_of
 from nash_jax.record.workdir import read_config
 from nash_jax.search import Trial
 
@@ -147,7 +146,7 @@ def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any
     config = config_of(about)
     if not (workdir / LEDGER_FILE).exists():
         return RunView(workdir, config, about, [])
-    ledger = parse_ledger(read_inside(workdir, LEDGER_FILE), LEDGER_FILE)
+    ledger = ledger_in(workdir)
     return RunView(workdir, config, about, trials_of(ledger.trials), ledger.decisions)
 
 

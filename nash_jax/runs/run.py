@@ -20,7 +20,7 @@ import jax
 
 from nash_jax.architecture import Architecture, Variables, count_flops, init
 from nash_jax.data import Dataset, Examples
-from nash_jax.estimation import Images, Job, Network, Outcome, Recipe, Tools
+from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Recipe, Tools
 from nash_jax.execution import Devices, Executor, Processes, Serial, memory_limit
 from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
@@ -39,7 +39,7 @@ from nash_jax.record.ledger import (
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
 from nash_jax.record.workdir import Memory, Record, Workdir, open_workdir
-from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Note, Phase, Tell, nobody
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Note, Phase, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.problem import Problem, dataset_of, prepare, searches, space_of
@@ -131,15 +131,14 @@ def open_run(
             "network": problem.start.checksum,
             "model_0": pathlib.Path(config.model_0).name,
         }
-    opened = Run(
-        config, problem, dataset.test, fingerprint(settings_of(config).given, contents), Memory()
-    )
+    settings = settings_of(config)
+    opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
     if workdir is None:
         yield opened
         return
     with open_workdir(
         workdir,
-        settings_of(config),
+        settings,
         contents,
         origin or {},
         note,
@@ -160,7 +159,7 @@ def check_precision(config: Config, devices: Sequence[jax.Device] | None) -> Non
 
 def execute(
     run: Run,
-    tell: Tell = nobody,
+    tell: Tell = quiet,
     workers: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Result:
@@ -246,6 +245,10 @@ class _Asked:
     spec: Architecture
     step: int
     index: int
+
+    def trial(self, estimate: Estimate, elapsed: float, workers: int) -> Trial:
+        """It with its outcome."""
+        return Trial(self.proposal, self.spec, estimate, self.step, self.index, elapsed, workers)
 
 
 class _Engine:
@@ -405,15 +408,7 @@ class _Engine:
                 f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
                 "resume with the versions that began the run (config.json has them)"
             )
-        trial = Trial(
-            asked.proposal,
-            asked.spec,
-            estimate_of(line),
-            asked.step,
-            asked.index,
-            line["elapsed"],
-            line["workers"],
-        )
+        trial = asked.trial(estimate_of(line), line["elapsed"], line["workers"])
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
 
@@ -486,13 +481,9 @@ class _Engine:
         """Record a trial; one that is made again because its weights were lost has its line."""
         name, estimate = asked.proposal.name, outcome.estimate
         del self._out[name]
-        trial = Trial(
-            asked.proposal,
-            asked.spec,
-            # As the record has it: a strategy is told the same when the run is replayed.
+        # Rounded as in the record: a strategy is told the same when the run is replayed.
+        trial = asked.trial(
             dataclasses.replace(estimate, seconds=estimate.seconds.rounded),
-            asked.step,
-            asked.index,
             round(self.elapsed(), 3),
             self._workers,
         )
@@ -549,10 +540,8 @@ class _Engine:
         if ask.alive is None:
             return
         parents = {self._asked[name].proposal.parent for name in waiting}
-        names = {*ask.alive, *self._incumbents, *waiting, *filter(None, parents), START}
-        names |= self._later
-        self._record.keep_only(names)
         wanted = {*ask.alive, *waiting, *filter(None, parents), START}
+        self._record.keep_only({*wanted, *self._incumbents, *self._later})
         for executor in (self._alone, self._others):
             executor.keep_only(wanted)
         self._there = {(executor, name) for executor, name in self._there if name in wanted}
@@ -592,8 +581,7 @@ class _Engine:
         name, outcome = next(self._alone.done())
         if outcome.variables is None:
             del self._out[name]
-            failed = Trial(proposal, spec, outcome.estimate, best.step)
-            raise _stopped([failed])
+            raise _stopped([asked.trial(outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
 
 
@@ -617,7 +605,7 @@ def _stopped(failed: Sequence[Trial]) -> StoppedError:
 def run_search(
     config: Config | None = None,
     dataset: Dataset | None = None,
-    tell: Tell = nobody,
+    tell: Tell = quiet,
     workers: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     workdir: str | os.PathLike[str] | None = None,
@@ -649,5 +637,4 @@ def run_search(
     most = max(1, num_cores() // config.threads_per_child)
     check_precision(config, devices)
     with open_run(config, folder, provenance(), lambda text: tell(Note(text)), dataset) as opened:
-        workers = workers or most
-        return execute(opened, tell, workers, devices)
+        return execute(opened, tell, workers or most, devices)
