@@ -32,7 +32,7 @@ from nash_jax import runs, training
 from nash_jax.launching import compile_faster
 from nash_jax.record import files, networks, workdir
 from nash_jax.reporting import TensorBoard, charts, pictures, plain, several
-from nash_jax.runs import result, run
+from nash_jax.runs import engine, result
 from nash_jax.training.loop import _snapshot, _start
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
@@ -69,7 +69,7 @@ def measure_search() -> tuple[float, Spent]:
         (workdir, "save_network", "networks"),
         (networks, "save_snapshot", "snapshots"),
         (workdir, "append_line", "ledger"),
-        (run, "line_of", "ledger"),
+        (engine, "line_of", "ledger"),
         (workdir, "write_json", "config and result"),
         (result, "write_json", "config and result"),
         (files, "locked", "lock"),

@@ -71,7 +71,7 @@ from nash_jax.runs import (
     read_ledger,
     space_of,
 )
-from nash_jax.runs.run import Problem
+from nash_jax.runs.problem import Problem
 from nash_jax.search import Keys, Proposal, Trial, child
 
 # Workers import this module too, and PyTorch would cost them seconds, memory and threads: functions

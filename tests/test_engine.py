@@ -12,7 +12,7 @@ import nash_jax as nj
 from nash_jax import runs
 from nash_jax.estimation import Estimate, Outcome, Seconds
 from nash_jax.record import Memory
-from nash_jax.record.ledger import in_order
+from nash_jax.record.ledger import in_order, trial_of
 from nash_jax.runs import run as run_module
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
@@ -212,7 +212,7 @@ def test_what_is_still_out_is_finished_before_the_final_training(engine, monkeyp
     assert set(record.lines) == {"t0", "t1", "t2", "t3", "final"}
     assert executor.made[-1] == "final"
     assert result.best.parent == "t0"
-    assert result.best.estimate == run_module.trial_of(record.lines["final"]).estimate
+    assert result.best.estimate == trial_of(record.lines["final"]).estimate
 
 
 def test_a_strategy_is_told_the_same_when_it_is_replayed(engine, monkeypatch):

@@ -15,11 +15,10 @@ from nash_jax.record import (
 )
 from nash_jax.reporting import RunView
 from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config, config_of, read_run, settings_of
+from nash_jax.runs.engine import Run, StoppedError
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import (
-    Run,
-    StoppedError,
     check_precision,
     execute,
     open_run,

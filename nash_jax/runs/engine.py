@@ -1,0 +1,445 @@
+"""The engine of a run: it replays what the record has, has the rest made, and knows no strategy.
+
+A run is replayed, not restored: a trial that the record has is taken from it instead of being
+trained, and the rest follows from the seed as it did the first time. So a run that was stopped
+anywhere goes on to the same result.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import jax
+
+from nash_jax.architecture import Architecture, Variables, count_flops, init
+from nash_jax.data import Examples
+from nash_jax.estimation import Estimate, Job, Network, Outcome, Recipe
+from nash_jax.execution import Executor
+from nash_jax.record.files import uninterrupted
+from nash_jax.record.ledger import (
+    DECISION,
+    Line,
+    check_name,
+    estimate_of,
+    in_order,
+    line_of,
+    trial_of,
+    was_proposed,
+)
+from nash_jax.record.workdir import Record
+from nash_jax.reporting.events import Chosen, Done, Note, Phase, Tell
+from nash_jax.runs.config import Config
+from nash_jax.runs.problem import Problem, searches, space_of
+from nash_jax.search import (
+    STRATEGIES,
+    AllFailedError,
+    Ask,
+    Keys,
+    Proposal,
+    Strategy,
+    Trial,
+    num_due,
+)
+
+#: What a run begins with, among the names of networks: no trial has it.
+START = "(start)"
+FINAL = "final"
+
+
+class StoppedError(Exception):
+    """A run cannot go on; the message says why. What is there is kept.
+
+    Attributes:
+      resumable: whether the same command could go on, once what was wrong is put right.
+    """
+
+    def __init__(self, message: str, resumable: bool = True) -> None:
+        super().__init__(message)
+        self.resumable = resumable
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run that has been checked and can begin, or go on.
+
+    Attributes:
+      config: decides the result.
+      problem: what the search sees.
+      test: what the final network is tested on.
+      fingerprint: of the settings and the data.
+      record: what is there already, and where everything goes.
+    """
+
+    config: Config
+    problem: Problem
+    test: Examples
+    fingerprint: str
+    record: Record
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A proposal, and where it stands in the run."""
+
+    proposal: Proposal
+    spec: Architecture
+    step: int
+    index: int
+
+    def trial(self, estimate: Estimate, elapsed: float, workers: int) -> Trial:
+        """It with its outcome."""
+        return Trial(self.proposal, self.spec, estimate, self.step, self.index, elapsed, workers)
+
+
+class Engine:
+    """Replays what the record has, has the rest made, records it and tells the strategy."""
+
+    def __init__(
+        self, run: Run, tell: Tell, alone: Executor, others: Executor, workers: int
+    ) -> None:
+        self._run, self._record, self._tell = run, run.record, tell
+        self._alone, self._others, self._workers = alone, others, workers
+        self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
+        self._recipes = run.config.recipes
+        self._space = space_of(run.config, run.problem.model_0)
+        self._start = time.perf_counter()
+        lines = self._record.lines.values()
+        self._before = max((line["elapsed"] for line in lines), default=0.0)
+        self._forgotten: set[str] = set()  # trials of the record that are made again
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what a strategy asked for."""
+        self._asked: dict[str, _Asked] = {}
+        self._trials: dict[str, Trial] = {}
+        self._replayed: set[str] = set()
+        self._told: set[str] = set()
+        self._phase = ""
+        self._out: dict[str, Executor] = {}
+        self._incumbents: dict[str, None] = {}  # in the order in which they were
+        self._later = set(self._record.lines)  # what the record has and was not asked for yet
+        self._there: set[tuple[Executor, str]] = set()
+
+    def elapsed(self) -> float:
+        """Seconds of the run, this process's and those before."""
+        return self._before + time.perf_counter() - self._start
+
+    def history(self) -> tuple[Trial, ...]:
+        """Every trial of the record, in the order of the proposals."""
+        lines = in_order(self._record.lines.values())
+        return tuple(self._trials.get(line["name"]) or trial_of(line) for line in lines)
+
+    def search(self) -> Trial:
+        """What the strategy returns first.
+
+        Raises:
+          StoppedError: if it cannot go on.
+        """
+        config = self._run.config
+        if searches(config) and not self._record.lines:
+            self._others.start()  # while the first network is trained
+        while True:
+            strategy = STRATEGIES[config.strategy](
+                self._space, config.strategy_settings, self._keys
+            )
+            try:
+                returned = self._drive(strategy)
+                if not returned:
+                    raise ValueError(f"strategy {config.strategy} must return a trial; got none")
+                return returned[0]
+            except AllFailedError as error:
+                names = {trial.name for trial in error.trials}
+                self._wait_for_all()
+                if not names <= self._replayed:
+                    raise _stopped(error.trials) from None
+                self._forgotten |= names  # that is where the run stopped: another try
+                self._begin()
+
+    def _drive(self, strategy: Strategy) -> Sequence[Trial]:
+        """Run a strategy to its end."""
+        waiting: collections.deque[str] = collections.deque()
+        ask, step = next(strategy), 0
+        while True:
+            self._ask(ask, step, waiting)
+            due = [waiting.popleft() for _ in range(num_due(ask, len(waiting)))]
+            trials = [self._wait(name) for name in due]
+            self._told |= set(due)
+            step += 1
+            try:
+                ask = strategy.send(trials)
+            except StopIteration as end:
+                returned: Sequence[Trial] = end.value
+                break
+        self._wait_for_all()
+        self._decide(step, None, [trial.name for trial in returned])
+        return returned
+
+    def _wait_for_all(self) -> None:
+        """Let what is out be finished and recorded, so that a record does not depend on speed."""
+        while self._out:
+            self._next(next(iter(self._out.values())))
+
+    def _ask(self, ask: Ask, step: int, waiting: collections.deque[str]) -> None:
+        """Take what the record has of some proposals, and have the others made."""
+        phase = self._run.config.strategy_settings.phase(step)
+        if phase != self._phase:
+            self._phase = phase
+            self._tell(Phase(phase))
+        if ask.incumbent is not None:
+            self._decide(step, ask.incumbent, [])
+        new = []
+        for index, proposal in enumerate(ask.proposals):
+            self._check(proposal)
+            spec = self._space.build(proposal.genotype, "search")
+            self._check_bound(proposal, spec)
+            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index)
+            self._later.discard(proposal.name)
+            line = self._record.lines.get(proposal.name)
+            if line is None or proposal.name in self._forgotten:
+                new.append(asked)
+            else:
+                self._recall(asked, line)
+            waiting.append(proposal.name)
+        if ask.proposals and all(p.parent and not p.edits for p in ask.proposals):
+            parents = ", ".join(sorted({str(p.parent) for p in ask.proposals}))
+            self._tell(
+                Note(f"step {step}: no edit keeps max_flops; its children are {parents} trained on")
+            )
+        self._keep(ask, waiting)
+        for asked in new:
+            self._submit(asked)
+
+    def _check(self, proposal: Proposal) -> None:
+        """Raises `ValueError` if a strategy asks for what cannot be."""
+        check_name(proposal.name)
+        if proposal.name in self._asked:
+            raise ValueError(f"a strategy must ask once for each name; got {proposal.name!r} again")
+        if proposal.name == FINAL:
+            raise ValueError(f"a trial may not have the name of the last one; got {FINAL!r}")
+        recipes = [name for name in self._recipes if name != FINAL]
+        if proposal.recipe not in recipes:
+            raise ValueError(
+                f"recipe must be one of {', '.join(recipes)}; got {proposal.recipe!r} of "
+                f"{proposal.name}"
+            )
+        parent = proposal.parent
+        if parent is not None and (parent not in self._told or self._trials[parent].failed):
+            raise ValueError(
+                f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
+            )
+
+    def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
+        """Raises `ValueError` if a network is larger than the bound; what a run begins with may."""
+        bounds = self._space.bounds
+        if bounds and proposal.recipe != "pretrain" and (flops := count_flops(spec)) > bounds[-1]:
+            raise ValueError(
+                f"max_flops must be kept by every proposal, {bounds[-1]:.0f}; got {flops} of "
+                f"{proposal.name}"
+            )
+
+    def _recall(self, asked: _Asked, line: Line) -> None:
+        """Take a trial from the record.
+
+        Raises:
+          StoppedError: if its line is of another proposal.
+        """
+        if not was_proposed(line, asked.proposal, asked.spec):
+            raise StoppedError(
+                f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
+                "resume with the versions that began the run (config.json has them)"
+            )
+        trial = asked.trial(estimate_of(line), line["elapsed"], line["workers"])
+        self._trials[trial.name] = trial
+        self._replayed.add(trial.name)
+
+    def _submit(self, asked: _Asked) -> None:
+        """Have a trial made; the network that it begins with is made again if it is lost."""
+        proposal = asked.proposal
+        recipe = self._recipe(proposal)
+        executor = self._alone if recipe.alone else self._others
+        source = None if recipe.weights == "nothing" else proposal.parent
+        if source is None and recipe.weights == "given":
+            source = START
+        if source is not None and (executor, source) not in self._there:
+            executor.put(source, self._network(source))
+            self._there.add((executor, source))
+        key = jax.device_get(jax.random.key_data(proposal.key))
+        self._out[proposal.name] = executor
+        executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits))
+
+    def _recipe(self, proposal: Proposal) -> Recipe:
+        recipe = self._recipes[proposal.recipe]
+        if proposal.budget is None:
+            return recipe
+        return dataclasses.replace(recipe, epochs=round(proposal.budget))
+
+    def _network(self, name: str) -> Network:
+        """A network that others begin with."""
+        if name == START:
+            spec, variables = self._run.problem.start.spec, self._run.problem.start.variables
+            return Network(spec, init(spec, self._keys.init) if variables is None else variables)
+        return Network(self._asked[name].spec, self.variables(name))
+
+    def variables(self, name: str) -> Variables:
+        """The weights of a trial, which is made again if they are lost.
+
+        Raises:
+          StoppedError: if it cannot be made again.
+        """
+        spec = self._asked[name].spec
+        variables = self._record.variables(name, spec)
+        if variables is not None:
+            return variables
+        self._submit(self._asked[name])
+        trial = self._made(name)
+        if trial.variables is None:
+            raise StoppedError(
+                f"{name} could not be made again: {trial.estimate.failure}; resume once there is "
+                "what it needs"
+            )
+        return trial.variables
+
+    def _wait(self, name: str) -> Trial:
+        """A trial, as a strategy is told of it."""
+        while name not in self._trials:
+            self._next(self._out[name])
+        return self._trials[name]
+
+    def _made(self, name: str) -> Trial:
+        """A trial that has been submitted, with its weights."""
+        while True:
+            trial = self._next(self._out[name])
+            if trial.name == name:
+                return trial
+
+    def _next(self, executor: Executor) -> Trial:
+        """Wait for an executor, and record what it has made."""
+        name, outcome = next(executor.done())
+        return self._finish(self._asked[name], outcome)
+
+    def _finish(self, asked: _Asked, outcome: Outcome) -> Trial:
+        """Record a trial; one that is made again because its weights were lost has its line."""
+        name, estimate = asked.proposal.name, outcome.estimate
+        del self._out[name]
+        # Rounded as in the record: a strategy is told the same when the run is replayed.
+        trial = asked.trial(
+            dataclasses.replace(estimate, seconds=estimate.seconds.rounded),
+            round(self.elapsed(), 3),
+            self._workers,
+        )
+        with uninterrupted():
+            if outcome.variables is not None:
+                self._record.save(name, asked.spec, outcome.variables)
+            line = self._record.lines.get(name)
+            if line is None or "failure" in line:
+                self._record.add(line_of(trial, self._run.fingerprint))
+                self._tell(Done(trial))
+            else:
+                self._record.end_training(name)
+                if not trial.failed and estimate_of(line).accuracy != estimate.accuracy:
+                    self._tell(
+                        Note(
+                            f"{name} has another accuracy than the first time, "
+                            f"{estimate.accuracy:.4f}: the machine or the versions are others"
+                        )
+                    )
+        self._trials.setdefault(name, trial)
+        return dataclasses.replace(trial, variables=outcome.variables)
+
+    def _decide(self, step: int, incumbent: str | None, returned: list[str]) -> None:
+        """Record what the strategy decided, where it is new.
+
+        Raises:
+          ValueError: if it names what it was not told of.
+        """
+        for name in (incumbent, *returned):
+            if name is not None and name not in self._told:
+                raise ValueError(
+                    f"a strategy must choose among trials that it was told of; got {name!r}"
+                )
+        before = next(reversed(self._incumbents), None)
+        for name in (incumbent, *returned[:1]):
+            if name is not None:
+                self._incumbents.pop(name, None)
+                self._incumbents[name] = None
+        said = incumbent, returned
+        known = self._record.decisions.get(step)
+        other = known is not None and (known["incumbent"], known["returned"]) != said
+        if other:
+            name = next(reversed(self._incumbents))
+            self._tell(
+                Note(f"step {step}: {name} is chosen, where another was; it is recorded anew")
+            )
+        if other or (known is None and (returned or incumbent != before)):
+            line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
+            self._record.decide({**line, "config": self._run.fingerprint})
+            self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
+
+    def _keep(self, ask: Ask, waiting: collections.deque[str]) -> None:
+        """Let go of weights that are not wanted; those of what was not asked for yet may be."""
+        if ask.alive is None:
+            return
+        parents = {self._asked[name].proposal.parent for name in waiting}
+        wanted = {*ask.alive, *waiting, *filter(None, parents), START}
+        self._record.keep_only({*wanted, *self._incumbents, *self._later})
+        for executor in (self._alone, self._others):
+            executor.keep_only(wanted)
+        self._there = {(executor, name) for executor, name in self._there if name in wanted}
+
+    def incumbent(self) -> Trial | None:
+        """The best so far, with its weights; None if there is none yet."""
+        if not self._incumbents:
+            return None
+        trial = self._trials[next(reversed(self._incumbents))]
+        return dataclasses.replace(trial, variables=self.variables(trial.name))
+
+    def train_to_the_end(self, best: Trial) -> Trial:
+        """Algorithm 1, line 24, and the one look at the test set.
+
+        The best network is trained on the training and the validation set, then tested.
+
+        Raises:
+          StoppedError: if it cannot be trained.
+        """
+        for name in list(self._incumbents):
+            if name in self._replayed:
+                self.variables(name)  # what is kept must be whole
+        self._tell(Phase("final training"))
+        self._record.keep_only({*self._incumbents, FINAL})
+        spec = self._space.build(best.genotype, "final")
+        proposal = Proposal(FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL)
+        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0)
+        line = self._record.lines.get(FINAL)
+        if line is not None:
+            self._recall(asked, line)
+            variables = self._record.variables(FINAL, spec)
+            if variables is not None:
+                return dataclasses.replace(self._trials[FINAL], variables=variables)
+        self._submit(asked)
+        if self._others is not self._alone:
+            self._others.close()  # the final training has the machine for itself
+        name, outcome = next(self._alone.done())
+        if outcome.variables is None:
+            del self._out[name]
+            raise _stopped([asked.trial(outcome.estimate, self.elapsed(), self._workers)])
+        return self._finish(asked, outcome)
+
+
+def _stopped(failed: Sequence[Trial]) -> StoppedError:
+    """Why a run cannot go on, and what can be done."""
+    failures = [trial.estimate.failure for trial in failed]
+    certain = all(failure.startswith(("diverged", "too large")) for failure in failures)
+    resume = "" if certain else "resume if the machine was at fault, else "
+    who = (
+        f"{failed[0].name} is"
+        if len(failed) == 1
+        else f"all trials of step {failed[0].step} failed;"
+    )
+    return StoppedError(
+        f"{who} {failures[0]}; {resume}lower lr_start, raise max_memory or take smaller widths, in "
+        "a new workdir",
+        resumable=not certain,
+    )
