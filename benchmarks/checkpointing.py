@@ -38,7 +38,7 @@ from nash_jax.training.loop import _snapshot, _start
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
 TOY = flags.DEFINE_boolean("toy", False, "a tiny search, to see that it works")
 
-TINY = {"widths": (4,), "num_steps": 1, "num_neighbours": 2, "epochs_pretrain": 1}
+TINY: dict[str, Any] = {"widths": (4,), "num_steps": 1, "num_neighbours": 2, "epochs_pretrain": 1}
 
 
 class Spent:
@@ -77,10 +77,10 @@ def measure_search() -> tuple[float, Spent]:
         (charts, "climb", "pictures"),
     ):
         setattr(module, name, spent.timed(what, getattr(module, name)))
-    config = runs.Config(**runs.PRESETS["digits"] | (TINY if TOY.value else {}))
+    config = nj.preset("digits", **(TINY if TOY.value else {}))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
-        tell = several(plain(), TensorBoard(path, config.recipes))
+        tell = several(plain(), TensorBoard(path))
         start = time.perf_counter()
         timed = spent.timed("progress and TensorBoard", tell)
         runs.run_search(config, tell=timed, workdir=path)

@@ -30,7 +30,7 @@ import nash_jax as nj
 from nash_jax import ops
 from nash_jax.architecture import numbered
 from nash_jax.estimation import Estimate, Seconds
-from nash_jax.runs import PRESETS, Config, space_of
+from nash_jax.runs import Config, space_of
 from nash_jax.search import Keys, Proposal, hill_climbing, select, simulate
 
 SEEDS = flags.DEFINE_integer("seeds", 10, "searches", lower_bound=1)
@@ -79,20 +79,22 @@ class Bill:
 
 def search(config: Config, seed: int) -> Bill:
     """The bill of one search."""
-    space, bill = space_of(config, nj.chain((32, 32, 3), 10, config.widths)), Bill()
+    space, bill = space_of(config, nj.chain((32, 32, 3), 10, config.space.widths)), Bill()
     rng = np.random.default_rng(seed)
 
     def estimate(proposal: Proposal) -> Estimate:
         """A random child is the best; the unchanged one is not."""
         return Estimate(rng.random() if proposal.edits else 0.0, 0.0, Seconds())
 
-    strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+    strategy = hill_climbing(space, config.strategy, Keys(*[jax.random.key(seed)] * 4))
     trials = list(simulate(space, strategy, estimate))
+    recipes = config.recipes.by_name()
     for trial in trials:
-        bill.train(trial.spec, config.recipes[trial.recipe].epochs, TRAIN)
-    bill.waits = config.num_steps  # the unchanged parent trains while the others are compiled
-    last = [trial for trial in trials if trial.step == config.num_steps]
-    bill.train(select(last).spec, config.epochs_final, TRAIN + VALID)
+        bill.train(trial.spec, recipes[trial.recipe].epochs, TRAIN)
+    num_steps = config.strategy.num_steps
+    bill.waits = num_steps  # the unchanged parent trains while the others are compiled
+    last = [trial for trial in trials if trial.step == num_steps]
+    bill.train(select(last).spec, recipes["final"].epochs, TRAIN + VALID)
     return bill
 
 
@@ -106,7 +108,7 @@ def main(argv: list[str]) -> None:
     print("| bound, MFLOPs | PFLOP | graphs | minutes: arithmetic | memory | waiting | all |")
     print("|---|---|---|---|---|---|---|")
     for bound in map(float, MFLOPS.value):
-        config = Config(**PRESETS["paper"] | {"max_flops": round(1e6 * bound)})
+        config = nj.preset("paper", max_flops=round(1e6 * bound))
         bills = [search(config, seed) for seed in range(SEEDS.value)]
         minutes = [statistics.mean(part) for part in zip(*(bill.minutes for bill in bills))]
         pflop = statistics.mean(bill.flops for bill in bills) / 1e15

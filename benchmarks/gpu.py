@@ -170,10 +170,10 @@ def population(specs: Networks, examples: Examples, sizes: Sizes) -> Iterator[Li
 def idle(config: Config) -> Iterator[Line]:
     """The share of a short search in which the GPU computes nothing."""
     what = (
-        f"search of {config.num_steps} x {config.num_neighbours} children, reduced to "
-        f"{config.epochs_neighbours} epochs of each: device idle"
+        f"search of {config.strategy.num_steps} x {config.strategy.num_neighbours} children, "
+        f"reduced to {config.recipes.epochs_neighbours} epochs of each: device idle"
     )
-    share, details = None, {"config": dataclasses.asdict(config)}
+    share, details = None, {"config": config.values()}
     try:
         found = device_idle.busy_and_whole(config)
     except ValueError as error:
@@ -256,8 +256,8 @@ def main(_: list[str]) -> None:
         epochs, settings, sizes, mode = TOY_SEARCH, PRESETS["digits"], TOY, "eager"
         searched = ["--preset=digits", *(f"--{name}={TOY_SEARCH[name]}" for name in TOY_SEARCH)]
     try:
-        config = Config(**settings | epochs)
-        problem = prepare(config, load_dataset(config.dataset))
+        config = Config().replace(**settings | epochs)
+        problem = prepare(config, load_dataset(config.data.dataset))
     except ValueError as error:
         sys.exit(f"error: {error}")
     specs, examples = networks(problem.model_0), problem.train
@@ -270,7 +270,7 @@ def main(_: list[str]) -> None:
         "peak": peak(specs, examples, sizes),
         "idle": idle(config),
         "vmap": population(specs, examples, sizes),
-        "table1": table1(config.dataset, searched),
+        "table1": table1(config.data.dataset, searched),
     }
     about = {"device": jax.devices()[0].device_kind, **machine()}
     print(", ".join(f"{name} {about[name]}" for name in ("device", "jax", "torch", "date")))

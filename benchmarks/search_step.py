@@ -65,7 +65,6 @@ from nash_jax.execution import Processes
 from nash_jax.launching import compile_faster
 from nash_jax.machine import num_cores
 from nash_jax.runs import (
-    PRESETS,
     Config,
     prepare,
     read_ledger,
@@ -100,7 +99,7 @@ class Step:
 
 def first_step(config: Config) -> Step:
     """Pretrain, propose, and grow the children for PyTorch."""
-    problem = prepare(config, load_dataset(config.dataset))
+    problem = prepare(config, load_dataset(config.data.dataset))
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     spec, train = problem.model_0, problem.train
     variables, _ = train_and_validate(
@@ -109,16 +108,16 @@ def first_step(config: Config) -> Step:
         keys.pretrain,
         train,
         problem.valid,
-        config.epochs_pretrain,
-        config.training,
+        config.recipes.epochs_pretrain,
+        config.recipes.training,
     )
     best = Trial(Proposal("model_0", spec, keys.pretrain), spec, Estimate(0.0, 0.0, Seconds()))
-    space, settings = space_of(config, spec), config.hill_climbing
+    space, settings = space_of(config, spec), config.strategy
     proposals = tuple(
         child(space, best, keys.search, 1, number, settings)
         for number in range(1, settings.num_neighbours + 1)
     )
-    images = train.images[: config.batch_size]
+    images = train.images[: config.recipes.training.batch_size]
     grown = tuple(
         nj.morphisms.Sequence(p.edits)(spec, variables, p.key, images)[1] if p.edits else variables
         for p in proposals
@@ -128,7 +127,7 @@ def first_step(config: Config) -> Step:
 
 def num_workers(config: Config) -> int:
     """As many as the launcher takes."""
-    return min(max(1, num_cores() // config.threads_per_child), config.num_neighbours)
+    return min(max(1, num_cores() // config.threads_per_child), config.strategy.num_neighbours)
 
 
 def our_step(step: Step, cache: str | None) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def our_step(step: Step, cache: str | None) -> dict[str, Any]:
         executor.put("model_0", step.best)
         for proposal in step.proposals:
             key = np.asarray(jax.random.key_data(proposal.key))
-            recipe = config.recipes[proposal.recipe]
+            recipe = config.recipes.by_name()[proposal.recipe]
             job = Job(proposal.name, proposal.genotype, key, recipe, "model_0", proposal.edits)
             executor.submit(job)
         outcomes = dict(executor.done())
@@ -175,7 +174,8 @@ def torch_step(step: Step, threads: int, children: int | None = None) -> dict[st
     for proposal, variables in list(zip(step.proposals, step.grown))[:children]:
         network = torch_network.TorchNetwork(proposal.genotype)
         torch_network.load(network, variables)
-        torch_network.train(network, problem.train, config.epochs_neighbours, config.training)
+        recipe = config.recipes.by_name()["brief"]
+        torch_network.train(network, problem.train, recipe.epochs, recipe.training)
         accuracies.append(torch_network.evaluate(network, problem.valid).accuracy)
     return {"seconds": time.perf_counter() - start, "accuracies": accuracies}
 
@@ -295,10 +295,10 @@ def main(_: list[str]) -> None:
         if name in os.environ:
             raise app.UsageError(f"unset {name}: cores and caches are what is measured here")
     toy: dict[str, Any] = TOY_CONFIG | {"num_neighbours": 2} if TOY.value else {}
-    configs = {"digits": Config(**PRESETS["digits"] | {"num_neighbours": 8} | toy)}
+    configs = {"digits": nj.preset("digits", **{"num_neighbours": 8} | toy)}
     if DATASET.value:
-        laptop = PRESETS["laptop"] | {"dataset": DATASET.value, "num_neighbours": 8}
-        configs["CIFAR-10"] = Config(**laptop | toy)
+        laptop: dict[str, Any] = {"dataset": DATASET.value, "num_neighbours": 8}
+        configs["CIFAR-10"] = nj.preset("laptop", **laptop | toy)
     about, workers = machine(), num_workers(configs["digits"])
     print(
         f"{about['cpu']}, {about['cores']} cores, as many threads for PyTorch and "

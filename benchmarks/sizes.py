@@ -10,7 +10,6 @@ and FLOPs of the networks and the share of each kind of edit in each step. Nothi
 from __future__ import annotations
 
 import collections
-import dataclasses
 import math
 import statistics
 
@@ -32,8 +31,8 @@ KINDS = ("Deepen", "Widen", "SkipAdd", "SkipConcat")
 
 def grown(config: Config, seed: int) -> tuple[nj.Architecture, list[tuple[Edit, ...]]]:
     """A random network, and the edits of each step that made it."""
-    space = space_of(config, nj.chain((32, 32, 3), 10, config.widths))
-    strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+    space = space_of(config, nj.chain((32, 32, 3), 10, config.space.widths))
+    strategy = hill_climbing(space, config.strategy, Keys(*[jax.random.key(seed)] * 4))
     trials = list(simulate(space, strategy, lambda proposal: Estimate(0.0, 0.0, Seconds())))
     return trials[-1].spec, [trial.edits for trial in trials[1:]]
 
@@ -41,10 +40,10 @@ def grown(config: Config, seed: int) -> tuple[nj.Architecture, list[tuple[Edit, 
 def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)
-    preset = Config(**PRESETS[PRESET.value] | {"num_neighbours": 1})
-    for bound in map(float, BOUNDS.value or [str(preset.max_flops / 1e6)]):
+    preset = nj.preset(PRESET.value, num_neighbours=1)
+    for bound in map(float, BOUNDS.value or [str(preset.bounds.max_flops / 1e6)]):
         flops = 0 if bound == math.inf else round(1e6 * bound)
-        config = dataclasses.replace(preset, max_flops=flops)
+        config = preset.replace(max_flops=flops)
         made = [grown(config, seed) for seed in range(SEEDS.value)]
         params = [nj.count_params(spec) / 1e6 for spec, _ in made]
         largest = max(nj.count_flops(spec) / 1e6 for spec, _ in made)
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> None:
         )
         print("| step | edits | " + " | ".join(KINDS) + " |")
         print("|---" * (2 + len(KINDS)) + "|")
-        for step in range(config.num_steps):
+        for step in range(config.strategy.num_steps):
             counts = collections.Counter(type(e).__name__ for _, steps in made for e in steps[step])
             shares = [f"{counts[kind] / max(1, counts.total()):.0%}" for kind in KINDS]
             print(f"| {step + 1} | {counts.total()} | " + " | ".join(shares) + " |", flush=True)

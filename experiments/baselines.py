@@ -10,7 +10,6 @@ from scratch, of which the best goes on to the final training.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -49,15 +48,15 @@ def hand_made(study: Study, network: str) -> Row:
 def random_search(study: Study) -> Row:
     """As many edits as a search makes at most, on each of as many networks as its cost allows."""
     config = study.config
-    num_edits = config.hill_climbing.num_edits
-    brief = (1 - config.validation_fraction) * config.epochs_neighbours
-    drawn = dataclasses.replace(config, strategy="random_search", num_edits=num_edits)
-    space = space_of(drawn, study.start(config.model_0))
+    num_edits = study.config.strategy.num_edits
+    brief = (1 - config.data.validation_fraction) * config.recipes.epochs_neighbours
+    drawn = config.replace(strategy="random_search", num_edits=num_edits)
+    space = space_of(drawn, study.start(config.space.model_0))
     numbers, runs = [], []
     for search in hill_climbing_runs(study):
         seed = search.config.seed
         each = statistics.mean(random_flops(study, space, seed))
-        left = study.training_flops(search) - config.epochs_final * each
+        left = study.training_flops(search) - config.recipes.epochs_final * each
         numbers.append(max(int(left / (brief * each)), 0))
         if numbers[-1]:
             runs += study.run(

@@ -24,7 +24,7 @@ def snapshots(study: Study, run: RunView) -> list[RunView]:
                 f"snapshot{trial.step}-{run.workdir.name.rpartition('-')[0]}",
                 run,
                 run.workdir / "networks" / f"{trial.name}.safetensors",
-                study.config.epochs_final,
+                study.config.recipes.epochs_final,
             )
         ),
         run,
@@ -46,7 +46,7 @@ def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> list[Outcome]
     if fitted:
         left = [load(run.workdir, trial.name) for trial in run.chosen[1:]]
         valid = study.problem(run).valid
-        predictions = predict_members(left, valid, **run.config.training.evaluation)
+        predictions = predict_members(left, valid, **run.config.recipes.training.evaluation)
         weights = ensemble_weights(predictions.log_probabilities, valid.labels).tolist()
     return [together(study, members, weights)]
 
@@ -56,7 +56,7 @@ def together(
 ) -> Outcome:
     """What the networks of several runs give as one; its cost is that of all of them."""
     networks = [load(run.workdir) for run in members]
-    evaluation = study.config.training.evaluation
+    evaluation = study.config.recipes.training.evaluation
     result = ensemble(networks, study.dataset.test, weights, **evaluation)
     each = study.outcomes(members)
     return Outcome(

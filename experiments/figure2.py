@@ -75,7 +75,7 @@ def write(study: Study, groups: dict[str, list[RunView]]) -> None:
     axes.set_xlabel("hill climbing step (0: model_0)")
     axes.set_ylabel("validation error of the current best (%)")
     axes.set_title(f"{study.titled(TITLE)}: mean ± 2 standard deviations", fontsize=9)
-    axes.set_xticks(range(study.config.num_steps + 1))
+    axes.set_xticks(range(study.config.strategy.num_steps + 1))
     axes.grid(alpha=0.3)
     axes.legend()
     study.write_csv("figure2", records)

@@ -40,6 +40,7 @@ from nash_jax.runs import (
     settings_of,
     write_atomically,
 )
+from nash_jax.search import HillClimbingSettings
 
 FLAGS = flags.FLAGS
 
@@ -101,10 +102,10 @@ class Study:
     def searches(self, name: str, **changes: Any) -> list[RunView]:
         """As `runs`, with those that only the final training could not end."""
         views = [view for seed in self.seeds() for view in self._view(name, seed, changes)]
-        return [view for view in views if len(view.chosen) == view.config.num_steps + 1]
+        return [view for view in views if len(view.chosen) == self.config.strategy.num_steps + 1]
 
     def _view(self, name: str, seed: int, changes: Mapping[str, Any]) -> list[RunView]:
-        config = dataclasses.replace(self.config, seed=seed, **changes)
+        config = self.config.replace(seed=seed, **changes)
         folder = self.folder / f"{name}-seed{seed}"
         if folder.name not in {*self.views, *self.failures}:
             self._make(config, folder)
@@ -138,7 +139,7 @@ class Study:
 
     def problem(self, run: RunView) -> Problem:
         """The images that a run sees."""
-        return prepare(dataclasses.replace(self.config, seed=run.config.seed), self.dataset)
+        return prepare(self.config.replace(seed=run.config.seed), self.dataset)
 
     def outcome(self, run: RunView) -> Outcome:
         """What a run gives, its whole cost included."""
@@ -151,17 +152,17 @@ class Study:
 
     def start(self, model_0: str) -> Architecture:
         """A network to start from, for this study's data."""
-        config = dataclasses.replace(self.config, model_0=model_0, strategy="one_network")
+        config = self.config.replace(model_0=model_0, strategy="one_network")
         return prepare(config, self.dataset).model_0
 
     def epoch_flops(self, spec: Architecture) -> float:
         """FLOPs of training on all images once; gradients take twice those of the network."""
-        most = self.config.max_train_examples or len(self.dataset.train)
+        most = self.config.data.max_train_examples or len(self.dataset.train)
         return 3.0 * count_flops(spec) * min(most, len(self.dataset.train))
 
     def training_flops(self, run: RunView) -> float:
         """FLOPs of all trainings of a run."""
-        searching = 1 - self.config.validation_fraction
+        searching = 1 - self.config.data.validation_fraction
         return sum(
             self.epoch_flops(trial.spec)
             * len(trial.estimate.train_losses)
@@ -222,7 +223,8 @@ class Study:
             f"`{shlex.join(['python', *sys.orig_argv[1:]])}`, "
             f"{datetime.date.today().isoformat()}, runs on "
             f"{self.machines() or 'nothing'}; data {self.dataset.name}, fingerprint "
-            f"{self.dataset.fingerprint()}, {config.max_train_examples or 'all'} training images; "
+            f"{self.dataset.fingerprint()}, {config.data.max_train_examples or 'all'} training "
+            "images; "
             f"recipe {FLAGS.recipe}; seeds from {config.seed} on. The paper's numbers "
             f"are those of its own data, settings and GPU.{failed}\n"
         )
@@ -267,10 +269,12 @@ def _checked_repeats(config: Config, rows: Collection[str]) -> int:
         raise ValueError(f"rows must be {among}; got {', '.join(sorted(unknown))}")
     if FLAGS.repeats < 0:
         raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
-    if config.num_steps < 1:
-        raise ValueError(f"num_steps must be >= 1 for tables and figures; got {config.num_steps}")
+    if not isinstance(config.strategy, HillClimbingSettings):
+        raise ValueError("strategy must be hill_climbing for tables and figures; leave it out")
+    if (num_steps := config.strategy.num_steps) < 1:
+        raise ValueError(f"num_steps must be >= 1 for tables and figures; got {num_steps}")
     repeats: int = FLAGS.repeats or (0 if FLAGS.preset == "paper" else 3)
-    dataclasses.replace(config, seed=config.seed + (repeats or 30) - 1)  # checks the last seed
+    config.replace(seed=config.seed + (repeats or 30) - 1)  # checks the last seed
     launching.workers_from_flags(config)
     launching.devices_from_flags()
     return repeats

@@ -17,7 +17,9 @@ DIVISORS = (5, 2, 1)
 def hill_climbing(study: Study) -> Row:
     outcomes = study.outcomes(study.runs("hill_climbing"))
     return Row(
-        f"n_neigh = {study.config.num_neighbours}", Paper(5.7, 0.35, 12.8, 5.7, 10), outcomes
+        f"n_neigh = {study.config.strategy.num_neighbours}",
+        Paper(5.7, 0.35, 12.8, 5.7, 10),
+        outcomes,
     )
 
 
@@ -33,9 +35,9 @@ def random_runs(study: Study) -> list[RunView]:
 
 def from_scratch(study: Study) -> Row:
     """The networks of the first row, trained for as many epochs as they were in all."""
-    config = study.config
-    epochs = config.epochs_pretrain + config.num_steps * config.epochs_neighbours
-    epochs += config.epochs_final
+    recipes, num_steps = study.config.recipes, study.config.strategy.num_steps
+    epochs = recipes.epochs_pretrain + num_steps * recipes.epochs_neighbours
+    epochs += recipes.epochs_final
     runs = [
         trained
         for run in study.runs("hill_climbing")
@@ -46,7 +48,7 @@ def from_scratch(study: Study) -> Row:
 
 
 def constant_rates(study: Study) -> list[float]:
-    return [study.config.lr_start / divisor for divisor in DIVISORS]
+    return [study.config.recipes.training.lr_start / divisor for divisor in DIVISORS]
 
 
 def constant_runs(study: Study, searches: bool = False) -> list[RunView]:
@@ -80,7 +82,7 @@ ROWS = {
 
 def main(argv: list[str]) -> None:
     with study_from_flags(argv, ROWS) as study:
-        title = f"Table 1: n_steps = {study.config.num_steps}"
+        title = f"Table 1: n_steps = {study.config.strategy.num_steps}"
         write_table(study, "table1", title, ROWS)
 
 

@@ -20,11 +20,11 @@ def long_runs(study: Study, paper: Paper) -> list[RunView]:
 
 
 def long_steps(study: Study) -> int:
-    return round(study.config.num_steps * 8 / 5)
+    return round(study.config.strategy.num_steps * 8 / 5)
 
 
 def longer(study: Study, paper: Paper) -> Row:
-    setting = f"n_steps = {long_steps(study)}, n_neigh = {study.config.num_neighbours}"
+    setting = f"n_steps = {long_steps(study)}, n_neigh = {study.config.strategy.num_neighbours}"
     return Row(setting, paper, study.outcomes(long_runs(study, paper)))
 
 

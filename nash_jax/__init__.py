@@ -15,7 +15,7 @@ from nash_jax.architecture import (
     to_json,
     wide_resnet,
 )
-from nash_jax.runs import Config, load, run_search
+from nash_jax.runs import Config, load, preset, run_search
 
 __all__ = [
     "Architecture",
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "morphisms",
     "ops",
+    "preset",
     "reporting",
     "resnet",
     "run_search",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import math
@@ -16,7 +15,7 @@ import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -39,10 +38,11 @@ from nash_jax.runs import (
     dataset_of,
     execute,
     open_run,
+    preset,
     provenance,
     use_cache,
 )
-from nash_jax.runs.config import STRATEGY_SETTINGS, group_of
+from nash_jax.runs.config import all_settings
 from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 
@@ -50,7 +50,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """One flag per field of `Config`, and those that do not decide the result; once a process."""
+    """One flag per setting of `Config`, and those that do not decide the result; once a process."""
     if "preset" in FLAGS:
         return
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
@@ -92,21 +92,19 @@ def define_flags() -> None:
         str: flags.DEFINE_string,
         tuple: flags.DEFINE_list,
     }
-    for field in dataclasses.fields(Config):
-        default, group = field.default, group_of(field.name)
-        words = [str(item) for item in default] if isinstance(default, tuple) else default
-        define[type(default)](field.name, words, field.metadata["help"])
-        if group != field.name:
-            flags.DEFINE_alias(f"{group}.{field.name}", field.name)
+    for name, group, _, default, words in all_settings():
+        texts = [str(item) for item in default] if isinstance(default, tuple) else default
+        define[type(default)](name, texts, words)
+        if group != name:
+            flags.DEFINE_alias(f"{group}.{name}", name)
 
 
 def help_text() -> str:
     """All flags by group, each with its default."""
-    settings = [field.name for field in dataclasses.fields(Config)]
     groups: dict[str, list[str]] = {"": ["preset", "recipe"]}
-    for group in ("data", "space", "strategy", "recipes", "bounds", "run"):
-        groups[group] = [name for name in settings if group_of(name) == group]
-    known = {*settings, *groups[""]}
+    for setting in all_settings():
+        groups.setdefault(setting.group, []).append(setting.name)
+    known = {name for names in groups.values() for name in names}
     ours = [flag.name for flag in FLAGS.flags_by_module_dict()[__name__]]
     groups["run"] += [name for name in ours if name not in known and "." not in name]
     lines = ["nash search --dataset=DATA [--preset=PRESET] [--FLAG=VALUE ...]"]
@@ -123,31 +121,14 @@ def help_text() -> str:
 
 def config_from_flags() -> Config:
     """The paper's defaults, replaced by preset, recipe and the flags that were given."""
-    names = [field.name for field in dataclasses.fields(Config)]
-    given: dict[str, Any] = {name: FLAGS[name].value for name in names if FLAGS[name].present}
+    names = [setting.name for setting in all_settings() if FLAGS[setting.name].present]
+    given: dict[str, Any] = {name: FLAGS[name].value for name in names}
     for name, value in given.items():
         if isinstance(value, list):
             if not all(word.strip().isdecimal() for word in value):
                 raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
             given[name] = tuple(map(int, value))
-    config = Config(**PRESETS[FLAGS.preset] | RECIPES[FLAGS.recipe] | given)
-    _check_strategy(config, given)
-    return config
-
-
-def _check_strategy(config: Config, given: Collection[str]) -> None:
-    """Raises `ValueError` if a flag is one of another strategy."""
-    known = {
-        strategy: {field.name for field in dataclasses.fields(kind)}
-        for strategy, kind in STRATEGY_SETTINGS.items()
-    }
-    for name in given:
-        others = [strategy for strategy, names in known.items() if name in names]
-        if others and config.strategy not in others:
-            raise ValueError(
-                f"{name} is a setting of strategy {' and '.join(others)}; got it with "
-                f"{config.strategy}; leave it out, or give --strategy={others[0]}"
-            )
+    return preset(FLAGS.preset, FLAGS.recipe, **given)
 
 
 @contextlib.contextmanager
@@ -219,7 +200,7 @@ def perform(
         raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
     cache = cache_from_flags()
     origin = provenance(command())
-    with tell_from_flags(config, workdir, console, quiet) as tell:
+    with tell_from_flags(workdir, console, quiet) as tell:
 
         def note(text: str) -> None:
             tell(Note(text))
@@ -314,10 +295,10 @@ def compile_faster() -> None:
 
 @contextlib.contextmanager
 def tell_from_flags(
-    config: Config, workdir: pathlib.Path, console: rich.console.Console, quiet: bool
+    workdir: pathlib.Path, console: rich.console.Console, quiet: bool
 ) -> Iterator[Tell]:
     """Who is told how the run goes."""
-    more = [TensorBoard(workdir, config.recipes)] if FLAGS.tensorboard else []
+    more = [TensorBoard(workdir)] if FLAGS.tensorboard else []
     match "quiet" if quiet else FLAGS.progress:
         case "rich":
             with Progress(console) as progress:
@@ -381,7 +362,10 @@ def cache_from_flags() -> pathlib.Path | None:
 
 def warn_of_slow_precision(config: Config) -> None:
     """A warning if the precision that was asked for is slower than float32 on this machine."""
-    if config.precision == "bfloat16" and (ratio := bfloat16_seconds_per_float32()) > 1:
+    if (
+        config.recipes.training.precision == "bfloat16"
+        and (ratio := bfloat16_seconds_per_float32()) > 1
+    ):
         logging.warning(
             "bfloat16 is slower than float32 on this machine's %s: a convolution and its gradient "
             "take %.1f times as long", jax.devices()[0].device_kind, ratio

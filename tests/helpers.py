@@ -59,7 +59,7 @@ def random_images(spec, batch=6, seed=1, dtype=np.float32):
 
 # Runs.
 
-TINY = runs.Config(
+TINY = runs.Config().replace(
     widths=(4, 6),
     num_steps=2,
     num_neighbours=3,
@@ -102,7 +102,7 @@ class Silent:
     def phase(self, what):
         self.phases.append(what)
 
-    def epoch(self, name, epoch, loss):
+    def epoch(self, name, epoch, loss, learning_rate):
         self.epochs += 1
 
     def candidate(self, trial):

@@ -1,7 +1,6 @@
 """What a search on an accelerator compiles, counted on a CPU that is taken for a GPU."""
 
 import collections
-import dataclasses
 import logging
 import re
 
@@ -59,7 +58,7 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
             self.jobs.append(job)
 
         def done(self):
-            if len(self.jobs) == TINY.num_neighbours:  # all of a step, and none is done
+            if len(self.jobs) == TINY.strategy.num_neighbours:  # all of a step, and none is done
                 compilations.new()
                 self.steps.append(self.jobs)
                 self.jobs = []
@@ -80,7 +79,7 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
             super().phase(what)
             names.append(compilations.new())
 
-    config = dataclasses.replace(TINY, max_train_examples=320)
+    config = TINY.replace(max_train_examples=320)
     with runs.open_run(config, tmp_path / "run") as opened:
         runs.execute(opened, Steps())
     _before, _pretraining, *of_steps = names

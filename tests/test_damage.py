@@ -1,6 +1,5 @@
 """Damaged and hostile workdirs: recovery or one clear line, never a traceback or another result."""
 
-import dataclasses
 import json
 import pathlib
 import resource
@@ -18,7 +17,7 @@ from nash_jax import cli, runs
 from nash_jax.record.files import with_checksum
 
 pytestmark = pytest.mark.usefixtures("program_cache")
-CONFIG = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, max_flops=300_000)
+CONFIG = TINY.replace(num_steps=1, num_neighbours=2, max_flops=300_000)
 READ_FILES = ("config.json", "ledger.jsonl")
 COMMANDS = {
     "show": lambda workdir: ["show", str(workdir)],

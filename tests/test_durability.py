@@ -44,8 +44,8 @@ class Stopping(Silent):
         if what == self.where:
             raise StopError
 
-    def epoch(self, name, epoch, loss):
-        super().epoch(name, epoch, loss)
+    def epoch(self, name, epoch, loss, learning_rate):
+        super().epoch(name, epoch, loss, learning_rate)
         if f"{name} epoch {epoch}" == self.where:
             raise StopError
 
@@ -59,7 +59,7 @@ class Stopping(Silent):
 def finished(tmp_path_factory):
     """A run without a stop."""
     workdir = tmp_path_factory.mktemp("durability") / "whole"
-    config = dataclasses.replace(TINY, epochs_pretrain=2, epochs_neighbours=2)
+    config = TINY.replace(epochs_pretrain=2, epochs_neighbours=2)
     reporter = Silent()
     return workdir, config, run(config, workdir, reporter, workers=2), reporter
 
@@ -215,9 +215,9 @@ def test_other_settings_or_data_are_refused(finished, tmp_path):
     workdir, config, _, _ = finished
     copy(workdir, tmp_path)
     with pytest.raises(
-        ValueError, match="seed was 0, is 1; lr_start was 0.05, is 0.1; give the old"
+        ValueError, match="lr_start was 0.05, is 0.1; seed was 0, is 1; give the old"
     ):
-        run(dataclasses.replace(config, seed=1, lr_start=0.1), tmp_path, Silent())
+        run(config.replace(seed=1, lr_start=0.1), tmp_path, Silent())
     digits = nj.data.load_dataset("digits")
     other = dataclasses.replace(digits, test=digits.test.take(range(300)))
     with pytest.raises(ValueError, match="data was '[0-9a-f]{16}', is '[0-9a-f]{16}'"):
@@ -233,7 +233,7 @@ def test_a_damaged_config_is_written_anew_if_the_settings_are_those_of_the_ledge
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"num_steps": 2', '"num_steps": 3'))
     with pytest.raises(ValueError, match="goes on with the settings that it began with"):
-        run(dataclasses.replace(config, seed=1), tmp_path, Silent())
+        run(config.replace(seed=1), tmp_path, Silent())
     reporter = Silent()
     run(config, tmp_path, reporter)
     assert [note[:11] for note in reporter.notes] == [f"{path}"[:11]]
@@ -243,7 +243,7 @@ def test_a_damaged_config_is_written_anew_if_the_settings_are_those_of_the_ledge
 
 
 def test_other_versions_are_noted(tmp_path):
-    config = dataclasses.replace(TINY, num_steps=0, epochs_pretrain=0, epochs_final=0)
+    config = TINY.replace(num_steps=0, epochs_pretrain=0, epochs_final=0)
     run(config, tmp_path, Silent(), provenance={"python": "3.0"})
     reporter = Silent()
     run(config, tmp_path, reporter, provenance={"python": "2.7", "device": "of a new kind"})
@@ -272,9 +272,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(number, tmp_path, mo
 
 
 def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tmp_path):
-    config = dataclasses.replace(
-        TINY, num_steps=1, epochs_pretrain=0, epochs_neighbours=3, lr_start=1e25
-    )
+    config = TINY.replace(num_steps=1, epochs_pretrain=0, epochs_neighbours=3, lr_start=1e25)
     with pytest.raises(runs.StoppedError, match="all trials of step 1 failed; diverged: the train"):
         run(config, tmp_path, Silent(), workers=2)
     children = runs.read_ledger(tmp_path)[1:]
@@ -311,7 +309,7 @@ def test_a_child_that_xla_refuses_is_recorded(error, failure, monkeypatch):
     monkeypatch.setattr(brief, "train_and_validate", refuse)
     examples = nj.data.load_dataset("digits").test
     spec, images = nj.chain((8, 8, 1), 10, (4,)), Images(examples, examples, examples)
-    job = Job("x", spec, np.zeros(2, np.uint32), TINY.recipes["scratch"])
+    job = Job("x", spec, np.zeros(2, np.uint32), TINY.recipes.by_name()["scratch"])
     outcome = perform(job, images, None, Tools())
     assert outcome.estimate.failure.startswith(failure)
     assert "\n" not in outcome.estimate.failure
@@ -325,8 +323,8 @@ class Killing(Silent):
         super().__init__()
         self.name, self.times = name, times
 
-    def epoch(self, name, epoch, loss):
-        super().epoch(name, epoch, loss)
+    def epoch(self, name, epoch, loss, learning_rate):
+        super().epoch(name, epoch, loss, learning_rate)
         if name == self.name and self.times:
             self.times -= 1
             (worker,) = children_of(os.getpid())
@@ -361,11 +359,11 @@ def test_an_error_of_whoever_is_told_is_no_death_of_a_worker():
             raise BrokenPipeError("nobody listens")
 
     with pytest.raises(BrokenPipeError, match="nobody listens"):
-        nj.run_search(dataclasses.replace(TINY, num_steps=1), tell=tell, workers=1)
+        nj.run_search(TINY.replace(num_steps=1), tell=tell, workers=1)
 
 
 def test_a_child_whose_workers_die_is_recorded(tmp_path):
-    config = dataclasses.replace(TINY, num_steps=1)
+    config = TINY.replace(num_steps=1)
     run(config, tmp_path, Killing("step1-child1", 2))
     lines = {line["name"]: line for line in runs.read_ledger(tmp_path)}
     assert lines["step1-child1"]["failure"] == "its worker died (SIGKILL)"

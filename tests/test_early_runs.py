@@ -1,6 +1,5 @@
 """Runs that version 0.1.0 wrote at commit 603c823, in tests/early, are read as they were meant."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -63,7 +62,7 @@ def test_its_networks_would_be_others_now_and_so_it_does_not_go_on(lost, tmp_pat
 
 def test_other_settings_are_refused_with_all_that_may_be_the_reason(tmp_path):
     workdir = shutil.copytree(EARLY / "alone", tmp_path / "alone")
-    config = dataclasses.replace(runs.config_of(read_config(workdir)), epochs_final=2)
+    config = runs.config_of(read_config(workdir)).replace(epochs_final=2)
     with pytest.raises(ValueError, match="epochs_final was 1, is 2; .* or go on with the version"):
         run(config, workdir, Silent())
 

@@ -73,8 +73,8 @@ def engine(monkeypatch):
 
 CONFIGS = {
     "hill_climbing": TINY,
-    "one_network": dataclasses.replace(TINY, strategy="one_network"),
-    "random_search": dataclasses.replace(TINY, strategy="random_search", num_samples=5),
+    "one_network": TINY.replace(strategy="one_network"),
+    "random_search": TINY.replace(strategy="random_search", num_samples=5),
 }
 
 
@@ -90,7 +90,7 @@ def content(record):
 def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, engine):
     whole, executor = Memory(), MadeUp()
     result = engine(CONFIGS[name], whole, executor)
-    counts = CONFIGS[name].strategy_settings.num_trials
+    counts = CONFIGS[name].strategy.num_trials
     assert len(executor.made) == sum(counts.values()) + 1
     assert result.finished
     assert executor.made[-1] == "final"
@@ -276,7 +276,7 @@ def test_no_proposal_may_be_larger_than_the_bound(engine, monkeypatch):
 
 
 def test_the_best_so_far_of_an_interrupted_random_search_is_given_back(engine):
-    config = dataclasses.replace(CONFIGS["random_search"], num_samples=6)
+    config = CONFIGS["random_search"].replace(num_samples=6)
     result = engine(config, Memory(), MadeUp(stop_after=5))
     assert not result.finished
     told = [trial for trial in result.history if trial.name <= result.history[-1].name]

@@ -1,6 +1,5 @@
 """What surrounds a run: the machine, settings of JAX, file systems, terminals, the program."""
 
-import dataclasses
 import errno
 import fcntl
 import json
@@ -24,8 +23,8 @@ from nash_jax.record.provenance import changes, provenance
 from nash_jax.reporting import Note, compare
 
 ROOT = pathlib.Path(__file__).parents[1]
-SMALL = dataclasses.replace(
-    TINY, num_steps=1, num_neighbours=1, epochs_final=1, max_train_examples=200, widths=(4,)
+SMALL = TINY.replace(
+    num_steps=1, num_neighbours=1, epochs_final=1, max_train_examples=200, widths=(4,)
 )
 
 
@@ -225,13 +224,12 @@ def in_two_places(tmp_path):
     spec = nj.chain((6, 6, 1), 2, (4,))
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text(nj.to_json(spec))
-    config = runs.Config(
+    config = runs.Config().replace(
         **{"num_steps": 0, "epochs_pretrain": 0, "epochs_final": 0, "batch_size": 8},
         **{"dataset": f"npz:{tmp_path / 'a.npz'}", "model_0": str(tmp_path / "a.json")},
     )
-    elsewhere = dataclasses.replace(
-        *(config,), dataset=f"npz:{tmp_path}/./b.npz", model_0=str(tmp_path / "b.json")
-    )
+    moved = {"dataset": f"npz:{tmp_path}/./b.npz", "model_0": str(tmp_path / "b.json")}
+    elsewhere = config.replace(**moved)
     nj.run_search(config, workdir=tmp_path / "run")
     return tmp_path, config, elsewhere
 
@@ -241,10 +239,10 @@ def test_data_and_networks_are_known_by_their_content(in_two_places):
     lines = runs.read_ledger(folder / "run")
     again = nj.run_search(elsewhere, workdir=folder / "run")
     assert history(again.history) == history(lines)
-    nj.run_search(dataclasses.replace(elsewhere, seed=1), workdir=folder / "second")
+    nj.run_search(elsewhere.replace(seed=1), workdir=folder / "second")
     found = compare.groups([runs.read_run(folder / name) for name in ("run", "second")])
     assert [[run.config.seed for run in group] for group in found] == [[0, 1]]
-    other = dataclasses.replace(config, dataset=f"npz:{folder / 'other.npz'}")
+    other = config.replace(dataset=f"npz:{folder / 'other.npz'}")
     with pytest.raises(ValueError, match="goes on with the settings .*; data was '"):
         nj.run_search(other, workdir=folder / "run")
 
@@ -278,7 +276,7 @@ def test_a_file_system_without_locks_or_flushes_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     monkeypatch.setattr(os, "fsync", no_flush)
     notes = []
-    config = dataclasses.replace(SMALL, num_steps=0, epochs_pretrain=0, epochs_final=0)
+    config = SMALL.replace(num_steps=0, epochs_pretrain=0, epochs_final=0)
 
     def tell(event):
         if isinstance(event, Note):
@@ -319,7 +317,7 @@ def test_a_daemonic_process_is_one_clear_line(monkeypatch):
 def test_without_children_no_processes_are_needed(monkeypatch):
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     nothing = {"epochs_pretrain": 0, "epochs_final": 0}
-    nj.run_search(dataclasses.replace(SMALL, strategy="one_network", **nothing))
+    nj.run_search(SMALL.replace(strategy="one_network", **nothing))
 
 
 # Terminals.

@@ -98,7 +98,7 @@ def test_table_1_has_the_paper_s_rows_beside_what_its_runs_gave(folder):
 
 def test_the_rows_of_table_1_differ_in_what_they_say(folder):
     def setting(name, key):
-        return getattr(runs.read_run(folder / name).config, key)
+        return runs.read_run(folder / name).config.values()[key]
 
     assert setting("random-seed1", "num_neighbours") == 1
     assert setting("no_morphism-seed0", "inherit") == "by_name"
@@ -231,7 +231,7 @@ def test_a_figure_has_no_rows(tmp_path):
 @pytest.fixture
 def fresh(tmp_path):
     """A study without runs."""
-    config = runs.Config(**runs.PRESETS["digits"])
+    config = nj.preset("digits")
     console = rich.console.Console(quiet=True)
     return study.Study(config, tmp_path, data.load_dataset("digits"), 2, console)
 
@@ -293,7 +293,7 @@ def test_the_cost_of_training_by_hand(fresh):
     images = 1437
     expected = 3 * nj.count_flops(SPEC) * (2 * 0.8 * images + 3 * images)
     assert fresh.training_flops(view) == pytest.approx(expected)
-    few = dataclasses.replace(fresh, config=dataclasses.replace(fresh.config, max_train_examples=7))
+    few = dataclasses.replace(fresh, config=fresh.config.replace(max_train_examples=7))
     assert few.training_flops(view) == pytest.approx(expected / images * 7)
 
 

@@ -13,7 +13,7 @@ from nash_jax import runs
 from nash_jax.reporting import Done, Epoch, TensorBoard, plain, quiet, several
 
 pytestmark = pytest.mark.usefixtures("program_cache")
-CONFIG = dataclasses.replace(TINY, num_steps=1)
+CONFIG = TINY.replace(num_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_search_in_memory_is_that_of_a_workdir(searched, tmp_path):
     chex.assert_trees_all_equal(kept.best.variables, result.best.variables)
     assert {trial.name for trial in done} == {trial.name for trial in result.history}
     for trial in result.history:
-        losses = [loss for name, _, loss in sorted(epochs) if name == trial.name]
+        losses = [loss for name, _, loss, _ in sorted(epochs) if name == trial.name]
         assert tuple(losses) == trial.estimate.train_losses
 
 
@@ -66,7 +66,7 @@ def test_own_data_in_memory():
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (120, 6, 6, 1), np.uint8), np.arange(120) % 3
     dataset = nj.data.make_dataset("noise", images[:90], labels[:90], images[90:], labels[90:])
-    config = dataclasses.replace(CONFIG, num_steps=0, batch_size=8, widths=(4,))
+    config = CONFIG.replace(num_steps=0, batch_size=8, widths=(4,))
     result = nj.run_search(config, dataset)
     assert result.best.spec.shapes[result.best.spec.nodes[-1].name] == (3,)
     assert [trial.name for trial in result.history] == ["model_0", "final"]
@@ -74,8 +74,8 @@ def test_own_data_in_memory():
 
 def test_several_are_told(tmp_path, capsys):
     lines = []
-    tell = several(plain(lines.append), quiet, TensorBoard(tmp_path, CONFIG.recipes))
-    result = nj.run_search(dataclasses.replace(CONFIG, num_neighbours=2), tell=tell)
+    tell = several(plain(lines.append), quiet, TensorBoard(tmp_path))
+    result = nj.run_search(CONFIG.replace(num_neighbours=2), tell=tell)
     said = [line[20:].split()[0] for line in lines]
     assert said[:3] == ["pretraining", "model_0", "step"]
     assert sorted(said[3:5]) == ["step1-child1", "step1-child2"]

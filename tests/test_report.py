@@ -1,6 +1,5 @@
 """Looking at runs: the report, the pictures, the comparison. Nothing is trained here."""
 
-import dataclasses
 import html
 import html.parser
 import io
@@ -29,8 +28,10 @@ from nash_jax.runs import read_run
 from nash_jax.search import Proposal, Trial
 
 HOSTILE = "diverged </script><img src=x onerror=alert(1)><!-- ]]> ' \" & \u2028 {{ 7*7 }} $x_1$"
-CONFIG = runs.Config(widths=(4, 6), num_steps=2, num_neighbours=3, num_morphisms=1, seed=7)
-MODEL_0 = nj.chain(input_shape=(8, 8, 1), num_classes=10, widths=CONFIG.widths)
+CONFIG = runs.Config().replace(
+    widths=(4, 6), num_steps=2, num_neighbours=3, num_morphisms=1, seed=7
+)
+MODEL_0 = nj.chain(input_shape=(8, 8, 1), num_classes=10, widths=CONFIG.space.widths)
 STEPS = {
     1: [((Widen("conv1", 8),), 0.9), ((SkipAdd("relu1", "relu2"),), None), ((), 0.85)],
     2: [((Deepen("relu1", 3),), 0.95), ((Widen("conv2", 12),), 0.93), ((), 0.94)],
@@ -43,7 +44,7 @@ class Ledger:
     def __init__(self, workdir, config=CONFIG, data="d1", **about):
         self.workdir, self.elapsed = workdir, 0.0
         workdir.mkdir(parents=True)
-        settings = json.loads(json.dumps(dataclasses.asdict(config)))
+        settings = json.loads(json.dumps(config.values()))
         write_json(workdir / "config.json", {**settings, "data": data, **about})
 
     def add(self, name, kind, step, parent, edits, spec, accuracy, failure=""):
@@ -178,7 +179,7 @@ def test_edits_are_counted_by_kind_and_step(finished):
 
 
 def test_hostile_texts_are_texts(tmp_path):
-    config = dataclasses.replace(CONFIG, dataset=f"npz:{HOSTILE}")
+    config = CONFIG.replace(dataset=f"npz:{HOSTILE}")
     workdir = Ledger(
         tmp_path / "run", config, command=[HOSTILE], versions={HOSTILE: HOSTILE}, python=HOSTILE
     ).whole()
@@ -359,7 +360,7 @@ def row_of(text, title):
 
 def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
     workdirs = [
-        Ledger(tmp_path / f"run{seed}", dataclasses.replace(CONFIG, seed=seed)).whole(accuracy)
+        Ledger(tmp_path / f"run{seed}", CONFIG.replace(seed=seed)).whole(accuracy)
         for seed, accuracy in ((0, 0.96), (1, 0.98))
     ]
     again = shutil.copytree(workdirs[1], tmp_path / "again")  # the same seed counts once
@@ -372,7 +373,7 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
 
 def test_settings_are_shown_where_they_differ(tmp_path):
     one = Ledger(tmp_path / "one").whole()
-    config = dataclasses.replace(CONFIG, lr_start=0.01)
+    config = CONFIG.replace(lr_start=0.01)
     other = Ledger(tmp_path / "other", config).model_0().workdir
     text = compared(one, other)
     assert row_of(text, "lr_start").split() == ["lr_start", "0.05", "0.01"]
@@ -447,7 +448,7 @@ def test_a_browser_shows_the_report(finished, browser, scheme):
 
 
 def test_a_random_search_has_no_lineage(tmp_path):
-    ledger = Ledger(tmp_path / "run", dataclasses.replace(CONFIG, strategy="random_search"))
+    ledger = Ledger(tmp_path / "run", CONFIG.replace(strategy="random_search"))
     for number in (1, 2):
         ledger.add(f"sample{number}", "scratch", 0, None, (), MODEL_0, 0.5 + number / 10)
     run = ledger.decide(1, "sample2").workdir

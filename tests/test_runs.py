@@ -1,6 +1,5 @@
 """Whole runs: what is written, what may be seen, and that the same config gives the same result."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -110,7 +109,7 @@ def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finis
     needs = {line["name"]: line["memory_bytes"] for line in ledger if line["step"] <= 1}
     limit = (needs["model_0"] + max(needs.values())) // 2
     assert needs["model_0"] < limit < max(needs.values())
-    config = dataclasses.replace(TINY, num_steps=1, max_memory=limit / 2**30)
+    config = TINY.replace(num_steps=1, max_memory=limit / 2**30)
     result = run(config, tmp_path / "limited", Silent())
     children = [line for line in runs.read_ledger(tmp_path / "limited") if line["kind"] == "child"]
     assert [line["memory_bytes"] for line in children] == [needs[c["name"]] for c in children]
@@ -123,7 +122,7 @@ def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finis
             assert line["name"] != result.best.parent
     assert result.best.parent.startswith("step1")
     with pytest.raises(runs.StoppedError, match="model_0 is too large: .*raise max_memory"):
-        run(dataclasses.replace(TINY, max_memory=1e-6), tmp_path / "none", Silent())
+        run(TINY.replace(max_memory=1e-6), tmp_path / "none", Silent())
 
 
 DEVICES = """
@@ -142,12 +141,12 @@ problem = runs.prepare(TINY, data.load_dataset("digits"))
 images = Images(problem.train, problem.valid, problem.valid)
 best = Network(problem.model_0, nj.init(problem.model_0, jax.random.key(0)))
 space = runs.space_of(TINY, best.spec)
-strategy = hill_climbing(space, TINY.hill_climbing, Keys(*jax.random.split(jax.random.key(1), 4)))
+strategy = hill_climbing(space, TINY.strategy, Keys(*jax.random.split(jax.random.key(1), 4)))
 estimate = estimation.Estimate(0.5, 1.0, estimation.Seconds())
 trials = [t for t in simulate(space, strategy, lambda _: estimate) if t.step == 1]
+brief = TINY.recipes.by_name()["brief"]
 jobs = [
-    Job(t.name, t.spec, np.asarray(jax.random.key_data(t.proposal.key)), TINY.recipes["brief"],
-        "best", t.edits)
+    Job(t.name, t.spec, np.asarray(jax.random.key_data(t.proposal.key)), brief, "best", t.edits)
     for t in trials
 ]
 alone = {job.name: perform(job, images, best, Tools()) for job in jobs}
@@ -174,7 +173,7 @@ assert len(dict(spread.done())) == len(jobs)
 assert not compiled, compiled
 spread.close()
 # Pretraining and final training are shared by all devices.
-config = dataclasses.replace(TINY, num_steps=0)
+config = TINY.replace(num_steps=0)
 results = []
 for some in (devices[:1], devices):
     with runs.open_run(config, pathlib.Path(sys.argv[1], str(len(some)))) as opened:
@@ -212,7 +211,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
         x_test=rng.integers(0, 256, (50, 8, 8, 1), np.uint8),
         y_test=rng.integers(0, 10, 50, np.int32),
     )
-    config = dataclasses.replace(TINY, dataset=f"npz:{tmp_path / 'poisoned.npz'}")
+    config = TINY.replace(dataset=f"npz:{tmp_path / 'poisoned.npz'}")
     other = run(config, tmp_path / "poisoned", Silent())
     chex.assert_trees_all_equal(other.best.variables, result.best.variables)
     lines, original = runs.read_ledger(tmp_path / "poisoned"), runs.read_ledger(workdir)
@@ -222,7 +221,7 @@ def test_nothing_in_the_search_sees_the_test_set(finished, tmp_path):
 
 def test_a_seed_decides_the_run(finished):
     problem = runs.prepare(TINY, data.load_dataset("digits"))
-    other = runs.prepare(dataclasses.replace(TINY, seed=1), data.load_dataset("digits"))
+    other = runs.prepare(TINY.replace(seed=1), data.load_dataset("digits"))
     assert (problem.valid.images[:9] != other.valid.images[:9]).any()
     assert len(problem.train) + len(problem.valid) == 1437
 
@@ -270,10 +269,40 @@ def test_load_of_something_else_is_one_clear_error(tmp_path):
 )
 def test_bad_config_is_one_clear_error(changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **changes)
+        TINY.replace(**changes)
 
 
-def test_config_defaults_are_those_of_the_parts():
-    config = runs.Config()
-    assert config.training == nj.training.TrainingSettings()
-    assert config.hill_climbing == nj.search.HillClimbingSettings()
+def test_settings_are_known_by_their_names_in_whatever_group():
+    drawn = TINY.replace(strategy="random_search", num_samples=3, lr_start=0.1)
+    assert drawn.strategy == nj.search.RandomSearchSettings(num_samples=3)
+    assert drawn.recipes.training == nj.training.TrainingSettings(
+        lr_start=0.1, batch_size=64, crop_padding=1, flip=False
+    )
+    assert drawn.replace(seed=2).strategy == drawn.strategy
+    for config in (drawn, TINY, runs.Config()):
+        assert runs.config_of(json.loads(json.dumps(runs.settings_of(config).given))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_step": 1}, "there is no setting 'num_step'; did you mean num_steps[?]"),
+        (
+            {"num_samples": 1},
+            "num_samples is a setting of strategy random_search; got",
+        ),
+        (
+            {"strategy": "random"},
+            "one of hill_climbing, .*; did you mean random_search",
+        ),
+        ({"space": "morph"}, "space must be one of morphs; got 'morph'; did you mean morphs[?]"),
+    ],
+)
+def test_names_that_are_no_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TINY.replace(**changes)
+
+
+def test_a_preset_has_settings_for_the_strategy_that_is_given():
+    assert nj.preset("digits", strategy="random_search", num_samples=2).recipes.epochs_final == 30
+    assert nj.preset("digits", recipe="modern", cutout=2).recipes.training.cutout == 2

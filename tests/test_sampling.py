@@ -73,21 +73,21 @@ def test_a_widening_that_is_too_large_is_made_smaller():
 @pytest.mark.parametrize("preset", ["paper", "small", "laptop", "digits"])
 def test_sampling_stays_uniform_under_the_bound_of_a_preset(preset):
     """A fifth at least of every kind in every step, and nothing above the bound: 30 networks."""
-    config = runs.Config(**runs.PRESETS[preset] | {"num_neighbours": 1})
-    counts = [collections.Counter() for _ in range(config.num_steps)]
+    config = nj.preset(preset, num_neighbours=1)
+    counts = [collections.Counter() for _ in range(config.strategy.num_steps)]
     params = []
-    model_0 = nj.chain((8, 8, 1) if preset == "digits" else (32, 32, 3), 10, config.widths)
+    model_0 = nj.chain((8, 8, 1) if preset == "digits" else (32, 32, 3), 10, config.space.widths)
     space = runs.space_of(config, model_0)
     for seed in range(30):
-        strategy = hill_climbing(space, config.hill_climbing, Keys(*[jax.random.key(seed)] * 4))
+        strategy = hill_climbing(space, config.strategy, Keys(*[jax.random.key(seed)] * 4))
         _, *trials = simulate(space, strategy, lambda _: Estimate(0.0, 0.0, Seconds()))
         for trial in trials:
-            most = space.bounds[trial.step * config.num_morphisms - 1]
-            assert nj.count_flops(trial.spec) <= most <= config.max_flops
+            most = space.bounds[trial.step * config.strategy.num_morphisms - 1]
+            assert nj.count_flops(trial.spec) <= most <= config.bounds.max_flops
             counts[trial.step - 1].update(type(edit).__name__[:4] for edit in trial.edits)
         params.append(nj.count_params(trials[-1].spec) / 1e6)
     for of_step in counts:
-        assert of_step.total() == 30 * config.num_morphisms
+        assert of_step.total() == 30 * config.strategy.num_morphisms
         assert min(of_step[kind] for kind in ("Deep", "Wide", "Skip")) >= of_step.total() / 5
     if preset == "paper":  # the paper's random networks have 4.4, those that it chose 5.7
         assert 4 < statistics.mean(params) < 6

@@ -1,7 +1,5 @@
 """What a run can start from, and where its children's weights and rates come from."""
 
-import dataclasses
-
 import chex
 import jax
 import numpy as np
@@ -13,7 +11,7 @@ from nash_jax import data, morphisms, ops, runs, training
 from nash_jax.estimation import Job, Network, grow
 
 KEY = jax.random.key(0)
-ALONE = dataclasses.replace(TINY, num_steps=0, epochs_pretrain=0, epochs_final=1)
+ALONE = TINY.replace(num_steps=0, epochs_pretrain=0, epochs_final=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +28,7 @@ def problem(digits):
     ("name", "depth", "channels"), [("resnet-8", 7, 64), ("wrn-10-2", 10, 128)]
 )
 def test_hand_made_networks_are_known_by_name(name, depth, channels, digits):
-    spec = runs.prepare(dataclasses.replace(ALONE, model_0=name), digits).model_0
+    spec = runs.prepare(ALONE.replace(model_0=name), digits).model_0
     convs = [node for node in spec.nodes if isinstance(node.op, ops.Conv)]
     assert len(convs) == depth
     assert spec.shapes[spec.nodes[-2].name] == (channels,)
@@ -43,14 +41,10 @@ def test_a_run_starts_from_an_architecture_or_a_network_of_a_file(digits, tmp_pa
     variables = nj.init(spec, jax.random.key(5))
     (tmp_path / "net.json").write_text(nj.to_json(spec))
     runs.save_network(tmp_path / "net.safetensors", spec, variables)
-    start = runs.prepare(
-        dataclasses.replace(ALONE, model_0=str(tmp_path / "net.safetensors")), digits
-    ).start
+    start = runs.prepare(ALONE.replace(model_0=str(tmp_path / "net.safetensors")), digits).start
     assert start.spec == spec
     chex.assert_trees_all_equal(start.variables, variables)
-    start = runs.prepare(
-        dataclasses.replace(ALONE, model_0=str(tmp_path / "net.json")), digits
-    ).start
+    start = runs.prepare(ALONE.replace(model_0=str(tmp_path / "net.json")), digits).start
     assert (start.spec, start.variables) == (spec, None)
 
 
@@ -60,7 +54,7 @@ def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_p
     file = tmp_path / "a" / "net.safetensors"
     file.parent.mkdir()
     runs.save_network(file, spec, variables)
-    config = dataclasses.replace(ALONE, model_0=str(file))
+    config = ALONE.replace(model_0=str(file))
     result = run(config, tmp_path / "run", Silent())
     assert [trial.name for trial in result.history] == ["model_0", "final"]
     problem = runs.prepare(config, digits)
@@ -69,7 +63,7 @@ def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_p
     # The file is known by its content: it may move, and may not change.
     (tmp_path / "b").mkdir()
     moved = file.rename(tmp_path / "b" / "net.safetensors")
-    config = dataclasses.replace(config, model_0=str(moved))
+    config = config.replace(model_0=str(moved))
     again = run(config, tmp_path / "run", Silent())
     assert history(again.history) == history(result.history)
     runs.save_network(moved, spec, nj.init(spec, jax.random.key(6)))
@@ -90,7 +84,7 @@ def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_p
 def test_a_file_that_is_no_start_is_one_clear_error(name, content, message, digits, tmp_path):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as caught:
-        runs.prepare(dataclasses.replace(ALONE, model_0=str(tmp_path / name)), digits)
+        runs.prepare(ALONE.replace(model_0=str(tmp_path / name)), digits)
     assert "\n" not in str(caught.value)
 
 
@@ -102,7 +96,7 @@ def best(problem):
 def grown(best, problem, edits, **changes):
     """The weights that a child begins with."""
     spec = morphisms.Sequence(edits).rewrite(best.spec)
-    recipe = dataclasses.replace(TINY, **changes).recipes["brief"]
+    recipe = TINY.replace(**changes).recipes.by_name()["brief"]
     key = jax.device_get(jax.random.key_data(KEY))
     return spec, grow(Job("child", spec, key, recipe, "best", edits), best, problem.train)
 
@@ -146,18 +140,18 @@ def test_inheritance_by_name_runs_under_jit(best):
 
 
 def test_a_constant_rate_is_that_of_the_children_alone():
-    config = dataclasses.replace(TINY, constant_lr=0.02)
-    rates = training.learning_rates(config.training_of_children, 5)
+    config = TINY.replace(constant_lr=0.02)
+    rates = training.learning_rates(config.recipes.of_children, 5)
     np.testing.assert_allclose(rates, 0.02, rtol=1e-6)
-    assert config.training == TINY.training
-    assert TINY.training_of_children == TINY.training
+    assert config.recipes.training == TINY.recipes.training
+    assert TINY.recipes.of_children == TINY.recipes.training
 
 
 def test_a_constant_rate_and_weights_by_name_make_other_children(tmp_path):
     """The same edits of the same model_0: only what the children learn differs."""
-    small = dataclasses.replace(TINY, num_steps=1, num_neighbours=2, epochs_final=0)
+    small = TINY.replace(num_steps=1, num_neighbours=2, epochs_final=0)
     lines = [
-        run(dataclasses.replace(small, **changes), None, Silent()).history
+        run(small.replace(**changes), None, Silent()).history
         for changes in ({}, {"constant_lr": 0.05}, {"inherit": "by_name"})
     ]
     for other in lines[1:]:

@@ -16,7 +16,7 @@ from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
 from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfinished
-from nash_jax.training import DivergedError, TrainingSettings, evaluate, fit
+from nash_jax.training import DivergedError, TrainingSettings, evaluate, fit, learning_rate
 
 
 def perform(
@@ -59,7 +59,9 @@ def perform(
             judge,
             recipe.epochs,
             recipe.training,
-            lambda epoch, loss: tools.on_epoch(job.name, epoch, loss),
+            lambda epoch, loss: tools.on_epoch(
+                job.name, epoch, loss, learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
+            ),
             max_bytes=tools.max_bytes,
             devices=tools.devices,
             resume=there.snapshot,

@@ -131,14 +131,15 @@ class Tools:
     """What a job is done with; none of it changes what it gives, but rounding on several devices.
 
     Attributes:
-      on_epoch: is told the trial's name, the number of each epoch that is done and its mean loss.
+      on_epoch: is told the trial's name, the number of each epoch that is done, its mean loss and
+        the learning rate that it began with.
       note: is told what people should know of.
       trainings: where unfinished trainings are, and are written.
       max_bytes: of memory; what needs more is a failure, and is not trained.
       devices: that share each batch; by default JAX's default device alone.
     """
 
-    on_epoch: Callable[[str, int, float], None] = lambda name, epoch, loss: None
+    on_epoch: Callable[[str, int, float, float], None] = lambda name, epoch, loss, rate: None
     note: Callable[[str], None] = lambda text: None
     trainings: Trainings | None = None
     max_bytes: int | None = None

@@ -176,10 +176,10 @@ class Devices:
         except BaseException as error:  # the main thread raises it
             self._jobs.end(error)
 
-    def _epoch(self, name: str, epoch: int, loss: float) -> None:
+    def _epoch(self, name: str, number: int, loss: float, learning_rate: float) -> None:
         if self._closing:  # what is in training stops after its epoch
             raise KeyboardInterrupt
-        self._on_epoch(name, epoch, loss)
+        self._on_epoch(name, number, loss, learning_rate)
 
 
 def _placed(examples: Examples, device: jax.Device) -> Examples:

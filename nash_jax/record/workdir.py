@@ -354,7 +354,9 @@ def _recover(
         check_unchanged(f"run in {path}", {**settings.defaults, **then}, now, reason)
         for change in changes(before, provenance):
             note(change)
-        of_run = {name: then[name] for name in now if name in then}
+        # A strategy had the settings of all others beside its own once.
+        of_others = (name for group in before.get("settings", {}).values() for name in group)
+        of_run = {name: then[name] for name in (*now, *of_others) if name in then}
         accepted |= {checksum(of_run), fingerprint(of_run, {})}
     ledger = repair_ledger(path)
     for damage in ledger.damages:

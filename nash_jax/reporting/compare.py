@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -74,8 +73,8 @@ def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
     found: dict[Any, dict[int, RunView]] = {}
     for run in runs:
         if run.final:
-            start = run.about.get("network") or run.config.model_0
-            same = dataclasses.replace(run.config, seed=0, dataset="", model_0=start)
+            start = run.about.get("network") or run.config.space.model_0
+            same = run.config.replace(seed=0, dataset="", model_0=start)
             found.setdefault(same, {}).setdefault(run.config.seed, run)
     return [list(group.values()) for group in found.values() if len(group) > 1]
 
@@ -86,7 +85,7 @@ def rows(runs: Sequence[RunView]) -> list[list[str]]:
     bests = [{trial.step: trial for trial in run.chosen} for run in runs]
     found = [run.best for run in runs]
     titled = [
-        ("data", [run.config.dataset for run in runs]),
+        ("data", [run.config.data.dataset for run in runs]),
         ("seed", [str(run.config.seed) for run in runs]),
         *_differing(runs),
         ("state", [run.state for run in runs]),
@@ -126,7 +125,7 @@ def _check_data(runs: Sequence[RunView]) -> None:
             raise ValueError(
                 "runs that are compared must be on the same data, by its fingerprint; got "
                 + " and ".join(
-                    f"{each.about.get('data')} ({each.config.dataset}) in {each.workdir}"
+                    f"{each.about.get('data')} ({each.config.data.dataset}) in {each.workdir}"
                     for each in (runs[0], run)
                 )
                 + "; compare them apart"
@@ -135,9 +134,10 @@ def _check_data(runs: Sequence[RunView]) -> None:
 
 def _differing(runs: Sequence[RunView]) -> list[tuple[str, list[str]]]:
     """The settings, apart from data set and seed, that are not the same in all runs."""
-    names = [field.name for field in dataclasses.fields(runs[0].config)]
+    values = [run.config.values() for run in runs]
+    names = dict.fromkeys(name for each in values for name in each)
     rows = [
-        (name, [_text(getattr(run.config, name)) for run in runs])
+        (name, [_text(each.get(name, "")) for each in values])
         for name in names
         if name not in ("dataset", "seed")
     ]

@@ -41,11 +41,13 @@ class Epoch(NamedTuple):
       name: of the trial.
       number: of the epoch, from 1.
       loss: its mean training loss, in nats.
+      learning_rate: that it began with.
     """
 
     name: str
     number: int
     loss: float
+    learning_rate: float
 
 
 class Done(NamedTuple):

@@ -83,7 +83,7 @@ class Progress:
             case Phase(text):
                 self._phase = text
                 self._progress.update(self._task, description=text)
-            case Epoch(name, number, _):
+            case Epoch(name, number):
                 self._count(name, number)
             case Done(trial):
                 self._print(describe_trial(trial))

@@ -201,22 +201,20 @@ def settings(config: Any) -> list[tuple[str, str, bool, str]]:
     """Every setting: name, value, whether it is not the default, and what it is."""
     return [
         (
-            field.name,
+            name,
             ", ".join(map(str, value)) if isinstance(value, tuple) else str(value),
-            value != field.default,
-            field.metadata["help"],
+            value != default,
+            help,
         )
-        for field in dataclasses.fields(config)
-        for value in [getattr(config, field.name)]
+        for name, _, value, default, help in config.settings()
     ]
 
 
 def python_call(config: Any) -> str:
     """How to run these settings again where no command began the run."""
-    fields = dataclasses.fields(config)
-    given = [(field.name, getattr(config, field.name), field.default) for field in fields]
-    words = ", ".join(f"{name}={value!r}" for name, value, default in given if value != default)
-    return f"nash_jax.run_search(nash_jax.Config({words}))"
+    given = [setting for setting in config.settings() if setting.value != setting.default]
+    words = ", ".join(f"{setting.name}={setting.value!r}" for setting in given)
+    return f"nash_jax.run_search(nash_jax.Config().replace({words}))"
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:

@@ -39,7 +39,7 @@ def as_json(run: RunView) -> dict[str, Any]:
         "workdir": str(run.workdir),
         "state": run.state,
         "seconds": run.seconds,
-        "settings": dataclasses.asdict(run.config),
+        "settings": run.config.values(),
         "best": best.name if best else None,
         "chosen": [trial.name for trial in run.chosen],
         "trials": [_trial(trial) for trial in run.trials],

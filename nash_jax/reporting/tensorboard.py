@@ -6,13 +6,10 @@ import itertools
 import os
 import pathlib
 import threading
-from collections.abc import Mapping
 from typing import Any, assert_never
 
-from nash_jax.estimation import Recipe
 from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase
 from nash_jax.search import Trial
-from nash_jax.training import learning_rate
 
 FOLDER = "tensorboard"
 
@@ -27,7 +24,7 @@ class TensorBoard:
     Wants the `tensorboard` extra.
     """
 
-    def __init__(self, workdir: pathlib.Path, recipes: Mapping[str, Recipe]) -> None:
+    def __init__(self, workdir: pathlib.Path) -> None:
         try:
             import tensorboardX
         except ImportError:
@@ -37,13 +34,13 @@ class TensorBoard:
             ) from None
         self._make, self._folder = tensorboardX.SummaryWriter, workdir / FOLDER
         self._writers: dict[str, Any] = {}
-        self._recipes, self._lock = recipes, threading.Lock()
+        self._lock = threading.Lock()
         self._numbers = itertools.count()
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Epoch(name, number, loss):
-                self._epoch(name, number, loss)
+            case Epoch():
+                self._epoch(event)
             case Done(trial):
                 self._done(trial)
             case Chosen(trial):
@@ -53,12 +50,11 @@ class TensorBoard:
             case _:
                 assert_never(event)
 
-    def _epoch(self, name: str, epoch: int, loss: float) -> None:
-        recipe = self._recipes[{"model_0": "pretrain", "final": "final"}.get(name, "brief")]
+    def _epoch(self, epoch: Epoch) -> None:
         with self._lock:
-            rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
-            self._writer(name).add_scalar("train_loss", loss, epoch)
-            self._writer(name).add_scalar("learning_rate", rate, epoch)
+            writer = self._writer(epoch.name)
+            writer.add_scalar("train_loss", epoch.loss, epoch.number)
+            writer.add_scalar("learning_rate", epoch.learning_rate, epoch.number)
 
     def _done(self, trial: Trial) -> None:
         with self._lock:

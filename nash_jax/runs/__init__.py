@@ -14,8 +14,9 @@ from nash_jax.record import (
     write_atomically,
 )
 from nash_jax.reporting import RunView
-from nash_jax.runs.config import INHERIT, PRESETS, RECIPES, Config, config_of, read_run, settings_of
+from nash_jax.runs.config import Config, config_of, read_run, settings_of
 from nash_jax.runs.engine import Run, StoppedError
+from nash_jax.runs.presets import PRESETS, RECIPES, preset
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import (
@@ -28,7 +29,6 @@ from nash_jax.runs.run import (
 __all__ = [
     "Config",
     "DamagedError",
-    "INHERIT",
     "PRESETS",
     "Problem",
     "RECIPES",
@@ -47,6 +47,7 @@ __all__ = [
     "load_network",
     "open_run",
     "prepare",
+    "preset",
     "provenance",
     "read_ledger",
     "read_run",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, cast
-
-import jax
+from typing import Any, NamedTuple, cast
 
 from nash_jax.data import CORRUPT_IMAGES
 from nash_jax.estimation import INHERIT, Recipe, Weights
@@ -17,12 +17,7 @@ from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
 from nash_jax.record import Settings
 from nash_jax.record.files import DamagedError
 from nash_jax.reporting import RunView, view
-from nash_jax.search import (
-    STRATEGIES,
-    HillClimbingSettings,
-    OneNetworkSettings,
-    RandomSearchSettings,
-)
+from nash_jax.search import STRATEGY_SETTINGS, HillClimbingSettings
 from nash_jax.spaces import check_sizes
 from nash_jax.training import TrainingSettings
 
@@ -31,193 +26,114 @@ from nash_jax.training import TrainingSettings
 GROWTH = 12.5
 
 
-def _setting(default: Any, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help})
+def _check_least(part: Any, **least: int) -> None:
+    """Raises `ValueError` if a field is too small, or not finite."""
+    for name, smallest in least.items():
+        value = getattr(part, name)
+        if not smallest <= value < math.inf:
+            finite = " and finite" if isinstance(value, float) else ""
+            raise ValueError(f"{name} must be >= {smallest}{finite}; got {value}")
 
 
-#: The groups of settings, of flags and of `config.json`; what is in none of them is of 'recipes'.
-GROUPS = {
-    "data": (
-        "dataset",
-        "label",
-        "image_size",
-        "corrupt_images",
-        "max_train_examples",
-        "validation_fraction",
-    ),
-    "space": ("model_0", "widths", "kernel_sizes", "widening_factors"),
-    "strategy": (
-        "strategy",
-        "num_samples",
-        "num_edits",
-        "num_steps",
-        "num_neighbours",
-        "num_morphisms",
-    ),
-    "bounds": ("max_flops", "max_memory"),
-    "run": ("seed", "threads_per_child"),
-}
+def _check_word(name: str, value: Any, words: Sequence[str]) -> None:
+    if value not in words:
+        meant = _did_you_mean(str(value), words)
+        raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}{meant}")
 
 
-def group_of(name: str) -> str:
-    """The group of a setting."""
-    return next((group for group, names in GROUPS.items() if name in names), "recipes")
+def _did_you_mean(word: str, words: Sequence[str]) -> str:
+    near = get_close_matches(word, words, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """The settings of one run of NASH. Each field is a flag of `experiments.nash`."""
+class DataSettings:
+    """Which images a run is about.
 
-    dataset: str = _setting(
-        "digits",
-        "digits (embedded), tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE",
-    )
-    label: str = _setting("", "which label of a TFDS set that has several, such as coarse_label")
-    image_size: int = _setting(
-        0, "edge to which the images of a folder or a TFDS set are resized; 0: as they are"
-    )
-    corrupt_images: str = _setting("stop", "what to do at an image that cannot be read: stop, skip")
-    seed: int = _setting(0, "decides every random choice")
-    max_train_examples: int = _setting(0, "use a stratified subset of the training images; 0: all")
-    validation_fraction: float = _setting(0.2, "share of the training images to validate on")
-    model_0: str = _setting(
-        "chain",
-        "the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds, FILE.json "
-        "(an architecture) or FILE.safetensors (with its weights)",
-    )
-    widths: tuple[int, ...] = _setting((64, 128, 256), "channels of the chain's convolutions")
-    strategy: str = _setting("hill_climbing", f"what decides: {', '.join(STRATEGIES)}")
-    num_samples: int = _setting(
-        RandomSearchSettings.num_samples, "networks that random_search draws"
-    )
-    num_edits: int = _setting(
-        RandomSearchSettings.num_edits, "edits of each network that random_search draws"
-    )
-    num_steps: int = _setting(HillClimbingSettings.num_steps, "hill climbing steps (n_steps)")
-    num_neighbours: int = _setting(
-        HillClimbingSettings.num_neighbours,
-        "children per step, the current best among them (n_neigh); 1: random networks",
-    )
-    num_morphisms: int = _setting(
-        HillClimbingSettings.num_morphisms, "network morphisms per child (n_NM)"
-    )
-    kernel_sizes: tuple[int, ...] = _setting(KERNEL_SIZES, "kernel sizes to deepen with")
-    widening_factors: tuple[int, ...] = _setting(WIDENING_FACTORS, "factors to widen by")
-    inherit: str = _setting(
-        "morphism",
-        "a child's weights: by morphism; by_name, new and changed layers drawn anew; or nothing, "
-        "all drawn anew",
-    )
-    max_flops: int = _setting(
-        -1,
-        "most FLOPs per image of a network; -1: 12.5 times those of model_0; 0: no limit",
-    )
-    max_memory: float = _setting(
-        0.0, "most memory for training a child, in GiB; 0: what the device has (CPU: no limit)"
-    )
-    threads_per_child: int = _setting(1, "XLA's threads for each child, on CPU")
-    epochs_pretrain: int = _setting(20, "epochs of model_0 before the search")
-    epochs_neighbours: int = _setting(17, "epochs of every child (epoch_neigh)")
-    epochs_final: int = _setting(
-        100, "epochs of the best network on training and validation set (epoch_final)"
-    )
-    lr_start: float = _setting(
-        TrainingSettings.lr_start, "learning rate at the start of every training (lambda_start)"
-    )
-    lr_end: float = _setting(
-        TrainingSettings.lr_end, "learning rate at the end of every training (lambda_end)"
-    )
-    constant_lr: float = _setting(
-        0.0, "learning rate of the children, kept constant; 0: annealed as in every training"
-    )
-    momentum: float = _setting(TrainingSettings.momentum, "Nesterov momentum")
-    weight_decay: float = _setting(TrainingSettings.weight_decay, "L2 factor of the kernels")
-    batch_size: int = _setting(TrainingSettings.batch_size, "images per update")
-    crop_padding: int = _setting(
-        TrainingSettings.crop_padding, "pixels of padding before random crops; 0: no crops"
-    )
-    flip: bool = _setting(TrainingSettings.flip, "mirror half of the images left to right")
-    cutout: int = _setting(
-        TrainingSettings.cutout, "edge of the square that gets the mean colour, in pixels; 0: none"
-    )
-    label_smoothing: float = _setting(
-        TrainingSettings.label_smoothing, "share of the target that is spread over all classes"
-    )
-    clip_norm: float = _setting(
-        TrainingSettings.clip_norm, "largest norm of all gradients together; 0: no limit"
-    )
-    flip_test: bool = _setting(
-        TrainingSettings.flip_test, "evaluate images and their mirror images, if flip is on"
-    )
-    precision: str = _setting(
-        TrainingSettings.precision,
-        "what to compute with: float32, tf32, bfloat16, or auto (float32 on CPU, else bfloat16); "
-        "parameters stay in float32",
-    )
+    Attributes:
+      dataset: digits (embedded), tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE.
+      label: which label of a TFDS set that has several, such as coarse_label.
+      image_size: edge to which the images of a folder or a TFDS set are resized; 0: as they are.
+      corrupt_images: what to do at an image that cannot be read: stop, skip.
+      max_train_examples: use a stratified subset of the training images; 0: all.
+      validation_fraction: share of the training images to validate on.
+    """
+
+    dataset: str = "digits"
+    label: str = ""
+    image_size: int = 0
+    corrupt_images: str = "stop"
+    max_train_examples: int = 0
+    validation_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.precision == "auto":  # what it means here is what is recorded
-            on_cpu = jax.default_backend() == "cpu"
-            object.__setattr__(self, "precision", "float32" if on_cpu else "bfloat16")
-        for name, least in (
-            *(("seed", 0), ("max_train_examples", 0), ("max_flops", -1)),
-            *(("max_memory", 0), ("threads_per_child", 1), ("image_size", 0), ("constant_lr", 0)),
-            *(("epochs_pretrain", 0), ("epochs_neighbours", 1), ("epochs_final", 0)),
-        ):
-            value = getattr(self, name)
-            if not least <= value < math.inf:
-                finite = " and finite" if isinstance(value, float) else ""
-                raise ValueError(f"{name} must be >= {least}{finite}; got {value}")
-        for name, words in (
-            ("corrupt_images", CORRUPT_IMAGES),
-            ("inherit", INHERIT),
-            ("strategy", tuple(STRATEGIES)),
-        ):
-            if (value := getattr(self, name)) not in words:
-                near = get_close_matches(str(value), words, 1)
-                meant = f"; did you mean {near[0]}?" if near else ""
-                raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}{meant}")
-        if self.seed >= 2**32:
-            raise ValueError(f"seed must be below 2**32; got {self.seed}")
+        _check_least(self, max_train_examples=0, image_size=0)
+        _check_word("corrupt_images", self.corrupt_images, CORRUPT_IMAGES)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must be between 0 and 1; got {self.validation_fraction}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class MorphsSettings:
+    """The space of morphs: a network to start from, and the edits that make others of it.
+
+    Attributes:
+      model_0: the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds,
+        FILE.json (an architecture) or FILE.safetensors (with its weights).
+      widths: channels of the chain's convolutions.
+      kernel_sizes: kernel sizes to deepen with.
+      widening_factors: factors to widen by.
+    """
+
+    model_0: str = "chain"
+    widths: tuple[int, ...] = (64, 128, 256)
+    kernel_sizes: tuple[int, ...] = KERNEL_SIZES
+    widening_factors: tuple[int, ...] = WIDENING_FACTORS
+
+    def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
-        # These check their own fields.
-        _ = self.training, self.training_of_children, self.strategy_settings
         check_sizes(self.kernel_sizes, self.widening_factors)
 
-    @property
-    def training(self) -> TrainingSettings:
-        return _part(TrainingSettings, self)
+
+@dataclasses.dataclass(frozen=True)
+class RecipeSettings:
+    """How networks are trained: model_0, the children of a search, and the network that it finds.
+
+    Attributes:
+      epochs_pretrain: epochs of model_0 before the search.
+      epochs_neighbours: epochs of every child (epoch_neigh).
+      epochs_final: epochs of the best network on training and validation set (epoch_final).
+      inherit: a child's weights: by morphism; by_name, new and changed layers drawn anew; or
+        nothing, all drawn anew.
+      constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
+      training: what all trainings share.
+    """
+
+    epochs_pretrain: int = 20
+    epochs_neighbours: int = 17
+    epochs_final: int = 100
+    inherit: str = "morphism"
+    constant_lr: float = 0.0
+    training: TrainingSettings = TrainingSettings()
+
+    def __post_init__(self) -> None:
+        _check_least(self, epochs_pretrain=0, epochs_neighbours=1, epochs_final=0, constant_lr=0)
+        _check_word("inherit", self.inherit, INHERIT)
+        _ = self.of_children  # checks its own fields
 
     @property
-    def training_of_children(self) -> TrainingSettings:
+    def of_children(self) -> TrainingSettings:
         """Annealed like every training, or at a constant rate, which is the paper's 'no SGDR'."""
-        rate = self.constant_lr
-        return (
-            dataclasses.replace(self.training, lr_start=rate, lr_end=rate)
-            if rate
-            else self.training
-        )
+        if not (rate := self.constant_lr):
+            return self.training
+        return dataclasses.replace(self.training, lr_start=rate, lr_end=rate)
 
-    @property
-    def hill_climbing(self) -> HillClimbingSettings:
-        return _part(HillClimbingSettings, self)
-
-    @property
-    def strategy_settings(self) -> Any:
-        """The settings of the strategy."""
-        return _part(STRATEGY_SETTINGS[self.strategy], self)
-
-    @property
-    def recipes(self) -> dict[str, Recipe]:
+    def by_name(self) -> dict[str, Recipe]:
         """How proposals are trained, by the names that strategies know."""
-        brief = Recipe(
-            self.epochs_neighbours, self.training_of_children, cast(Weights, self.inherit)
-        )
+        brief = Recipe(self.epochs_neighbours, self.of_children, cast(Weights, self.inherit))
         alone = Recipe(self.epochs_pretrain, self.training, "given", alone=True)
         return {
             "pretrain": alone,
@@ -227,25 +143,141 @@ class Config:
         }
 
 
-#: The settings of every strategy.
-STRATEGY_SETTINGS: dict[str, Any] = {
-    "hill_climbing": HillClimbingSettings,
-    "one_network": OneNetworkSettings,
-    "random_search": RandomSearchSettings,
-}
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What no network of a search may exceed.
+
+    Attributes:
+      max_flops: most FLOPs per image of a network; -1: 12.5 times those of model_0; 0: no limit.
+      max_memory: most memory for training a child, in GiB; 0: what the device has (CPU: no limit).
+    """
+
+    max_flops: int = -1
+    max_memory: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_least(self, max_flops=-1, max_memory=0)
+
+
+#: The settings of every space.
+SPACE_SETTINGS: dict[str, type[MorphsSettings]] = {"morphs": MorphsSettings}
+
+#: The groups of which there are several kinds, by what the setting of their name says.
+KINDS: dict[str, Mapping[str, type[Any]]] = {"space": SPACE_SETTINGS, "strategy": STRATEGY_SETTINGS}
+
+
+class Setting(NamedTuple):
+    """One setting: a flag, and an entry of `config.json`.
+
+    Attributes:
+      name: no other setting has it.
+      group: 'data', 'space', 'strategy', 'recipes', 'bounds' or 'run'.
+      value: in a config.
+      default: what it is where nothing is said.
+      help: what it decides.
+    """
+
+    name: str
+    group: str
+    value: Any
+    default: Any
+    help: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one run.
+
+    Attributes:
+      data: which images.
+      space: what is searched.
+      strategy: what decides.
+      recipes: how networks are trained.
+      bounds: what they may not exceed.
+      seed: decides every random choice.
+      threads_per_child: XLA's threads for each child, on CPU.
+
+    >>> config = Config().replace(num_steps=2, lr_start=0.1)
+    >>> config.strategy.num_steps, config.recipes.training.lr_start
+    (2, 0.1)
+    """
+
+    data: DataSettings = DataSettings()
+    space: MorphsSettings = MorphsSettings()
+    strategy: Any = HillClimbingSettings()
+    recipes: RecipeSettings = RecipeSettings()
+    bounds: Bounds = Bounds()
+    seed: int = 0
+    threads_per_child: int = 1
+
+    def __post_init__(self) -> None:
+        _check_least(self, seed=0, threads_per_child=1)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32; got {self.seed}")
+
+    def replace(self, **settings: Any) -> Config:
+        """This config with some settings replaced, each by its own name.
+
+        With another strategy or space its other settings begin with their defaults.
+
+        Args:
+          **settings: by name, as flags have them; `strategy` and `space` are names too.
+
+        Raises:
+          ValueError: if there is no such setting, it is one of another strategy or space, or a
+            value breaks a rule.
+        """
+        kinds = {group: settings.pop(group) for group in KINDS if group in settings}
+        config = self
+        for group, name in kinds.items():
+            _check_word(group, name, tuple(KINDS[group]))
+            if name != _kind(group, getattr(config, group)):
+                config = dataclasses.replace(config, **{group: KINDS[group][name]()})
+        config = _replaced(config, settings)
+        for name in settings:  # those that are left
+            raise ValueError(_unknown(name, config))
+        return config
+
+    def settings(self) -> list[Setting]:
+        """Every setting."""
+        helps, found = _helps(Config), []
+        for field in dataclasses.fields(self):
+            group, value = field.name, getattr(self, field.name)
+            if group in KINDS:
+                kind, default = _kind(group, value), _kind(group, field.default)
+                what = f"{helps[group]}: {', '.join(KINDS[group])}"
+                found.append(Setting(group, group, kind, default, what))
+            if dataclasses.is_dataclass(value):
+                found += _settings_in(group, value)
+            else:
+                found.append(Setting(group, "run", value, field.default, helps[group]))
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """Every setting's value, by its name."""
+        return {setting.name: setting.value for setting in self.settings()}
+
+
+def all_settings() -> list[Setting]:
+    """The settings of all strategies and spaces, with their defaults; each name once."""
+    found = {setting.name: setting for setting in Config().settings()}
+    for group, kinds in KINDS.items():
+        for kind in kinds.values():
+            for setting in _settings_in(group, kind()):
+                found.setdefault(setting.name, setting)
+    order = [*(field.name for field in dataclasses.fields(Config)), "run"]
+    return sorted(found.values(), key=lambda setting: order.index(setting.group))
 
 
 def settings_of(config: Config) -> Settings:
     """The settings as JSON gives them back."""
-    given, defaults = (
-        {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}
-        for values in (
-            dataclasses.asdict(config),
-            {field.name: field.default for field in dataclasses.fields(Config)},
-        )
+    settings = config.settings()
+    return Settings(
+        {setting.name: _as_json(setting.value) for setting in settings},
+        {setting.name: _as_json(setting.default) for setting in settings},
+        {setting.name: setting.group for setting in settings},
+        later=tuple(KINDS),
     )
-    groups = {name: group_of(name) for name in given}
-    return Settings(given, defaults, groups, later=("strategy", "num_samples", "num_edits"))
 
 
 def config_of(settings: Mapping[str, Any]) -> Config:
@@ -254,10 +286,15 @@ def config_of(settings: Mapping[str, Any]) -> Config:
     Raises:
       DamagedError: if a setting is of another type, or breaks a rule.
     """
-    fields = dataclasses.fields(Config)
     try:
-        given = {f.name: _typed(settings.get(f.name, f.default), f.default) for f in fields}
-        return Config(**given)
+        kinds = {group: _typed(settings[group], "") for group in KINDS if group in settings}
+        config = Config().replace(**kinds)
+        given = {
+            setting.name: _typed(settings[setting.name], setting.default)
+            for setting in config.settings()
+            if setting.name in settings
+        }
+        return config.replace(**given)
     except (TypeError, ValueError) as error:
         raise DamagedError(f"config.json is damaged: {error}") from None
 
@@ -265,6 +302,10 @@ def config_of(settings: Mapping[str, Any]) -> Config:
 def read_run(workdir: pathlib.Path) -> RunView:
     """Read a run at any time: see `reporting.view.read_run`."""
     return view.read_run(workdir, config_of)
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _typed(value: Any, default: Any) -> Any:
@@ -277,55 +318,54 @@ def _typed(value: Any, default: Any) -> Any:
     return value
 
 
-def _part(kind: Any, config: Config) -> Any:
-    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})
+def _settings_in(group: str, part: Any) -> list[Setting]:
+    """The settings of a group, or of a part of it."""
+    helps, found = _helps(type(part)), []
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            found += _settings_in(group, value)
+        else:
+            found.append(Setting(field.name, group, value, field.default, helps[field.name]))
+    return found
 
 
-#: How to train; each replaces the defaults that are named. How one trains must not be mistaken for
-#: how one searches: results of the two are never put into one table.
-RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "modern": {"label_smoothing": 0.1, "clip_norm": 5.0, "flip_test": True, "cutout": 8},
-}
+def _helps(kind: type[Any]) -> dict[str, str]:
+    """What the fields of a dataclass are, as its docstring says under 'Attributes'."""
+    text = inspect.getdoc(kind) or ""
+    entries = re.findall(r"^  (\w+): (.+(?:\n {4,}.+)*)", text, re.MULTILINE)
+    return {name: " ".join(words.split()).rstrip(".") for name, words in entries}
 
-#: Settings by size; each replaces the defaults that are named.
-PRESETS: dict[str, dict[str, Any]] = {
-    # The paper names no limit, but drawn as it says, 25 edits give a network of 300 million
-    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 5.9.
-    # In float32 its table 1 would take a GPU several times as long.
-    "paper": {"max_flops": 1_000_000_000, "precision": "auto"},
-    # The embedded 8x8 digits in about a minute. Mirrored digits are other signs, so no flips.
-    "digits": {
-        "widths": (16, 32, 64),
-        "num_steps": 3,
-        "num_neighbours": 5,
-        "num_morphisms": 3,
-        "max_flops": 3_000_000,
-        "epochs_pretrain": 10,
-        "epochs_neighbours": 6,
-        "epochs_final": 30,
-        "batch_size": 64,
-        "crop_padding": 1,
-        "flip": False,
-    },
-    # Images of about 32x32, like CIFAR-10, on a laptop's CPU.
-    "laptop": {
-        "max_train_examples": 10_000,
-        "widths": (16, 32, 64),
-        "num_steps": 3,
-        "num_neighbours": 4,
-        "num_morphisms": 3,
-        "max_flops": 20_000_000,
-        "epochs_pretrain": 5,
-        "epochs_neighbours": 4,
-        "epochs_final": 10,
-        "batch_size": 64,
-    },
-}
-# As laptop, in less than half the time: for tables of many runs on a CPU.
-PRESETS["small"] = PRESETS["laptop"] | {
-    "max_flops": 16_000_000,
-    "epochs_pretrain": 4,
-    "epochs_neighbours": 2,
-    "epochs_final": 6,
-}
+
+def _kind(group: str, part: Any) -> str:
+    """Which kind of space or strategy some settings are of."""
+    return next(name for name, kind in KINDS[group].items() if type(part) is kind)
+
+
+def _replaced(part: Any, left: dict[str, Any]) -> Any:
+    """A dataclass with those of the settings that it has, which are taken out of `left`."""
+    new = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            new[field.name] = _replaced(value, left)
+        elif field.name in left:
+            new[field.name] = left.pop(field.name)
+    return dataclasses.replace(part, **new)
+
+
+def _unknown(name: str, config: Config) -> str:
+    """Why a config has no setting of a name."""
+    for group, kinds in KINDS.items():
+        others = [other for other, kind in kinds.items() if name in _names(kind)]
+        if others:
+            return (
+                f"{name} is a setting of {group} {' and '.join(others)}; got it with "
+                f"{_kind(group, getattr(config, group))}; leave it out, or give "
+                f"--{group}={others[0]}"
+            )
+    return f"there is no setting {name!r}{_did_you_mean(name, list(config.values()))}"
+
+
+def _names(kind: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}

@@ -103,7 +103,7 @@ class Engine:
         self._run, self._record, self._tell = run, run.record, tell
         self._alone, self._others, self._workers = alone, others, workers
         self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
-        self._recipes = run.config.recipes
+        self._recipes = run.config.recipes.by_name()
         self._space = space_of(run.config, run.problem.model_0)
         self._start = time.perf_counter()
         lines = self._record.lines.values()
@@ -139,16 +139,15 @@ class Engine:
           StoppedError: if it cannot go on.
         """
         config = self._run.config
+        named = config.values()["strategy"]
         if searches(config) and not self._record.lines:
             self._others.start()  # while the first network is trained
         while True:
-            strategy = STRATEGIES[config.strategy](
-                self._space, config.strategy_settings, self._keys
-            )
+            strategy = STRATEGIES[named](self._space, config.strategy, self._keys)
             try:
                 returned = self._drive(strategy)
                 if not returned:
-                    raise ValueError(f"strategy {config.strategy} must return a trial; got none")
+                    raise ValueError(f"strategy {named} must return a trial; got none")
                 return returned[0]
             except AllFailedError as error:
                 names = {trial.name for trial in error.trials}
@@ -184,7 +183,7 @@ class Engine:
 
     def _ask(self, ask: Ask, step: int, waiting: collections.deque[str]) -> None:
         """Take what the record has of some proposals, and have the others made."""
-        phase = self._run.config.strategy_settings.phase(step)
+        phase = self._run.config.strategy.phase(step)
         if phase != self._phase:
             self._phase = phase
             self._tell(Phase(phase))

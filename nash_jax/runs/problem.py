@@ -47,25 +47,25 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     """
     examples = dataset.train
     _check_classes(dataset, examples.labels, "add images, or leave the class out")
-    if config.max_train_examples:
-        examples = subset(examples, config.max_train_examples, config.seed)
+    if config.data.max_train_examples:
+        examples = subset(examples, config.data.max_train_examples, config.seed)
         _check_classes(dataset, examples.labels, "raise max_train_examples")
     if not fits_on_device(dataset.train):
         check_streaming()
-    train, valid = stratified_split(examples, config.validation_fraction, config.seed)
-    check_batch_size(config.training, len(train))
-    smallest = min(dataset.image_shape[:2])
-    if config.cutout >= smallest:
+    train, valid = stratified_split(examples, config.data.validation_fraction, config.seed)
+    check_batch_size(config.recipes.training, len(train))
+    smallest, cutout = min(dataset.image_shape[:2]), config.recipes.training.cutout
+    if cutout >= smallest:
         raise ValueError(
-            f"cutout must be smaller than the images, {smallest} pixels; got {config.cutout}; take "
+            f"cutout must be smaller than the images, {smallest} pixels; got {cutout}; take "
             f"--cutout={smallest // 4}, say"
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
-    start = starting_network(config, dataset.image_shape, dataset.num_classes, normalize)
-    if config.strategy_settings.num_edits and 0 < config.max_flops < count_flops(start.spec):
+    start = starting_network(config.space, dataset.image_shape, dataset.num_classes, normalize)
+    if config.strategy.num_edits and 0 < config.bounds.max_flops < count_flops(start.spec):
         raise ValueError(
             f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
-            f"{config.max_flops}; raise it or take smaller widths"
+            f"{config.bounds.max_flops}; raise it or take smaller widths"
         )
     return Problem(train, valid, start)
 
@@ -82,16 +82,18 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
 
 def searches(config: Config) -> bool:
     """Whether anything is tried beside what has the machine for itself."""
-    trials = config.strategy_settings.num_trials
-    return any(number and not config.recipes[name].alone for name, number in trials.items())
+    recipes, trials = config.recipes.by_name(), config.strategy.num_trials
+    return any(number and not recipes[name].alone for name, number in trials.items())
 
 
 def space_of(config: Config, model_0: Architecture) -> Morphs:
     """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
-    first, num_edits = count_flops(model_0), config.strategy_settings.num_edits
-    last = config.max_flops if config.max_flops >= 0 else GROWTH * first
+    first, num_edits = count_flops(model_0), config.strategy.num_edits
+    most = config.bounds.max_flops
+    last = most if most >= 0 else GROWTH * first
     bounds = morphisms.rising_bounds(first, last, num_edits) if last else ()
-    return Morphs(model_0, bounds, num_edits, config.kernel_sizes, config.widening_factors)
+    space = config.space
+    return Morphs(model_0, bounds, num_edits, space.kernel_sizes, space.widening_factors)
 
 
 def dataset_of(
@@ -102,7 +104,7 @@ def dataset_of(
     """The data set that a config names.
 
     Args:
-      config: `dataset`, `label`, `image_size` and `corrupt_images` matter.
+      config: its `data` matter.
       note: is told what `data.findings` has to say, and what was skipped.
       data_dir: where TensorFlow Datasets are; by default their own place.
 
@@ -110,11 +112,11 @@ def dataset_of(
       ValueError: if there is no such set, or it breaks a rule.
     """
     dataset = load_dataset(
-        config.dataset,
+        config.data.dataset,
         data_dir=None if data_dir is None else pathlib.Path(data_dir),
-        label=config.label,
-        image_size=config.image_size,
-        corrupt_images=config.corrupt_images,
+        label=config.data.label,
+        image_size=config.data.image_size,
+        corrupt_images=config.data.corrupt_images,
         note=note,
     )
     for finding in findings(dataset):

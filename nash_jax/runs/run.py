@@ -23,7 +23,7 @@ from nash_jax.record.workdir import Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
-from nash_jax.runs.engine import Engine, Run
+from nash_jax.runs.engine import FINAL, Engine, Run
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.search import Trial
@@ -49,7 +49,7 @@ def open_run(
         nothing is written.
       origin: what `provenance` says, to be kept beside the config.
       note: is told what was damaged or has changed in the workdir.
-      dataset: the data; by default what `config.dataset` names.
+      dataset: the data; by default what the config names.
       checkpoint_seconds: between two writings of an unfinished training.
       keep_all: keep the weights of all trials, not only of those that were the best so far.
 
@@ -67,7 +67,7 @@ def open_run(
     if problem.start.checksum:  # a file is known by its content, wherever it is
         contents |= {
             "network": problem.start.checksum,
-            "model_0": pathlib.Path(config.model_0).name,
+            "model_0": pathlib.Path(config.space.model_0).name,
         }
     settings = settings_of(config)
     opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
@@ -89,7 +89,7 @@ def open_run(
 def check_precision(config: Config, devices: Sequence[jax.Device] | None) -> None:
     """Raises `ValueError` if the devices do not have the numbers that are to be computed with."""
     platform = (devices or jax.local_devices())[0].platform
-    if config.precision == "tf32" and platform == "cpu":
+    if config.recipes.training.precision == "tf32" and platform == "cpu":
         raise ValueError(
             "precision tf32 is for GPUs; got a CPU, which has no such numbers; take float32"
         )
@@ -123,12 +123,12 @@ def execute(
     config, record = run.config, run.record
     devices = jax.local_devices() if devices is None else devices
     on_cpu = devices[0].platform == "cpu"
-    trials = config.strategy_settings.num_trials
+    recipes, trials = config.recipes.by_name(), config.strategy.num_trials
     if workers < 1:
         raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
-    workers = min(workers, config.strategy_settings.num_at_once)
-    total = sum(number * config.recipes[recipe].epochs for recipe, number in trials.items())
-    tell(Begun(total + config.epochs_final, trials_of(record.lines.values())))
+    workers = min(workers, config.strategy.num_at_once)
+    total = sum(number * recipes[recipe].epochs for recipe, number in trials.items())
+    tell(Begun(total + recipes[FINAL].epochs, trials_of(record.lines.values())))
     with contextlib.ExitStack() as stack:
         executors = _executors(run, tell, workers, devices)
         for executor in executors:
@@ -159,19 +159,23 @@ def _executors(
     """Who does jobs that have the machine for themselves, and who does the others."""
     config, problem = run.config, run.problem
     images = Images(problem.train, problem.valid, run.test)
-    together = devices if len(devices) > 1 and config.batch_size % len(devices) == 0 else None
+    together = (
+        devices
+        if len(devices) > 1 and config.recipes.training.batch_size % len(devices) == 0
+        else None
+    )
     tools = Tools(
-        lambda name, number, loss: tell(Epoch(name, number, loss)),
+        lambda *epoch: tell(Epoch(*epoch)),
         lambda text: tell(Note(text)),
         run.record.checkpoints,
-        memory_limit(config.max_memory),
+        memory_limit(config.bounds.max_memory),
         together,
     )
     alone, others = Serial(images, tools), dataclasses.replace(tools, devices=None)
     if not searches(config):
         return alone, alone
     if devices[0].platform != "cpu":
-        return alone, Devices(images, others, devices, config.max_memory)
+        return alone, Devices(images, others, devices, config.bounds.max_memory)
     return alone, Processes(images, others, workers, config.threads_per_child)
 
 
@@ -190,7 +194,7 @@ def run_search(
 
     Args:
       config: the settings; by default the paper's, on the digits.
-      dataset: the data; by default what `config.dataset` names. `data.make_dataset` makes one of
+      dataset: the data; by default what the config names. `data.make_dataset` makes one of
         arrays.
       tell: is told of every epoch and every trial: `plain()`, or a function of yours.
       workers: trials that are made side by side on CPU; by default one per core.

@@ -19,7 +19,7 @@ from nash_jax.architecture import (
     wide_resnet,
 )
 from nash_jax.record.networks import NETWORK_ENDING, load_network
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import MorphsSettings
 
 
 class Start(NamedTuple):
@@ -37,12 +37,12 @@ class Start(NamedTuple):
 
 
 def starting_network(
-    config: Config, input_shape: Shape, num_classes: int, normalize: ops.Normalize
+    space: MorphsSettings, input_shape: Shape, num_classes: int, normalize: ops.Normalize
 ) -> Start:
-    """model_0 as `config.model_0` names it, for images and classes of a data set.
+    """model_0 as the settings of the space name it, for images and classes of a data set.
 
     Args:
-      config: says which.
+      space: says which.
       input_shape: `(height, width, channels)` of one image.
       num_classes: number of logits.
       normalize: how raw pixels are normalised. A network of a file has its own.
@@ -51,9 +51,9 @@ def starting_network(
       ValueError: if there is no such network, or it is one for other data.
     """
     data = input_shape, num_classes
-    name = config.model_0
+    name = space.model_0
     if name == "chain":
-        return Start(chain(*data, config.widths, normalize))
+        return Start(chain(*data, space.widths, normalize))
     if match := re.fullmatch(r"resnet-(\d+)", name):
         return Start(resnet(*data, int(match[1]), normalize))
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):

@@ -13,6 +13,7 @@ from nash_jax.search.strategy import (
     Keys,
     Proposal,
     Strategy,
+    StrategySettings,
     Trial,
     num_due,
     ranked,
@@ -27,6 +28,13 @@ STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
     "random_search": random_search,
 }
 
+#: The settings of every strategy.
+STRATEGY_SETTINGS: dict[str, type[Any]] = {
+    "hill_climbing": HillClimbingSettings,
+    "one_network": OneNetworkSettings,
+    "random_search": RandomSearchSettings,
+}
+
 __all__ = [
     "AllFailedError",
     "Ask",
@@ -37,7 +45,9 @@ __all__ = [
     "Proposal",
     "RandomSearchSettings",
     "STRATEGIES",
+    "STRATEGY_SETTINGS",
     "Strategy",
+    "StrategySettings",
     "Trial",
     "child",
     "hill_climbing",

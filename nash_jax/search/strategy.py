@@ -12,8 +12,8 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 
@@ -126,6 +126,25 @@ class Ask(NamedTuple):
 
 #: Yields asks, is sent trials, and returns trials, the best first.
 Strategy: TypeAlias = Generator[Ask, Sequence[Trial], Sequence[Trial]]
+
+
+class StrategySettings(Protocol):
+    """What a run must know of a strategy's settings, a frozen dataclass."""
+
+    @property
+    def num_trials(self) -> Mapping[str, int]:
+        """How many trials of each recipe it asks for."""
+
+    @property
+    def num_edits(self) -> int:
+        """How many edits the last network has at most."""
+
+    @property
+    def num_at_once(self) -> int:
+        """How many trials can be made side by side."""
+
+    def phase(self, step: int) -> str:
+        """What a round of it is, for people."""
 
 
 class Keys(NamedTuple):

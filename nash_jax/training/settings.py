@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
+
 from nash_jax.training.compilation import PRECISIONS, Precision
 
 
@@ -28,7 +30,8 @@ class TrainingSettings:
       flip_test: average the logits of an image and its mirror image in every evaluation, where
         `flip` is on.
       precision: 'float32', 'tf32' (float32 with products of 10 binary digits, where the device has
-        them) or 'bfloat16' (layers in bfloat16; parameters, statistics and loss in float32).
+        them) or 'bfloat16' (layers in bfloat16; parameters, statistics and loss in float32);
+        'auto' becomes float32 where JAX's default device is a CPU, else bfloat16.
     """
 
     lr_start: float = 0.05
@@ -58,9 +61,12 @@ class TrainingSettings:
         ):
             if not holds:
                 raise ValueError(f"{name} must be {rule}; got {getattr(self, name)}")
+        if str(self.precision) == "auto":  # what it means here is what is recorded
+            on_cpu = jax.default_backend() == "cpu"
+            object.__setattr__(self, "precision", "float32" if on_cpu else "bfloat16")
         if self.precision not in PRECISIONS:
             raise ValueError(
-                f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}"
+                f"precision must be one of {', '.join(PRECISIONS)}, auto; got {self.precision!r}"
             )
 
     @property
