@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 import torch
@@ -101,6 +101,8 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
             return Concat()
         case ops.Mix():
             return Mix()
+        case _:
+            assert_never(op)
 
 
 def _may_overwrite(spec: nj.Architecture, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection
-from typing import Any, Literal, overload
+from typing import Any, Literal, assert_never, overload
 
 import flax.linen as nn
 import jax
@@ -111,6 +111,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return jnp.concatenate([x, *others], axis=-1)
         case ops.Mix():
             return Mix(name=name)(x, *others)
+        case _:
+            assert_never(op)
 
 
 def _all_but_bias(

@@ -59,6 +59,14 @@ def _check_number(op: object, field: str, rule: str, least: float, below: float)
     object.__setattr__(op, field, float(value))
 
 
+class Channelwise:
+    """Each channel of the output is made of the same channel of the one input."""
+
+
+class Elementwise(Channelwise):
+    """The output has the shape of the one input."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Conv:
     """Convolution. `kernel_size`, `stride` and `dilation` take one number or `(height, width)`.
@@ -85,7 +93,7 @@ class Conv:
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Elementwise):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
 
     `momentum` is the weight of the old running statistics in each update.
@@ -100,17 +108,17 @@ class BatchNorm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
+class Affine(Elementwise):
     """`scale * x + bias` per channel, both learnable."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Relu:
+class Relu(Elementwise):
     """`max(x, 0)`: the idempotent activation."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LeakyRelu:
+class LeakyRelu(Elementwise):
     """`x` where positive, `negative_slope * x` elsewhere."""
 
     negative_slope: float = 0.01
@@ -120,32 +128,32 @@ class LeakyRelu:
 
 
 @dataclasses.dataclass(frozen=True)
-class Elu:
+class Elu(Elementwise):
     """`x` where positive, `exp(x) - 1` elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Gelu:
+class Gelu(Elementwise):
     """`x * Phi(x)`, the exact form."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Silu:
+class Silu(Elementwise):
     """`x * sigmoid(x)`, also called swish."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Tanh:
+class Tanh(Elementwise):
     """The hyperbolic tangent."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(Elementwise):
     """`1 / (1 + exp(-x))`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class MaxPool:
+class MaxPool(Channelwise):
     """Maximum over windows. `stride` defaults to the window, so that windows do not overlap."""
 
     window: Pair = (2, 2)
@@ -157,7 +165,7 @@ class MaxPool:
 
 
 @dataclasses.dataclass(frozen=True)
-class AvgPool:
+class AvgPool(Channelwise):
     """Mean over windows; padding is left out of the mean. `stride` defaults to the window."""
 
     window: Pair = (2, 2)
@@ -176,7 +184,7 @@ def _check_pool(op: MaxPool | AvgPool) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class GlobalAvgPool:
+class GlobalAvgPool(Channelwise):
     """Mean over height and width: `(height, width, channels)` to `(channels,)`."""
 
 
@@ -219,7 +227,7 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dropout:
+class Dropout(Elementwise):
     """In training, zeroes each value with probability `rate` and scales the others up."""
 
     rate: float = 0.5
@@ -229,7 +237,7 @@ class Dropout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(Elementwise):
     """Passes its input on."""
 
 

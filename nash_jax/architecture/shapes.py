@@ -6,7 +6,7 @@ Shapes are per image: `(height, width, channels)` or `(features,)`.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from nash_jax.architecture import ops
 
@@ -57,8 +57,10 @@ def output_shape(op: ops.Op, inputs: tuple[Shape, ...]) -> Shape:
             if len(set(inputs)) > 1:
                 raise ValueError("the shapes must be equal")
             return first
-        case _:  # normalisation, scaling, activations, dropout, identity
+        case ops.Elementwise():
             return first
+        case _:
+            assert_never(op)
 
 
 def _feature_map(op: ops.Op, shape: Shape) -> Shape:
@@ -93,8 +95,12 @@ def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
             return {"scale": (features,), "bias": (features,)}
         case ops.Mix():
             return {"lambda": ()}
-        case _:
+        case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}
+        case ops.Add() | ops.Concat():
+            return {}
+        case _:
+            assert_never(op)
     if op.use_bias:
         shapes["bias"] = (op.features,)
     return shapes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Sequence
+from typing import assert_never
 
 from nash_jax.architecture import Architecture, Shape, count_flops, count_params, ops
 from nash_jax.architecture.spec import INPUT
@@ -187,6 +188,8 @@ def _expression(op: ops.Op, name: str, inputs: list[str], shape: Shape) -> str:
             return " + ".join(inputs)
         case ops.Concat():
             return f"jnp.concatenate([{', '.join(inputs)}], axis=-1)"
+        case _:
+            assert_never(op)
 
 
 def _keywords(options: dict[str, tuple[object, object]]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
 import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import Architecture, Shape, ops
 from nash_jax.morphisms.primitives import batch_norm_identity, batch_norm_line, identity_kernel
+
+NOT_BY_WEIGHTS = "no weights make it pass its input on; Blend can bring it in"
 
 
 def why_no_identity(op: ops.Op, shape: Shape, nonnegative: bool) -> str | None:
@@ -44,8 +46,14 @@ def why_no_identity(op: ops.Op, shape: Shape, nonnegative: bool) -> str | None:
         case ops.MaxPool(stride=(1, 1), window=(1, 1)) | ops.AvgPool(stride=(1, 1), window=(1, 1)):
             if len(shape) != 3:
                 return "pooling needs a feature map (height, width, channels)"
+        case ops.Elementwise() | ops.MaxPool() | ops.AvgPool() | ops.GlobalAvgPool():
+            return NOT_BY_WEIGHTS
+        case ops.Flatten() | ops.Normalize() | ops.PadChannels():
+            return NOT_BY_WEIGHTS
+        case ops.Add() | ops.Mix() | ops.Concat():
+            return NOT_BY_WEIGHTS
         case _:
-            return "no weights make it pass its input on; Blend can bring it in"
+            assert_never(op)
     return None
 
 
@@ -63,8 +71,12 @@ def identity_node(
             return batch_norm_identity(channels, op.epsilon, dtype, xp)
         case ops.Affine():
             return {"scale": xp.ones(channels, dtype), "bias": xp.zeros(channels, dtype)}, {}
-        case _:
+        case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}, {}
+        case ops.Add() | ops.Mix() | ops.Concat():
+            return {}, {}
+        case _:
+            assert_never(op)
     bias = {"bias": xp.zeros(channels, dtype)} if op.use_bias else {}
     return {"kernel": kernel, **bias}, {}
 

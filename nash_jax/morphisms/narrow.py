@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 import numpy as np
 
@@ -101,11 +102,13 @@ def _settle(
             zeros[op.before : op.before + channels] |= of(read)
             demand(name, zeros)
             demand(read, zeros[op.before : op.before + channels])
-        case _:  # Add and Mix tie all their inputs; the rest have one input
+        case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
             for i in inputs:
                 demand(name, of(i))
             for i in inputs:
                 demand(i, of(name))
+        case _:
+            assert_never(op)
 
 
 def narrowed(spec: Architecture, removed: Masks) -> tuple[Node, ...]:
@@ -132,6 +135,12 @@ def narrowed(spec: Architecture, removed: Masks) -> tuple[Node, ...]:
                 op = ops.PadChannels(before - first, after - last)
             case ops.Normalize() if read in removed or node.name in removed:
                 raise ValueError(f"'{node.name}' has constants for all channels")
+            case ops.Channelwise() | ops.Normalize() | ops.Flatten() | ops.PadChannels():
+                pass
+            case ops.Add() | ops.Mix() | ops.Concat():
+                pass
+            case _:
+                assert_never(op)
         nodes.append(dataclasses.replace(node, op=op))
     return tuple(nodes)
 
@@ -176,7 +185,9 @@ def used_channels(spec: Architecture, variables: Variables) -> dict[str, np.ndar
                 used[read] |= out[before : before + channels]
             case ops.Mix() if float(params[node.name]["lambda"]) == 1:
                 used[read] |= out
-            case _:
+            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
                 for i in node.inputs:
                     used[i] |= out
+            case _:
+                assert_never(node.op)
     return used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import numpy as np
@@ -220,11 +220,13 @@ def _origins(spec: Architecture, gaps: Gaps) -> dict[str, np.ndarray]:
                 inner = (here >= op.before) & (here < op.before + channels)
                 if not np.array_equal(here[inner] - op.before, origin(read)):
                     raise ValueError(f"'{node.name}' has zeros where the others have copies")
-            case _:
+            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
                 here = origin(read)
                 for other in node.inputs[1:]:
                     if not np.array_equal(origin(other), here):
                         raise ValueError(f"the inputs of '{node.name}' copy different channels")
+            case _:
+                assert_never(op)
         found[node.name] = here
     return found
 

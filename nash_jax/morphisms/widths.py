@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 import numpy as np
 
@@ -161,11 +162,13 @@ def _settle(
             inner = growth(name)[op.before : op.before + channels + 1].copy()
             inner[[0, -1]] = growth(inputs[0])[[0, -1]]  # at its ends there are more zeros instead
             demand(inputs[0], inner)
-        case _:  # Add and Mix tie all their inputs; the rest have one input
+        case ops.Channelwise() | ops.Add() | ops.Mix():
             for i in inputs:
                 demand(name, growth(i))
             for i in inputs:
                 demand(i, growth(name))
+        case _:
+            assert_never(op)
 
 
 def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) -> None:
@@ -186,6 +189,12 @@ def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) 
         case ops.Flatten():
             if (out != _flat_growth(spec, node.inputs[0], before)).any():
                 raise ValueError(f"the vector of '{name}' is tied to its feature map")
+        case ops.Conv() | ops.Dense() | ops.Channelwise() | ops.PadChannels():
+            pass
+        case ops.Add() | ops.Mix() | ops.Concat():
+            pass
+        case _:
+            assert_never(op)
 
 
 def balanced(gaps: np.ndarray, groups: int) -> np.ndarray:
@@ -254,8 +263,12 @@ def widened_op(spec: Architecture, node: Node, gaps: Gaps) -> ops.Op:
             inner = gaps.get(node.inputs[0], np.zeros(channels + 1, int))
             more = int(gaps[node.name][: before + 1].sum() - inner[0])
             return ops.PadChannels(before + more, after + new - more - int(inner.sum()))
-        case op:
-            return op
+        case ops.Channelwise() | ops.Normalize() | ops.Flatten():
+            return node.op
+        case ops.Add() | ops.Mix() | ops.Concat():
+            return node.op
+        case _:
+            assert_never(node.op)
 
 
 def widened(spec: Architecture, gaps: Gaps) -> tuple[Node, ...]:

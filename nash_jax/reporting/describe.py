@@ -43,13 +43,12 @@ def describe_trial(trial: Trial) -> str:
 
 def origin(trial: Trial) -> str:
     """What made a trial, in a few words."""
-    match trial.recipe:
-        case "pretrain":
-            return "pretraining"
-        case "final":
-            return f"{trial.parent}, trained on with the validation images"
-        case "scratch":
-            return "from scratch"
+    if trial.recipe == "pretrain":
+        return "pretraining"
+    if trial.recipe == "final":
+        return f"{trial.parent}, trained on with the validation images"
+    if trial.recipe == "scratch":
+        return "from scratch"
     return ", ".join(map(describe_edit, trial.edits)) or "unchanged"
 
 
@@ -64,4 +63,5 @@ def describe_edit(edit: Edit) -> str:
             return f"skip {edit.source} to {edit.target} (add)"
         case SkipConcat():
             return f"skip {edit.source} to {edit.target} (concat)"
-    return repr(edit)
+        case _:  # also those that users write
+            return repr(edit)

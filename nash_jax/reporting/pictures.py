@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import assert_never
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -147,4 +148,7 @@ def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
             return text, "join"
         case ops.Dense():
             return text, "dense"
-    return text, "other"
+        case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
+            return text, "other"
+        case _:
+            assert_never(op)

@@ -103,13 +103,8 @@ def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
       platform: 'cpu', 'gpu' or another of JAX's.
       num_devices: how many share the program.
     """
-    match platform:
-        case "cpu":
-            return dict(CPU_OPTIONS)
-        case "gpu":
-            return dict(GPU_OPTIONS if num_devices == 1 else SHARED_GPU_OPTIONS)
-        case _:
-            return {}
+    on_gpu = GPU_OPTIONS if num_devices == 1 else SHARED_GPU_OPTIONS
+    return dict({"cpu": CPU_OPTIONS, "gpu": on_gpu}.get(platform, {}))
 
 
 def _num_devices(leaves: list[Any]) -> int:
