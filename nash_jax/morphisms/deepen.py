@@ -78,12 +78,7 @@ class Deepen(Edit):
         return (cls(place) for place in positions(spec))
 
     def change(self, spec: Architecture) -> Change:
-        spec.check_name(self.after)
-        if self.after not in positions(spec):
-            raise ValueError(
-                f"cannot deepen after '{self.after}': its output must be a feature map without "
-                "negative values, so that Relu passes it on"
-            )
+        _check_position(spec, self.after, axes=3)
         conv = ops.Conv(spec.shapes[self.after][-1], (self.kernel_size, self.kernel_size))
         return _inserted(spec, self.after, (conv, ops.BatchNorm(), ops.Relu()))
 
@@ -107,12 +102,7 @@ class DeepenDense(Edit):
         return (cls(place) for place in positions(spec, axes=1))
 
     def change(self, spec: Architecture) -> Change:
-        spec.check_name(self.after)
-        if self.after not in positions(spec, axes=1):
-            raise ValueError(
-                f"cannot deepen after '{self.after}': its output must be a vector without negative "
-                "values, so that Relu passes it on"
-            )
+        _check_position(spec, self.after, axes=1)
         dense = ops.Dense(spec.shapes[self.after][-1])
         return _inserted(spec, self.after, (dense, ops.Relu()))
 
@@ -180,6 +170,17 @@ def positions(spec: Architecture, axes: int = 3) -> tuple[str, ...]:
         for node in spec.nodes
         if node.name in nonnegative and len(spec.shapes[node.name]) == axes
     )
+
+
+def _check_position(spec: Architecture, after: str, axes: int) -> None:
+    """Raises `ValueError` unless the node is one of `positions`."""
+    spec.check_name(after)
+    if after not in positions(spec, axes):
+        what = "feature map" if axes == 3 else "vector"
+        raise ValueError(
+            f"cannot deepen after '{after}': its output must be a {what} without negative values, "
+            "so that Relu passes it on"
+        )
 
 
 def _inserted(spec: Architecture, after: str, chain: tuple[ops.Op, ...]) -> Change:

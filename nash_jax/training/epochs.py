@@ -58,23 +58,25 @@ def update(
     key: jax.Array,
     settings: TrainingSettings,
 ) -> tuple[TrainState, jax.Array]:
-    """One step of SGD on one batch.
+    """One step of SGD on one batch; on a batch for each member of a population, with a key of each.
 
     Args:
       spec: the architecture.
       state: variables and momentum.
-      images: `[batch, height, width, channels]`.
-      labels: `[batch]`.
+      images: `[batch, height, width, channels]`, or `[members, batch, ...]`.
+      labels: `[batch]`, or `[members, batch]`.
       rate: the learning rate.
-      key: decides what dropout drops.
+      key: decides what dropout drops; or `[members]` keys.
       settings: how to train.
 
     Returns:
-      The new state, and the mean loss on the batch.
+      The new state, and the mean loss on the batch, `[]` or `[members]`.
     """
 
-    def loss_of(params: Any) -> tuple[jax.Array, Variables]:
-        variables = {**state.variables, "params": params}
+    def loss_of(
+        params: Any, rest: Variables, images: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        variables = {**rest, "params": params}
         dtype = compute_dtype(settings.precision)
         logits, new = apply(spec, variables, images, train=True, key=key, dtype=dtype)
         if settings.label_smoothing:
@@ -84,32 +86,22 @@ def update(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), new
 
-    params = state.variables["params"]
-    with matmul_precision(settings.precision):
-        (loss, new), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-    steps, optimizer = direction(settings).update(gradients, state.optimizer, params)
-    params = jax.tree.map(lambda p, s: p - (rate * s).astype(p.dtype), params, steps)
-    return TrainState({**new, "params": params}, optimizer), loss
-
-
-def _update_all(
-    spec: Architecture,
-    state: TrainState,
-    images: jax.Array,
-    labels: jax.Array,
-    rate: jax.Array,
-    key: jax.Array,
-    settings: TrainingSettings,
-) -> tuple[TrainState, jax.Array]:
-    """`update`, or that of every member of a population."""
-
-    def one(state: TrainState, images: Any, labels: Any, key: Any) -> tuple[TrainState, Any]:
-        return update(spec, state, images, labels, rate, key, settings)
+    def one(
+        state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        params = state.variables["params"]
+        with matmul_precision(settings.precision):
+            (loss, new), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+                params, state.variables, images, labels, key
+            )
+        steps, optimizer = direction(settings).update(gradients, state.optimizer, params)
+        params = jax.tree.map(lambda p, s: p - (rate * s).astype(p.dtype), params, steps)
+        return TrainState({**new, "params": params}, optimizer), loss
 
     return (jax.vmap(one) if members_of(key) else one)(state, images, labels, key)
 
 
-_update = jax.jit(_update_all, static_argnames="settings", donate_argnames="state")
+_update = jax.jit(update, static_argnames="settings", donate_argnames="state")
 
 
 def _augment_all(
@@ -193,7 +185,7 @@ def _chunk(
     def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
         images, labels, rate, number = step
         augmented, dropout_key = _augment_all(images, key, number, fill, settings)
-        new, loss = _update_all(spec, state, augmented, labels, rate, dropout_key, settings)
+        new, loss = update(spec, state, augmented, labels, rate, dropout_key, settings)
         # Not a conditional: on a GPU that would wait for the host.
         return jax.tree.map(lambda x, old: jnp.where(number >= 0, x, old), new, state), loss
 
