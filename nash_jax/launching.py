@@ -80,6 +80,12 @@ def define_flags() -> None:
         "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
     )
     flags.DEFINE_list("devices", [], "numbers of the accelerators for the children; default: all")
+    flags.DEFINE_integer(
+        "per_device",
+        1,
+        "children trained side by side on each accelerator, where memory allows",
+        lower_bound=1,
+    )
     flags.DEFINE_string(
         "cache_dir",
         "",
@@ -219,7 +225,7 @@ def perform(
             warn_of_slow_precision(config)
             if cache is not None:
                 use_cache(cache)
-            return execute(opened, tell, workers, devices)
+            return execute(opened, tell, workers, devices, FLAGS.per_device)
 
 
 def command() -> list[str]:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import chex
 import numpy as np
@@ -13,6 +14,7 @@ from helpers import TINY, Silent, history, run
 
 import nash_jax as nj
 from nash_jax import data, runs
+from nash_jax.execution.devices import _Room
 from nash_jax.record.ledger import trial_of
 from nash_jax.reporting.describe import describe_trial
 
@@ -150,7 +152,7 @@ jobs = [
     for t in trials
 ]
 alone = {job.name: perform(job, images, best, Tools()) for job in jobs}
-spread = Devices(images, Tools(), devices[1:3])
+spread = Devices(images, Tools(), [*devices[1:3], devices[2]])  # two at a time on the last
 spread.put("best", best)
 used = set()
 for job in jobs:
@@ -185,6 +187,27 @@ losses = [result.best.estimate.loss for result in results]
 np.testing.assert_allclose(*losses, rtol=1e-2)
 print("devices agree")
 """
+
+
+def test_a_device_has_room_for_what_fits_and_for_one_that_does_not():
+    room, begun = _Room(max_bytes=10), threading.Event()
+
+    def beside(required):
+        with room.taking(required):
+            begun.set()
+
+    fits, waits = (threading.Thread(target=beside, args=(number,)) for number in (4, 7))
+    with room.taking(6):
+        fits.start()
+        fits.join()
+        assert begun.is_set()
+        begun.clear()
+        waits.start()
+        assert not begun.wait(0.1)
+    waits.join()
+    assert begun.is_set()
+    with room.taking(20):
+        pass
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
-"""A thread for each accelerator, and threads that compile what the accelerators will need next."""
+"""Threads for each accelerator, and threads that compile what the accelerators will need next."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import queue
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 
@@ -29,16 +31,50 @@ from nash_jax.jax_settings import holding, settings
 from nash_jax.machine import num_cores
 from nash_jax.training import fits_on_device, precompile, precompile_evaluation
 
-#: Programs that are compiled, the seconds that it took, and weights that are grown.
-_Ahead = concurrent.futures.Future[tuple[float, Variables]]
+
+class _Prepared(NamedTuple):
+    """A job whose programs are compiled and whose weights are grown."""
+
+    seconds: float
+    required_bytes: int
+    variables: Variables | None
+
+
+_Ahead = concurrent.futures.Future[_Prepared]
 _Ready = tuple[Job, float, _Ahead]
 
 #: Jobs of a device whose weights may lie there before it is their turn.
 _AHEAD = 8
 
 
+class _Room:
+    """The memory of a device, for jobs that are done on it side by side."""
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._max_bytes, self._taken = max_bytes, list[int]()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taking(self, required_bytes: int) -> Iterator[None]:
+        """Wait until so much is free beside what the others need, or none is there."""
+
+        def fits() -> bool:
+            everything = required_bytes + sum(self._taken)
+            return not self._taken or self._max_bytes is None or everything <= self._max_bytes
+
+        with self._changed:
+            self._changed.wait_for(fits)
+            self._taken.append(required_bytes)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.remove(required_bytes)
+                self._changed.notify_all()
+
+
 class Devices:
-    """Does jobs on accelerators, one at a time on each.
+    """Does jobs on accelerators, on each as many at a time as it is named, if its memory allows.
 
     A job is bound to the device that has the least to do. A device takes what is ready first: that
     is what is trained on unchanged, whose program there is; then small networks, which are compiled
@@ -57,7 +93,7 @@ class Devices:
         Args:
           images: those of the run; the test images stay where they are.
           tools: what jobs are done with; `max_bytes` is found out for each device.
-          devices: on which they are done.
+          devices: on which they are done; one that is there twice does two at a time.
           max_memory: GiB of a device that a job may take; 0: all that there is.
         """
         self._on_epoch, self._closing = tools.on_epoch, False
@@ -67,18 +103,19 @@ class Devices:
             )
             for device in devices
         }
+        self._room = {device: _Room(self._tools[device].max_bytes) for device in devices}
         self._settings, self._devices = settings(), devices
         self._images = {
             device: Images(
                 _placed(images.train, device), _placed(images.valid, device), images.test
             )
-            for device in devices
+            for device in dict.fromkeys(devices)
         }
         self._networks: dict[str, Network] = {}
         self._placed: dict[tuple[str, jax.Device], Network] = {}
         self._workers = [concurrent.futures.ThreadPoolExecutor(1) for _ in devices]
         self._compilers = concurrent.futures.ThreadPoolExecutor(max(1, num_cores() - 1))
-        self._free_since = dict.fromkeys(devices, 0.0)
+        self._free_since = [0.0 for _ in devices]
         self._load = [0 for _ in devices]
         self._ready: list[queue.SimpleQueue[_Ready]] = [queue.SimpleQueue() for _ in devices]
         self._slots = [threading.Semaphore(_AHEAD) for _ in devices]
@@ -134,8 +171,8 @@ class Devices:
             self._placed[key] = network._replace(variables=variables)
         return self._placed[key]
 
-    def _prepare(self, job: Job, parent: Network | None, number: int) -> tuple[float, Variables]:
-        """Compile training and evaluation of a job and grow its weights; the seconds of that."""
+    def _prepare(self, job: Job, parent: Network | None, number: int) -> _Prepared:
+        """Compile training and evaluation of a job and grow its weights."""
         while not self._slots[number].acquire(timeout=1.0):  # enough are ready
             if self._closing:
                 raise KeyboardInterrupt
@@ -145,10 +182,10 @@ class Devices:
         with holding(self._settings), jax.default_device(device):
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: init(job.spec, key))
-            precompile(job.spec, shapes, train, key, training)
+            required = precompile(job.spec, shapes, train, key, training)
             precompile_evaluation(job.spec, shapes, judge, **training.evaluation)
             variables = grow(job, parent, train)
-        return time.perf_counter() - start, variables
+        return _Prepared(time.perf_counter() - start, required, variables)
 
     def _announce(self, job: Job, submitted: float, number: int, ahead: _Ahead) -> None:
         self._ready[number].put((job, submitted, ahead))
@@ -161,16 +198,20 @@ class Devices:
             if self._closing:
                 raise KeyboardInterrupt
             device = self._devices[number]
-            waited = time.time() - max(submitted, self._free_since[device])
+            waited = time.time() - max(submitted, self._free_since[number])
             # What fails ahead fails here again, and is the job's failure.
-            compiling, grown = (0.0, None) if ahead.exception() else ahead.result()
-            with holding(self._settings), jax.default_device(device):
-                parent = self._placed.get((job.parent or "", device))
-                images, tools = self._images[device], self._tools[device]
-                outcome = perform(job, images, parent, tools, grown=grown)
-            self._free_since[device] = time.time()
+            ready = _Prepared(0.0, 0, None) if ahead.exception() else ahead.result()
+            parent = self._placed.get((job.parent or "", device))
+            images, tools = self._images[device], self._tools[device]
+            with (
+                self._room[device].taking(ready.required_bytes),
+                holding(self._settings),
+                jax.default_device(device),
+            ):
+                outcome = perform(job, images, parent, tools, grown=ready.variables)
+            self._free_since[number] = time.time()
             self._load[number] -= count_flops(job.spec)
-            seconds = outcome.estimate.seconds + Seconds(wait=waited, compile=compiling)
+            seconds = outcome.estimate.seconds + Seconds(wait=waited, compile=ready.seconds)
             estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
             self._jobs.end((job.name, outcome._replace(estimate=estimate)))
         except BaseException as error:  # the main thread raises it

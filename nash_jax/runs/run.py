@@ -100,6 +100,7 @@ def execute(
     tell: Tell = quiet,
     workers: int = 1,
     devices: Sequence[jax.Device] | None = None,
+    per_device: int = 1,
 ) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
 
@@ -110,9 +111,10 @@ def execute(
       run: what to do.
       tell: is told how it goes.
       workers: trials that are made side by side on CPU; does not change the result.
-      devices: accelerators to make trials on, one each; by default all of this machine. Where they
-        divide the batch size, networks that are trained alone are trained on all of them together,
-        which agrees with a training on one within rounding.
+      devices: accelerators to make trials on; by default all of this machine. Where they divide the
+        batch size, networks that are trained alone are trained on all of them together, which
+        agrees with a training on one within rounding.
+      per_device: trials that are made side by side on each of them, where its memory allows.
 
     Raises:
       ValueError: if trials cannot be made here.
@@ -126,14 +128,16 @@ def execute(
     recipes, trials = config.recipes.by_name(), config.strategy.num_trials
     if workers < 1:
         raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
-    workers = min(workers, config.strategy.num_at_once)
+    if per_device < 1:
+        raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
+    at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     total = sum(number * recipes[recipe].epochs for recipe, number in trials.items())
     tell(Begun(total + recipes[FINAL].epochs, trials_of(record.lines.values())))
     with contextlib.ExitStack() as stack:
-        executors = _executors(run, tell, workers, devices)
+        executors = _executors(run, tell, at_once, devices)
         for executor in executors:
             stack.callback(executor.close)
-        engine = Engine(run, tell, *executors, workers if on_cpu else len(devices))
+        engine = Engine(run, tell, *executors, at_once if on_cpu else at_once * len(devices))
 
         def result(best: Trial, finished: bool) -> Result:
             history = engine.history()
@@ -154,9 +158,12 @@ def execute(
 
 
 def _executors(
-    run: Run, tell: Tell, workers: int, devices: Sequence[jax.Device]
+    run: Run, tell: Tell, at_once: int, devices: Sequence[jax.Device]
 ) -> tuple[Executor, Executor]:
-    """Who does jobs that have the machine for themselves, and who does the others."""
+    """Who does jobs that have the machine for themselves, and who does the others.
+
+    Of the others so many are done at once, on the CPU or on each accelerator.
+    """
     config, problem = run.config, run.problem
     images = Images(problem.train, problem.valid, run.test)
     together = (
@@ -175,8 +182,8 @@ def _executors(
     if not searches(config):
         return alone, alone
     if devices[0].platform != "cpu":
-        return alone, Devices(images, others, devices, config.bounds.max_memory)
-    return alone, Processes(images, others, workers, config.threads_per_child)
+        return alone, Devices(images, others, [*devices] * at_once, config.bounds.max_memory)
+    return alone, Processes(images, others, at_once, config.threads_per_child)
 
 
 def run_search(
@@ -185,6 +192,7 @@ def run_search(
     tell: Tell = quiet,
     workers: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    per_device: int = 1,
     workdir: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Run NASH, by default in memory alone.
@@ -199,6 +207,7 @@ def run_search(
       tell: is told of every epoch and every trial: `plain()`, or a function of yours.
       workers: trials that are made side by side on CPU; by default one per core.
       devices: accelerators to make trials on; by default all.
+      per_device: trials that are made side by side on each of them, where its memory allows.
       workdir: where to keep the run, if that is wanted; it can be resumed then.
 
     Returns:
@@ -214,4 +223,4 @@ def run_search(
     most = max(1, num_cores() // config.threads_per_child)
     check_precision(config, devices)
     with open_run(config, folder, provenance(), lambda text: tell(Note(text)), dataset) as opened:
-        return execute(opened, tell, workers or most, devices)
+        return execute(opened, tell, workers or most, devices, per_device)

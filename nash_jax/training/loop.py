@@ -179,16 +179,15 @@ def precompile(
     key: jax.Array,
     settings: TrainingSettings,
     scan: bool | None = None,
-) -> float:
-    """Compile what `fit` will ask for with these arguments; the seconds that it took.
+) -> int:
+    """Compile what `fit` will ask for with these arguments; the bytes of memory that it will need.
 
     Of `variables` only shapes and types are used: they may be `jax.ShapeDtypeStruct`.
     """
     graph, names = numbered(spec)
     state = _abstract(renamed(variables, names), settings)
-    watch = Stopwatch()
     epoch = epoch_maker(examples, scan, None)(graph, state, examples, key, settings, None)
-    return watch.lap() if epoch.new else 0.0
+    return epoch.required_bytes
 
 
 def check_batch_size(settings: TrainingSettings, num_examples: int) -> None:
