@@ -48,7 +48,7 @@ def hand_made(study: Study, network: str) -> Row:
 def random_search(study: Study) -> Row:
     """As many edits as a search makes at most, on each of as many networks as its cost allows."""
     config = study.config
-    num_edits = study.config.strategy.num_edits
+    num_edits = study.config.strategy.num_edits(sampled=0)
     brief = (1 - config.data.validation_fraction) * config.recipes.epochs_neighbours
     drawn = config.replace(strategy="random_search", num_edits=num_edits)
     space = space_of(drawn, study.start(config.space.model_0))

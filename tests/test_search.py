@@ -1,10 +1,14 @@
 """Strategies, with estimates that are made up by the tests: no training here."""
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
 import math
+import statistics
 
 import jax
+import numpy as np
 import pytest
 
 import nash_jax as nj
@@ -13,13 +17,17 @@ from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, Widen, rising_bounds
 from nash_jax.search import (
     STRATEGIES,
+    AgingEvolutionSettings,
     HillClimbingSettings,
     Keys,
     Proposal,
     RandomSearchSettings,
+    SuccessiveHalvingSettings,
     Trial,
+    aging_evolution,
     hill_climbing,
     simulate,
+    successive_halving,
 )
 from nash_jax.spaces import Morphs
 
@@ -153,12 +161,137 @@ def test_a_random_search_returns_its_samples_the_best_first():
     assert [t.name for t in end.value.value] == ["sample4", "sample2", "sample5", "sample3"]
 
 
+def evolved(settings, accuracy=at_random, failing=lambda name: False, space=SPACE):
+    """The asks of an aging evolution, and its trials in the order in which it was told."""
+    strategy, asks, told, out = aging_evolution(space, settings, KEYS), [], [], []
+    ask = next(strategy)
+    with contextlib.suppress(StopIteration):
+        while True:
+            asks.append(ask)
+            out += ask.proposals
+            due, out = out[: search.num_due(ask, len(out))], out[search.num_due(ask, len(out)) :]
+            told += [
+                Trial(
+                    each,
+                    each.genotype,
+                    Estimate(
+                        accuracy(each), 1.0, Seconds(), failure="x" if failing(each.name) else ""
+                    ),
+                )
+                for each in due
+            ]
+            ask = strategy.send(told[-len(due) :])
+    return asks, told
+
+
+def test_the_oldest_of_a_population_dies_and_each_child_is_one_edit_from_its_parent():
+    settings = AgingEvolutionSettings(12, population=4, tournament=2, window=1)
+    asks, told = evolved(settings)
+    asked = [proposal for ask in asks for proposal in ask.proposals]
+    assert asked == [trial.proposal for trial in told]  # one after the other
+    assert [len(ask.proposals) for ask in asks] == [1] * 12
+    assert [p.recipe for p in asked] == ["scratch"] * 4 + ["brief"] * 8
+    names = [p.name for p in asked]
+    for number, (ask, proposal) in enumerate(zip(asks, asked)):
+        living = names[max(0, number - 4) : number]
+        best = [search.select(told[:number]).name] if number else []
+        assert ask.incumbent == (best[0] if best else None)
+        assert ask.alive == {*living, *best}
+        if number >= 4:
+            assert proposal.parent in living
+            parent = told[names.index(proposal.parent)].genotype
+            (edit,) = proposal.edits
+            assert edit.rewrite(parent) == proposal.genotype
+
+
+def test_so_many_are_out_and_a_child_is_proposed_for_each_that_is_told():
+    asks, _ = evolved(AgingEvolutionSettings(12, population=4, tournament=2, window=3))
+    assert [len(ask.proposals) for ask in asks] == [3, *[1] * 9, 0]
+    assert {ask.leave for ask in asks} == {2}
+
+
+def test_what_failed_does_not_live():
+    settings = AgingEvolutionSettings(12, population=4, tournament=2, window=1)
+    asks, _ = evolved(settings, failing=lambda name: name in ("sample2", "child5"))
+    assert not any({"sample2", "child5"} & set(ask.alive) for ask in asks)
+    with pytest.raises(search.AllFailedError, match="all of sample1, .*, sample4 failed"):
+        evolved(settings, failing=lambda name: True)
+
+
+class Bits:
+    """Thirty bits, one of which is flipped by a mutation: OneMax."""
+
+    start = (0,) * 30
+    bounds = ()
+
+    def sample(self, key):
+        return tuple(_numbers(key).integers(2, size=30).tolist())
+
+    def mutate(self, genotype, key, num=1, done=None):
+        place = int(_numbers(key).integers(30))
+        return (*genotype[:place], 1 - genotype[place], *genotype[place + 1 :]), ()
+
+    def build(self, genotype, stage):
+        return genotype
+
+
+def _numbers(key):
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def test_where_estimates_are_noisy_it_is_better_that_the_oldest_dies():
+    """Who is lucky once would live for ever, where the worst dies (Real et al. 2019)."""
+
+    def noisy(proposal):
+        return sum(proposal.genotype) + 4 * _numbers(proposal.key).normal()
+
+    def living(dies):
+        settings = AgingEvolutionSettings(400, population=20, tournament=5, dies=dies, window=1)
+        _, told = evolved(settings, noisy, space=Bits())
+        return statistics.mean(sum(trial.genotype) for trial in told[-20:])
+
+    assert living("oldest") > living("worst") + 1
+
+
+def test_rungs_train_the_best_for_what_they_lack():
+    settings = SuccessiveHalvingSettings(num_samples=9, first_epochs=2)
+    assert [tuple(rung) for rung in settings.rungs] == [(9, 2, 2), (3, 6, 4), (1, 18, 12)]
+    made = list(simulate(SPACE, successive_halving(SPACE, settings, KEYS), scored(at_random)))
+    rungs = [[t for t in made if t.step == step] for step in range(3)]
+    assert [len(rung) for rung in rungs] == [9, 3, 1]
+    for before, after, (_, _, more) in zip(rungs, rungs[1:], settings.rungs[1:]):
+        best = search.ranked(before)[: len(after)]
+        assert [t.parent for t in after] == [t.name for t in best]
+        assert [t.genotype for t in after] == [t.genotype for t in best]
+        assert {(t.recipe, t.proposal.budget, t.edits) for t in after} == {("further", more, ())}
+    spent = sum(each.proposal.budget for each in made)
+    assert spent == 9 * 2 + 3 * 4 + 1 * 12
+    assert len({str(jax.random.key_data(each.proposal.key)) for each in made}) == 13
+
+
+def test_rungs_may_train_anew():
+    settings = SuccessiveHalvingSettings(num_samples=5, eta=2, anew=True)
+    made = list(simulate(SPACE, successive_halving(SPACE, settings, KEYS), scored(at_random)))
+    assert [(t.recipe, t.proposal.budget, t.parent) for t in made] == [
+        *[("scratch", 1, None)] * 5, *[("scratch", 2, None)] * 2, ("scratch", 4, None)
+    ]  # fmt: skip
+
+
+def test_one_rung_is_a_random_search():
+    settings = SuccessiveHalvingSettings(num_samples=2)
+    made = list(simulate(SPACE, successive_halving(SPACE, settings, KEYS), scored(at_random)))
+    drawn = search.random_search(SPACE, RandomSearchSettings(2), KEYS)
+    assert [t.genotype for t in made] == [p.genotype for p in next(drawn).proposals]
+
+
 # The contract of all strategies: more of it is in test_engine.
 
 SETTINGS = {
     "hill_climbing": SMALL,
     "one_network": search.OneNetworkSettings(),
     "random_search": RandomSearchSettings(6),
+    "aging_evolution": AgingEvolutionSettings(12, population=4, tournament=2, window=3),
+    "successive_halving": SuccessiveHalvingSettings(9),
 }
 
 
@@ -182,34 +315,40 @@ def test_a_strategy_depends_on_its_keys_and_on_what_it_is_told_alone(name):
     assert proposals_of(name, at_random) == proposals_of(name, at_random)
     asked = proposals_of(name, at_random)
     assert len({proposal[0] for proposal in asked}) == len(asked)
-    counts = SETTINGS[name].num_trials
-    assert {recipe: sum(p[5] == recipe for p in asked) for recipe in counts} == dict(counts)
+    counts = collections.Counter((p[5], p[6]) for p in asked)
+    assert {(each.recipe, each.budget): each.number for each in SETTINGS[name].plan} == counts
     assert all(SETTINGS[name].phase(proposal[-1]) for proposal in asked)
     at_once = [sum(p[-1] == step for p in asked) for step in {p[-1] for p in asked}]
     assert SETTINGS[name].num_at_once == max(at_once)
 
 
-@pytest.mark.parametrize("name", ["hill_climbing", "random_search"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "one_network"])
 def test_a_strategy_survives_trials_that_fail(name):
     def failing(proposal):
-        return proposal.name.endswith(("child1", "sample2"))
+        return proposal.name.endswith(("child1", "child5", "sample2"))
 
     failed = proposals_of(name, at_random, failing)
     assert len(failed) == len(proposals_of(name, at_random))
-    assert not any((proposal[3] or "").endswith("child1") for proposal in failed)
+    assert not any((p[3] or "").endswith(("child1", "child5", "sample2")) for p in failed)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("kind", "changes", "message"),
     [
-        ({"num_steps": -1}, "num_steps must be >= 0; got -1"),
-        ({"num_neighbours": 0}, "num_neighbours must be >= 1; got 0"),
-        ({"num_morphisms": 0}, "num_morphisms must be >= 1; got 0"),
+        (HillClimbingSettings, {"num_steps": -1}, "num_steps must be >= 0; got -1"),
+        (HillClimbingSettings, {"num_neighbours": 0}, "num_neighbours must be >= 1; got 0"),
+        (HillClimbingSettings, {"num_morphisms": 0}, "num_morphisms must be >= 1; got 0"),
+        (RandomSearchSettings, {"num_samples": 0}, "num_samples must be >= 1; got 0"),
+        (AgingEvolutionSettings, {"population": 0}, "population must be >= 1; got 0"),
+        (AgingEvolutionSettings, {"population": 5}, "must be at most population, 5; got 25"),
+        (AgingEvolutionSettings, {"dies": "all"}, "dies must be one of oldest, worst; got 'all'"),
+        (SuccessiveHalvingSettings, {"eta": 1}, "eta must be >= 2; got 1"),
+        (SuccessiveHalvingSettings, {"first_epochs": 0}, "first_epochs must be >= 1; got 0"),
     ],
 )
-def test_bad_settings_are_one_clear_error(changes, message):
+def test_bad_settings_are_one_clear_error(kind, changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(HillClimbingSettings(), **changes)
+        kind(**changes)
 
 
 def test_lineage_names_the_edits_between_two_trials():

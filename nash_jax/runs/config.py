@@ -85,16 +85,19 @@ class MorphsSettings:
       widths: channels of the chain's convolutions.
       kernel_sizes: kernel sizes to deepen with.
       widening_factors: factors to widen by.
+      num_edits: edits of a network that is drawn at random.
     """
 
     model_0: str = "chain"
     widths: tuple[int, ...] = (64, 128, 256)
     kernel_sizes: tuple[int, ...] = KERNEL_SIZES
     widening_factors: tuple[int, ...] = WIDENING_FACTORS
+    num_edits: int = 25
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
+        _check_least(self, num_edits=0)
         check_sizes(self.kernel_sizes, self.widening_factors)
 
 
@@ -139,6 +142,7 @@ class RecipeSettings:
             "pretrain": alone,
             "brief": brief,
             "scratch": dataclasses.replace(brief, weights="nothing"),
+            "further": dataclasses.replace(brief, weights="given"),
             "final": dataclasses.replace(alone, epochs=self.epochs_final, judged_on="test"),
         }
 
@@ -276,7 +280,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: _as_json(setting.value) for setting in settings},
         {setting.name: _as_json(setting.default) for setting in settings},
         {setting.name: setting.group for setting in settings},
-        later=tuple(KINDS),
+        later=(*KINDS, "num_edits"),
     )
 
 

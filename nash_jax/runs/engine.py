@@ -202,8 +202,9 @@ class Engine:
             else:
                 self._recall(asked, line)
             waiting.append(proposal.name)
-        if ask.proposals and all(p.parent and not p.edits for p in ask.proposals):
-            parents = ", ".join(sorted({str(p.parent) for p in ask.proposals}))
+        briefly = [p for p in ask.proposals if p.recipe == "brief"]
+        if briefly and not any(p.edits for p in briefly):
+            parents = ", ".join(sorted({str(p.parent) for p in briefly}))
             self._tell(
                 Note(f"step {step}: no edit keeps max_flops; its children are {parents} trained on")
             )

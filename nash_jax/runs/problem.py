@@ -62,7 +62,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config.space, dataset.image_shape, dataset.num_classes, normalize)
-    if config.strategy.num_edits and 0 < config.bounds.max_flops < count_flops(start.spec):
+    grows = config.strategy.num_edits(config.space.num_edits) > 0
+    if grows and 0 < config.bounds.max_flops < count_flops(start.spec):
         raise ValueError(
             f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
             f"{config.bounds.max_flops}; raise it or take smaller widths"
@@ -82,18 +83,17 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
 
 def searches(config: Config) -> bool:
     """Whether anything is tried beside what has the machine for itself."""
-    recipes, trials = config.recipes.by_name(), config.strategy.num_trials
-    return any(number and not recipes[name].alone for name, number in trials.items())
+    recipes = config.recipes.by_name()
+    return any(each.number and not recipes[each.recipe].alone for each in config.strategy.plan)
 
 
 def space_of(config: Config, model_0: Architecture) -> Morphs:
     """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
-    first, num_edits = count_flops(model_0), config.strategy.num_edits
-    most = config.bounds.max_flops
+    space, most = config.space, config.bounds.max_flops
+    first, num_edits = count_flops(model_0), config.strategy.num_edits(space.num_edits)
     last = most if most >= 0 else GROWTH * first
     bounds = morphisms.rising_bounds(first, last, num_edits) if last else ()
-    space = config.space
-    return Morphs(model_0, bounds, num_edits, space.kernel_sizes, space.widening_factors)
+    return Morphs(model_0, bounds, space.num_edits, space.kernel_sizes, space.widening_factors)
 
 
 def dataset_of(

@@ -26,7 +26,7 @@ from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.engine import FINAL, Engine, Run
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
-from nash_jax.search import Trial
+from nash_jax.search import Planned, Trial
 
 
 @contextlib.contextmanager
@@ -125,14 +125,18 @@ def execute(
     config, record = run.config, run.record
     devices = jax.local_devices() if devices is None else devices
     on_cpu = devices[0].platform == "cpu"
-    recipes, trials = config.recipes.by_name(), config.strategy.num_trials
+    recipes = config.recipes.by_name()
     if workers < 1:
         raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
     if per_device < 1:
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
-    total = sum(number * recipes[recipe].epochs for recipe, number in trials.items())
-    tell(Begun(total + recipes[FINAL].epochs, trials_of(record.lines.values())))
+    planned = [*config.strategy.plan, Planned(FINAL, 1)]
+    epochs = sum(
+        number * (recipes[recipe].epochs if budget is None else round(budget))
+        for recipe, number, budget in planned
+    )
+    tell(Begun(epochs, trials_of(record.lines.values())))
     with contextlib.ExitStack() as stack:
         executors = _executors(run, tell, at_once, devices)
         for executor in executors:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from nash_jax.search.aging_evolution import AgingEvolutionSettings, aging_evolution
 from nash_jax.search.hill_climbing import HillClimbingSettings, child, hill_climbing
 from nash_jax.search.lineage import Lineage, lineage
 from nash_jax.search.one_network import OneNetworkSettings, one_network
@@ -11,6 +12,7 @@ from nash_jax.search.strategy import (
     AllFailedError,
     Ask,
     Keys,
+    Planned,
     Proposal,
     Strategy,
     StrategySettings,
@@ -20,35 +22,44 @@ from nash_jax.search.strategy import (
     select,
     simulate,
 )
+from nash_jax.search.successive_halving import SuccessiveHalvingSettings, successive_halving
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
+    "aging_evolution": aging_evolution,
     "hill_climbing": hill_climbing,
     "one_network": one_network,
     "random_search": random_search,
+    "successive_halving": successive_halving,
 }
 
 #: The settings of every strategy.
 STRATEGY_SETTINGS: dict[str, type[Any]] = {
+    "aging_evolution": AgingEvolutionSettings,
     "hill_climbing": HillClimbingSettings,
     "one_network": OneNetworkSettings,
     "random_search": RandomSearchSettings,
+    "successive_halving": SuccessiveHalvingSettings,
 }
 
 __all__ = [
+    "AgingEvolutionSettings",
     "AllFailedError",
     "Ask",
     "HillClimbingSettings",
     "Keys",
     "Lineage",
     "OneNetworkSettings",
+    "Planned",
     "Proposal",
     "RandomSearchSettings",
     "STRATEGIES",
     "STRATEGY_SETTINGS",
     "Strategy",
     "StrategySettings",
+    "SuccessiveHalvingSettings",
     "Trial",
+    "aging_evolution",
     "child",
     "hill_climbing",
     "lineage",
@@ -58,4 +69,5 @@ __all__ = [
     "ranked",
     "select",
     "simulate",
+    "successive_halving",
 ]

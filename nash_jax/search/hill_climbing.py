@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
 
 from nash_jax.morphisms import Edit
-from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, Trial, select
+from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, select
 from nash_jax.spaces import Space
 
 
@@ -34,13 +33,13 @@ class HillClimbingSettings:
                 raise ValueError(f"{name} must be >= {least}; got {value}")
 
     @property
-    def num_trials(self) -> Mapping[str, int]:
-        """How many trials of each recipe it asks for."""
-        return {"pretrain": 1, "brief": self.num_steps * self.num_neighbours}
+    def plan(self) -> list[Planned]:
+        """What it asks for."""
+        return [Planned("pretrain", 1), Planned("brief", self.num_steps * self.num_neighbours)]
 
-    @property
-    def num_edits(self) -> int:
-        """How many edits the last network has at most."""
+    def num_edits(self, sampled: int) -> int:
+        """Over how many edits the size of networks may grow: those of the last network."""
+        del sampled
         return self.num_steps * self.num_morphisms
 
     @property

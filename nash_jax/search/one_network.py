@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
-from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, select
+from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, select
 from nash_jax.spaces import Space
 
 
@@ -14,13 +13,13 @@ class OneNetworkSettings:
     """There is nothing to set."""
 
     @property
-    def num_trials(self) -> Mapping[str, int]:
-        """How many trials of each recipe it asks for."""
-        return {"pretrain": 1}
+    def plan(self) -> list[Planned]:
+        """What it asks for."""
+        return [Planned("pretrain", 1)]
 
-    @property
-    def num_edits(self) -> int:
-        """How many edits the last network has at most."""
+    def num_edits(self, sampled: int) -> int:
+        """There are none."""
+        del sampled
         return 0
 
     @property

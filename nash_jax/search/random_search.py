@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import jax
 
-from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, Trial, ranked
+from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, ranked
 from nash_jax.spaces import Space
 
 
@@ -17,22 +16,23 @@ class RandomSearchSettings:
     """The size of a random search.
 
     Attributes:
-      num_samples: networks that are drawn.
-      num_edits: of each of them, in a space of edits.
+      num_samples: networks that are tried.
     """
 
     num_samples: int = 40
-    num_edits: int = 25
 
     def __post_init__(self) -> None:
-        for name, least in (("num_samples", 1), ("num_edits", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be >= 1; got {self.num_samples}")
 
     @property
-    def num_trials(self) -> Mapping[str, int]:
-        """How many trials of each recipe it asks for."""
-        return {"scratch": self.num_samples}
+    def plan(self) -> list[Planned]:
+        """What it asks for."""
+        return [Planned("scratch", self.num_samples)]
+
+    def num_edits(self, sampled: int) -> int:
+        """Over how many edits the size of networks may grow: those of a random network."""
+        return sampled
 
     @property
     def num_at_once(self) -> int:

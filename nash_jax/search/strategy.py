@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -128,16 +128,29 @@ class Ask(NamedTuple):
 Strategy: TypeAlias = Generator[Ask, Sequence[Trial], Sequence[Trial]]
 
 
+class Planned(NamedTuple):
+    """Trials of one kind that a strategy will ask for.
+
+    Attributes:
+      recipe: of each.
+      number: of them.
+      budget: epochs of each, where they are not the recipe's own.
+    """
+
+    recipe: str
+    number: int
+    budget: float | None = None
+
+
 class StrategySettings(Protocol):
     """What a run must know of a strategy's settings, a frozen dataclass."""
 
     @property
-    def num_trials(self) -> Mapping[str, int]:
-        """How many trials of each recipe it asks for."""
+    def plan(self) -> Sequence[Planned]:
+        """What it asks for, if all goes well."""
 
-    @property
-    def num_edits(self) -> int:
-        """How many edits the last network has at most."""
+    def num_edits(self, sampled: int) -> int:
+        """Over how many edits the size of networks may grow; a random network has `sampled`."""
 
     @property
     def num_at_once(self) -> int:

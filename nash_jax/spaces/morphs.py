@@ -43,13 +43,13 @@ class Morphs:
 
     def sample(self, key: jax.Array) -> Architecture:
         """The first network with `num_edits` random edits."""
-        return self.mutate(self.start, key, self.num_edits)[0]
+        return self.mutate(self.start, key, self.num_edits, done=0)[0]
 
     def mutate(
-        self, genotype: Architecture, key: jax.Array, num: int = 1, done: int = 0
+        self, genotype: Architecture, key: jax.Array, num: int = 1, done: int | None = None
     ) -> tuple[Architecture, tuple[Edit, ...]]:
         """A network with `num` random edits, and the edits: see `morphisms.sample_edits`."""
-        bounds = self.bounds[done : done + num]
+        bounds = () if done is None else self.bounds[done : done + num]
         if self.bounds:
             bounds += self.bounds[-1:] * (num - len(bounds))
         edits, grown = sample_edits(

@@ -24,7 +24,7 @@ class Space(Protocol):
         """A random genotype."""
 
     def mutate(
-        self, genotype: Any, key: jax.Array, num: int = 1, done: int = 0
+        self, genotype: Any, key: jax.Array, num: int = 1, done: int | None = None
     ) -> tuple[Any, tuple[Edit, ...]]:
         """A genotype at `num` random changes from another, and the edits that make it.
 
@@ -32,7 +32,8 @@ class Space(Protocol):
           genotype: to change; it stays as it is.
           key: decides the changes.
           num: how many; there are fewer where no more is possible.
-          done: how many changes led to `genotype`; where a space grows, it has room for more then.
+          done: how many changes led to `genotype`, where networks are to grow evenly with their
+            number; None: a network may be as large as any.
 
         Returns:
           The new genotype, and the edits by which the network of the old one becomes its network;

@@ -1,0 +1,126 @@
+"""Regularized evolution, in which the oldest dies (Real, Aggarwal, Huang and Le 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from nash_jax.search.strategy import (
+    AllFailedError,
+    Ask,
+    Keys,
+    Planned,
+    Proposal,
+    Strategy,
+    Trial,
+    ranked,
+    select,
+)
+from nash_jax.spaces import Space
+
+#: Who makes room for a child: in the paper the oldest; the worst is the usual evolution.
+DIES = ("oldest", "worst")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgingEvolutionSettings:
+    """The sizes of Algorithm 1 of Real et al.; the defaults are the paper's.
+
+    Attributes:
+      num_samples: networks that are tried, the first population among them (C).
+      population: networks that live at a time (P).
+      tournament: draws, with replacement, of which the best becomes a parent (S).
+      mutations: random changes that make a child of its parent.
+      dies: who makes room for a child: oldest, or worst.
+      window: networks that are trained at a time. The result depends on it, and not on the number
+        of workers: take at least 3 for each worker that there will be.
+    """
+
+    num_samples: int = 20_000
+    population: int = 100
+    tournament: int = 25
+    mutations: int = 1
+    dies: str = "oldest"
+    window: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "population", "tournament", "mutations", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if self.tournament > self.population:
+            raise ValueError(
+                f"tournament must be at most population, {self.population}; got {self.tournament}"
+            )
+        if self.dies not in DIES:
+            raise ValueError(f"dies must be one of {', '.join(DIES)}; got {self.dies!r}")
+
+    @property
+    def plan(self) -> list[Planned]:
+        """What it asks for."""
+        first = min(self.population, self.num_samples)
+        return [Planned("scratch", first), Planned("brief", self.num_samples - first)]
+
+    def num_edits(self, sampled: int) -> int:
+        """Over how many edits the size of networks may grow: those of the first population."""
+        return sampled
+
+    @property
+    def num_at_once(self) -> int:
+        """How many trials can be made side by side."""
+        return min(self.window, self.population, self.num_samples)
+
+    def phase(self, step: int) -> str:
+        """What a round of it is, for people."""
+        del step
+        return f"evolution of {self.num_samples} networks"
+
+
+def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) -> Strategy:
+    """Real et al. 2019, Algorithm 1; asynchronous, as they ran it.
+
+    The first population is drawn at random and trained from scratch. A child begins with its
+    parent's weights, where its edits can carry them. A network that failed does not live.
+
+    Args:
+      space: what is searched.
+      settings: the sizes.
+      keys: of the run.
+    """
+    draw_keys, train_keys = (
+        jax.random.split(key, settings.num_samples) for key in jax.random.split(keys.search)
+    )
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.search)).ravel())
+    population: list[Trial] = []  # from the oldest to the youngest
+    history: list[Trial] = []
+
+    def propose(number: int) -> Proposal:
+        draw_key, key = draw_keys[number], train_keys[number]
+        if number < settings.population:
+            return Proposal(f"sample{number + 1}", space.sample(draw_key), key, recipe="scratch")
+        if not population:
+            raise AllFailedError(history)
+        drawn = rng.integers(len(population), size=settings.tournament)
+        parent = select([population[index] for index in drawn])
+        genotype, edits = space.mutate(parent.genotype, draw_key, settings.mutations)
+        return Proposal(f"child{number + 1}", genotype, key, parent.name, edits)
+
+    num_out, num_proposed = settings.num_at_once, 0
+    best: list[Trial] = []
+    while len(history) < settings.num_samples:
+        until = min(len(history) + num_out, settings.num_samples)
+        asked = [propose(number) for number in range(num_proposed, until)]
+        num_proposed = until
+        incumbent = best[0].name if best else None
+        alive = {trial.name for trial in [*population, *best]}
+        for trial in (yield Ask(asked, num_out - 1, incumbent, alive)):
+            history.append(trial)
+            if trial.failed:
+                continue
+            best = ranked([*best, trial])[:1]
+            population.append(trial)
+            if len(population) > settings.population:
+                dies = population[0] if settings.dies == "oldest" else ranked(population)[-1]
+                population.remove(dies)
+    return ranked(history)

@@ -1,0 +1,130 @@
+"""Successive halving: the best of many are trained on (Jamieson and Talwalkar 2016)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+
+from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, ranked
+from nash_jax.spaces import Space
+
+
+class Rung(NamedTuple):
+    """A round of successive halving.
+
+    Attributes:
+      number: of networks that are in it.
+      epochs: that each has been trained for at its end.
+      more: of these, those of this round alone.
+    """
+
+    number: int
+    epochs: int
+    more: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SuccessiveHalvingSettings:
+    """The sizes of successive halving; with eta 3, as Hyperband (Li et al. 2018) takes it.
+
+    Attributes:
+      num_samples: networks that are tried (n).
+      eta: of so many networks one goes on, for so many times the epochs.
+      first_epochs: epochs of every network in the first rung (r).
+      anew: train those that go on from new weights, for all epochs, instead of on from theirs.
+    """
+
+    num_samples: int = 27
+    eta: int = 3
+    first_epochs: int = 1
+    anew: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_samples", 1), ("eta", 2), ("first_epochs", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """Its rounds, until one network is left.
+
+        >>> [tuple(rung) for rung in SuccessiveHalvingSettings(num_samples=10).rungs]
+        [(10, 1, 1), (3, 3, 2), (1, 9, 6)]
+        """
+        number, epochs = self.num_samples, self.first_epochs
+        found = [Rung(number, epochs, epochs)]
+        while (number := number // self.eta) >= 1:
+            before, epochs = epochs, epochs * self.eta
+            found.append(Rung(number, epochs, epochs if self.anew else epochs - before))
+        return found
+
+    @property
+    def plan(self) -> list[Planned]:
+        """What it asks for."""
+        first, *others = self.rungs
+        recipe = "scratch" if self.anew else "further"
+        return [
+            Planned("scratch", first.number, first.more),
+            *(Planned(recipe, rung.number, rung.more) for rung in others),
+        ]
+
+    def num_edits(self, sampled: int) -> int:
+        """Over how many edits the size of networks may grow: those of a random network."""
+        return sampled
+
+    @property
+    def num_at_once(self) -> int:
+        """How many trials can be made side by side."""
+        return self.num_samples
+
+    def phase(self, step: int) -> str:
+        """What a round of it is, for people."""
+        rung = self.rungs[min(step, len(self.rungs) - 1)]
+        return f"rung {step + 1} of {len(self.rungs)}: {rung.number} networks, {rung.epochs} epochs"
+
+
+def successive_halving(space: Space, settings: SuccessiveHalvingSettings, keys: Keys) -> Strategy:
+    """Random networks in rungs: of `eta` the best one goes on, for `eta` times the epochs.
+
+    What goes on is trained for the epochs that it lacks, by a cosine of their own: a warm restart.
+
+    Args:
+      space: what is searched.
+      settings: the sizes.
+      keys: of the run.
+    """
+    draw_key, train_key = jax.random.split(keys.search)
+    first, *others = settings.rungs
+    draws = jax.random.split(draw_key, first.number)
+    trainings = jax.random.split(train_key, first.number)
+    asked = [
+        Proposal(f"rung1-sample{n + 1}", space.sample(draws[n]), trainings[n], recipe="scratch")
+        for n in range(first.number)
+    ]
+    asked = [proposal._replace(budget=first.more) for proposal in asked]
+    best = ranked((yield Ask(asked)))
+    everything = list(best)
+    for number, rung in enumerate(others, start=2):
+        promoted = best[: rung.number]
+        asked = [_on(trial, number, rung, settings.anew) for trial in promoted]
+        alive = {trial.name for trial in promoted}
+        best = ranked((yield Ask(asked, incumbent=best[0].name, alive=alive)))
+        everything = [*best, *everything]
+    return everything
+
+
+def _on(trial: Trial, number: int, rung: Rung, anew: bool) -> Proposal:
+    """A network of the last rung in the next one."""
+    proposal = trial.proposal
+    key = jax.random.fold_in(proposal.key, number)
+    name = f"rung{number}-{proposal.name.partition('-')[2]}"
+    return Proposal(
+        name,
+        trial.genotype,
+        key,
+        parent=None if anew else trial.name,
+        recipe="scratch" if anew else "further",
+        budget=rung.more,
+    )
