@@ -89,7 +89,7 @@ class Silent:
     def __call__(self, event):
         match event:
             case Begun():
-                self.total, self.known = event
+                self.total, self.known = event.total_epochs, event.known
             case Phase(text):
                 self.phase(text)
             case Epoch():

@@ -8,6 +8,8 @@ from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, ops
+from nash_jax.architecture import count_activation_bytes, count_bytes, depth
+from nash_jax.architecture.builders import Builder
 
 
 def test_wrn_28_10_has_the_published_number_of_parameters():
@@ -32,7 +34,22 @@ def test_flops_of_a_grouped_strided_convolution_by_hand():
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_parameter_count_is_that_of_the_arrays(name):
+def test_parameters_and_bytes_are_those_of_the_arrays(name):
     spec = ZOO[name]()
-    params = nj.init(spec, jax.random.key(0))["params"]
-    assert nj.count_params(spec) == sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+    variables = nj.init(spec, jax.random.key(0))
+    params = jax.tree.leaves(variables["params"])
+    assert nj.count_params(spec) == sum(math.prod(x.shape) for x in params)
+    assert count_bytes(spec) == sum(x.nbytes for x in jax.tree.leaves(variables))
+
+
+def test_tensors_that_are_still_read_count():
+    """Two branches: the first waits for the sum while the second is computed."""
+    b = Builder()
+    first = b.add(ops.Conv(2), "input")  # 8x8x2, read by both branches
+    wide = b.add(ops.Conv(6, (1, 1)), first)  # 8x8x6
+    narrow = b.add(ops.Conv(2, (1, 1)), wide)  # 8x8x2
+    total = b.add(ops.Add(), narrow, first)
+    spec = b.classify(total, 3, (8, 8, 1))
+    pixels = 8 * 8
+    assert count_activation_bytes(spec) == 4 * pixels * (2 + 6 + 2)
+    assert depth(spec) == 4

@@ -116,7 +116,7 @@ def test_presets_are_valid(preset):
         ("--strategy=hillclimbing", "got 'hillclimbing'; did you mean hill_climbing?"),
         (
             "--num_samples=3",
-            "num_samples is a setting of strategy random_search; got it with hill_climbing; leave",
+            "num_samples is a setting of strategy aging_evolution, random_search, succ",
         ),
         ("--model_0=vgg", "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file"),
         ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),

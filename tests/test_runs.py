@@ -312,11 +312,11 @@ def test_settings_are_known_by_their_names_in_whatever_group():
         ({"num_step": 1}, "there is no setting 'num_step'; did you mean num_steps[?]"),
         (
             {"num_samples": 1},
-            "num_samples is a setting of strategy random_search; got",
+            "num_samples is a setting of strategy aging_.*; got it with",
         ),
         (
             {"strategy": "random"},
-            "one of hill_climbing, .*; did you mean random_search",
+            "one of aging_evolution, .*; did you mean random_search",
         ),
         ({"space": "morph"}, "space must be one of morphs; got 'morph'; did you mean morphs[?]"),
     ],

@@ -13,8 +13,9 @@ import pytest
 
 import nash_jax as nj
 from nash_jax import search
+from nash_jax.architecture import COSTS
 from nash_jax.estimation import Estimate, Seconds
-from nash_jax.morphisms import Deepen, Widen, rising_bounds
+from nash_jax.morphisms import Deepen, SkipAdd, Widen, rising_bounds
 from nash_jax.search import (
     STRATEGIES,
     AgingEvolutionSettings,
@@ -29,12 +30,19 @@ from nash_jax.search import (
     simulate,
     successive_halving,
 )
-from nash_jax.spaces import Morphs
+from nash_jax.spaces import Growth, Morphs
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
 SPACE = Morphs(SPEC, num_edits=3)
 KEYS = Keys(*jax.random.split(jax.random.key(3), 4))
 SMALL = HillClimbingSettings(num_steps=2, num_neighbours=4, num_morphisms=2)
+SETTINGS = {
+    "hill_climbing": SMALL,
+    "one_network": search.OneNetworkSettings(),
+    "random_search": RandomSearchSettings(6),
+    "aging_evolution": AgingEvolutionSettings(12, population=4, tournament=2, window=3),
+    "successive_halving": SuccessiveHalvingSettings(9),
+}
 
 
 def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
@@ -136,6 +144,44 @@ def test_bounds_hold_for_every_child():
         most = flops * (1 + 2 * step / settings.num_steps)
         assert all(nj.count_flops(c.spec) <= most for c in children)
         assert all(c.edits for c in children[:-1])
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "one_network"])
+@pytest.mark.parametrize("cost", ["params", "flops", "bytes", "activation_bytes"])
+def test_every_bound_holds_for_every_proposal_of_every_strategy(name, cost):
+    limits = {"flops": 2 * nj.count_flops(SPEC), cost: 2 * COSTS[cost](SPEC)}
+    settings = SETTINGS[name]
+    bounds = rising_bounds(0, 1, settings.num_edits(3))
+    space = Morphs(SPEC, bounds, 3, cost=Growth.towards(limits, SPEC))
+    made = list(simulate(space, STRATEGIES[name](space, settings, KEYS), scored(by_flops)))
+    assert all(COSTS[cost](trial.spec) <= most for trial in made for cost, most in limits.items())
+    assert len({trial.spec for trial in made}) > len(made) / 3
+
+
+def test_a_bound_that_a_network_has_reached_lets_everything_be_that_costs_no_more():
+    growth = Growth.towards({"params": nj.count_params(SPEC)}, SPEC)
+    assert growth(SPEC) == 0
+    assert growth(Widen("conv1", 5).rewrite(SPEC)) == math.inf
+    space = Morphs(SPEC, (1.0,), cost=growth)
+    assert space.mutate(SPEC, KEYS.search, 1)[1] in {
+        (SkipAdd(source, target),) for source in SPEC.shapes for target in SPEC.shapes
+    } | {()}
+
+
+def test_the_metric_decides_what_is_best():
+    def scored_trial(name, accuracy, balanced, loss, metric):
+        estimate = Estimate(accuracy, loss, Seconds(), balanced_accuracy=balanced)
+        return dataclasses.replace(trial(name), estimate=estimate, metric=metric)
+
+    for metric, best in (("accuracy", "a"), ("balanced_accuracy", "b"), ("loss", "c")):
+        trials = [
+            scored_trial("a", 0.9, 0.4, 0.5, metric),
+            scored_trial("b", 0.8, 0.6, 0.6, metric),
+            scored_trial("c", 0.7, 0.5, 0.1, metric),
+        ]
+        assert search.select(trials).name == best
+    with pytest.raises(ValueError, match="balanced_accuracy was not measured; take metric"):
+        search.select([scored_trial("a", 0.9, None, 0.5, "balanced_accuracy")])
 
 
 def test_a_random_search_returns_its_samples_the_best_first():
@@ -285,14 +331,6 @@ def test_one_rung_is_a_random_search():
 
 
 # The contract of all strategies: more of it is in test_engine.
-
-SETTINGS = {
-    "hill_climbing": SMALL,
-    "one_network": search.OneNetworkSettings(),
-    "random_search": RandomSearchSettings(6),
-    "aging_evolution": AgingEvolutionSettings(12, population=4, tournament=2, window=3),
-    "successive_halving": SuccessiveHalvingSettings(9),
-}
 
 
 def proposals_of(name, accuracy, failing=lambda proposal: False):

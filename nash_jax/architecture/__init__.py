@@ -2,7 +2,14 @@
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.builders import chain, resnet, wide_resnet
-from nash_jax.architecture.cost import count_flops, count_params
+from nash_jax.architecture.cost import (
+    COSTS,
+    count_activation_bytes,
+    count_bytes,
+    count_flops,
+    count_params,
+    depth,
+)
 from nash_jax.architecture.network import activations, apply, check_images
 from nash_jax.architecture.numbering import numbered, renamed
 from nash_jax.architecture.serialization import from_json, to_json
@@ -12,6 +19,7 @@ from nash_jax.architecture.weights import Variables, check_key, check_variables,
 
 __all__ = [
     "Architecture",
+    "COSTS",
     "INPUT",
     "Node",
     "Shape",
@@ -22,8 +30,11 @@ __all__ = [
     "check_images",
     "check_key",
     "check_variables",
+    "count_activation_bytes",
+    "count_bytes",
     "count_flops",
     "count_params",
+    "depth",
     "from_json",
     "init",
     "numbered",

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-from nash_jax.architecture.shapes import multiply_adds, param_shapes
-from nash_jax.architecture.spec import Architecture, Node
+from nash_jax.architecture import ops
+from nash_jax.architecture.shapes import multiply_adds, param_shapes, stat_shapes
+from nash_jax.architecture.spec import INPUT, Architecture, Node
+
+#: Bytes of a number in float32.
+_FLOAT32 = 4
 
 
 def node_params(spec: Architecture, node: Node) -> int:
@@ -37,3 +43,66 @@ def count_flops(spec: Architecture) -> int:
         multiply_adds(node.op, spec.input_shapes(node), spec.shapes[node.name])
         for node in spec.nodes
     )
+
+
+def count_bytes(spec: Architecture) -> int:
+    """Bytes of the weights in float32, the running statistics of batch normalisation included.
+
+    >>> import nash_jax as nj
+    >>> count_bytes(nj.chain((8, 8, 1), 10, widths=(16,)))  # 4 * (10426 + 2*16)
+    41832
+    """
+    statistics = sum(
+        math.prod(shape)
+        for node in spec.nodes
+        for shape in stat_shapes(node.op, spec.input_shapes(node)).values()
+    )
+    return _FLOAT32 * (count_params(spec) + statistics)
+
+
+def count_activation_bytes(spec: Architecture) -> int:
+    """Most bytes that one image's tensors take at a time in inference, in float32.
+
+    Nodes are run one after the other, each into memory of its own, and a tensor is let go of as
+    soon as nothing reads it any more. XLA fuses nodes and needs less; the weights are not counted.
+
+    >>> import nash_jax as nj
+    >>> count_activation_bytes(nj.chain((8, 8, 1), 10, widths=(16,)))  # 4 * 2 * 8*8*16
+    8192
+    """
+    left = {name: len(readers) for name, readers in spec.readers.items()}
+    live, most = math.prod(spec.input_shape), 0
+    for node in spec.nodes:
+        live += math.prod(spec.shapes[node.name])
+        most = max(most, live)
+        for read in node.inputs:
+            left[read] -= 1
+            if left[read] == 0:
+                live -= math.prod(spec.input_shape if read == INPUT else spec.shapes[read])
+    return _FLOAT32 * most
+
+
+def depth(spec: Architecture) -> int:
+    """Convolutions and dense layers on the longest way from the image to the logits.
+
+    >>> import nash_jax as nj
+    >>> depth(nj.chain((8, 8, 1), 10, widths=(16,)))
+    2
+    """
+    found = {INPUT: 0}
+    for node in spec.nodes:
+        found[node.name] = max(found[read] for read in node.inputs)
+        found[node.name] += isinstance(node.op, ops.Conv | ops.Dense)
+    return found[spec.output]
+
+
+#: Objectives that a spec alone decides, by name.
+COSTS: Mapping[str, Callable[[Architecture], int]] = MappingProxyType(
+    {
+        "params": count_params,
+        "flops": count_flops,
+        "bytes": count_bytes,
+        "activation_bytes": count_activation_bytes,
+        "depth": depth,
+    }
+)

@@ -1,7 +1,7 @@
 """How good a network is."""
 
 from nash_jax.estimation.brief import grow, perform, train_and_validate
-from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
+from nash_jax.estimation.estimate import FAILURES, METRICS, Estimate, Metric, Seconds, failed
 from nash_jax.estimation.job import (
     INHERIT,
     Images,
@@ -21,6 +21,8 @@ __all__ = [
     "INHERIT",
     "Images",
     "Job",
+    "METRICS",
+    "Metric",
     "Network",
     "Outcome",
     "Recipe",

@@ -158,6 +158,7 @@ def train_and_validate(
         trained.required_bytes,
         tuple(float(loss) for loss in trained.losses),
         lambdas=_lambdas(trained.variables),
+        balanced_accuracy=result.balanced_accuracy,
     )
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import jax
 
 from nash_jax.text import one_line
 from nash_jax.training import DivergedError, TooLargeError
+
+#: What a search may climb.
+Metric = Literal["accuracy", "balanced_accuracy", "loss"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +60,9 @@ class Estimate:
       train_losses: mean training loss of each epoch, in nats.
       failure: why it could not be trained; empty if it was.
       lambdas: the learned weight of every sum of eq. 6, by node, after the training.
+      balanced_accuracy: mean over the classes of the share that is classified right; None where it
+        is not known, or the training failed.
+      objectives: what else was measured, by name.
     """
 
     accuracy: float
@@ -63,6 +72,24 @@ class Estimate:
     train_losses: tuple[float, ...] = ()
     failure: str = ""
     lambdas: tuple[tuple[str, float], ...] = ()
+    balanced_accuracy: float | None = None
+    objectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def score(self, metric: Metric) -> float:
+        """What a search climbs: the larger the better; of a failure, minus infinity.
+
+        Raises:
+          ValueError: if it is not known.
+        """
+        if self.failure:
+            return -math.inf
+        if metric == "accuracy":
+            return self.accuracy
+        if metric == "loss":
+            return -self.loss if math.isfinite(self.loss) else -math.inf
+        if self.balanced_accuracy is None:
+            raise ValueError("balanced_accuracy was not measured; take metric accuracy or loss")
+        return self.balanced_accuracy
 
 
 #: What can go wrong with one network's training, and says nothing about another's.

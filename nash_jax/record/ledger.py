@@ -56,6 +56,7 @@ def line_of(trial: Trial, config: str) -> Line:
     """
     estimate, kind = trial.estimate, _KINDS.get(trial.recipe, "child")
     split = "test" if kind == "final" else "validation"
+    balanced = estimate.balanced_accuracy
     return {
         "name": trial.name,
         "kind": kind,
@@ -73,6 +74,8 @@ def line_of(trial: Trial, config: str) -> Line:
         "elapsed": round(trial.elapsed, 3),
         "workers": trial.workers,
         "memory_bytes": estimate.required_bytes,
+        **({f"{split}_balanced_accuracy": balanced} if balanced is not None else {}),
+        **({"objectives": dict(estimate.objectives)} if estimate.objectives else {}),
         **({"lambdas": dict(estimate.lambdas)} if estimate.lambdas else {}),
         **({"failure": estimate.failure} if estimate.failure else {}),
         "proposal": proposal_checksum(trial.proposal, trial.spec),
@@ -128,6 +131,8 @@ def estimate_of(line: Line) -> Estimate:
         tuple(line["train_losses"]),
         line.get("failure", ""),
         tuple(line.get("lambdas", {}).items()),
+        line.get(f"{split}_balanced_accuracy"),
+        line.get("objectives", {}),
     )
 
 
@@ -307,14 +312,15 @@ def _check(line: Line, what: str) -> None:
             if not isinstance(line.get(key, kind()), kind):
                 raise ValueError(f"{key} is a {type(line[key]).__name__}")
         numbers = [line[f"{split}_accuracy"], line[f"{split}_loss"], *line["train_losses"]]
+        numbers.append(line.get(f"{split}_balanced_accuracy"))
         if not all(x is None or isinstance(x, int | float) for x in numbers):
             raise ValueError("an accuracy or a loss is no number")
         if not isinstance(line.get("failure", ""), str):
             raise ValueError("failure is no text")
-        lambdas = line.get("lambdas", {})
-        if not all(isinstance(x, int | float) for x in lambdas.values()):
-            raise ValueError("a lambda is no number")
-        numbers += lambdas.values()
+        measured = line.get("lambdas", {}) | line.get("objectives", {})
+        if not all(isinstance(x, int | float) for x in measured.values()):
+            raise ValueError("a lambda or an objective is no number")
+        numbers += measured.values()
         parent = line["parent"]
         if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
             raise ValueError("parent is no name of a trial")

@@ -239,6 +239,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         texts = [*command, *versions, *versions.values(), *classes]
         if not isinstance(classes, list) or not all(isinstance(text, str) for text in texts):
             raise TypeError("command, versions and classes must be texts")
+        if not all(isinstance(x, int | float) and x > 0 for x in data.get("limits", {}).values()):
+            raise TypeError("limits must be numbers")
         pixel_range = data.get("pixel_range") or (0, 0)
         if not all(isinstance(x, int | float) for x in pixel_range) or len(pixel_range) != 2:
             raise TypeError("pixel_range must be two numbers")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nash_jax.architecture import COSTS
 from nash_jax.morphisms import Deepen, Edit, SkipAdd, SkipConcat, Widen
 from nash_jax.search import Trial
 
@@ -31,14 +35,25 @@ def split_of(trial: Trial) -> str:
     return "test" if trial.recipe == "final" else "validation"
 
 
-def describe_trial(trial: Trial) -> str:
-    """A trial in one line."""
+def describe_trial(trial: Trial, limits: Mapping[str, float] = MappingProxyType({})) -> str:
+    """A trial in one line.
+
+    Args:
+      trial: the trial.
+      limits: the bounds, by the name of what they bound.
+    """
     failure = f": {trial.estimate.failure}" if trial.failed else ""
+    used = "".join(f"  {share:4.0%} of max_{name}" for name, share in used_of(trial, limits))
     return (
         f"{trial.name:<13} {split_of(trial)} {percent(trial.accuracy) or 'failed':>7}  "
-        f"{trial.params:>10,} parameters  {trial.estimate.seconds.total:6.1f} s  "
+        f"{trial.params:>10,} parameters{used}  {trial.estimate.seconds.total:6.1f} s  "
         f"{origin(trial)}{failure}"
     )
+
+
+def used_of(trial: Trial, limits: Mapping[str, float]) -> list[tuple[str, float]]:
+    """What share of each bound a trial's network takes."""
+    return [(name, COSTS[name](trial.spec) / most) for name, most in limits.items()]
 
 
 def origin(trial: Trial) -> str:
@@ -49,6 +64,8 @@ def origin(trial: Trial) -> str:
         return f"{trial.parent}, trained on with the validation images"
     if trial.recipe == "scratch":
         return "from scratch"
+    if trial.recipe == "further":
+        return f"{trial.parent}, trained on"
     return ", ".join(map(describe_edit, trial.edits)) or "unchanged"
 
 

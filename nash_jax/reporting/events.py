@@ -10,7 +10,8 @@ step 1 of 5 begins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from nash_jax.search import Trial
@@ -22,10 +23,12 @@ class Begun(NamedTuple):
     Attributes:
       total_epochs: of training in all.
       known: the trials that the record has already.
+      limits: the most that each cost of `architecture.COSTS` may be, of those with a bound.
     """
 
     total_epochs: int
     known: Sequence[Trial]
+    limits: Mapping[str, float] = MappingProxyType({})
 
 
 class Phase(NamedTuple):

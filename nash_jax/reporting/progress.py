@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import assert_never
 
@@ -21,9 +21,12 @@ def plain(write: Callable[[str], None] = print) -> Tell:
     def say(text: str) -> None:
         write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S} {text}")
 
+    limits: dict[str, float] = {}
+
     def tell(event: Event) -> None:
         match event:
             case Begun(_, known):
+                limits.update(event.limits)
                 if known:
                     say(f"note: {goes_on(known)}")
             case Phase(text):
@@ -31,7 +34,7 @@ def plain(write: Callable[[str], None] = print) -> Tell:
             case Epoch() | Chosen():
                 pass
             case Done(trial):
-                say(describe_trial(trial))
+                say(describe_trial(trial, limits))
             case Note(text):
                 say(f"note: {text}")
             case _:
@@ -64,6 +67,7 @@ class Progress:
         self._task = self._progress.add_task("NASH", total=None)
         self._epochs: dict[str, int] = {}
         self._phase = ""
+        self._limits: Mapping[str, float] = {}
 
     def __enter__(self) -> Progress:
         return self
@@ -78,7 +82,8 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Begun(total_epochs, known):
+            case Begun(total_epochs, known, limits):
+                self._limits = limits
                 self._begin(total_epochs, known)
             case Phase(text):
                 self._phase = text
@@ -86,7 +91,7 @@ class Progress:
             case Epoch(name, number):
                 self._count(name, number)
             case Done(trial):
-                self._print(describe_trial(trial))
+                self._print(describe_trial(trial, self._limits))
             case Chosen():
                 pass
             case Note(text):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from nash_jax.record.files import write_atomically, writing
 from nash_jax.reporting import charts
-from nash_jax.reporting.describe import describe_edit, origin, percent, split_of
+from nash_jax.reporting.describe import describe_edit, origin, percent, split_of, used_of
 from nash_jax.reporting.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
 from nash_jax.reporting.view import RunView
 from nash_jax.search import Trial
@@ -155,6 +155,10 @@ def facts(run: RunView) -> list[tuple[str, str]]:
         (f"{split_of(best)} accuracy", _accuracy(best)),
         ("parameters", f"{best.params:,}"),
         ("MFLOPs per image", f"{best.flops / 1e6:,.2f}"),
+        *(
+            (f"left of max_{name}", f"{1 - share:.0%}")
+            for name, share in used_of(best, run.about.get("limits", {}))
+        ),
         *shown,
     ]
 

@@ -9,6 +9,7 @@ import rich.console
 import rich.markup
 import rich.table
 
+from nash_jax.architecture import COSTS
 from nash_jax.morphisms import edit_to_dict
 from nash_jax.reporting.describe import CELLS, cells_of, split_of
 from nash_jax.reporting.view import RunView
@@ -40,6 +41,7 @@ def as_json(run: RunView) -> dict[str, Any]:
         "state": run.state,
         "seconds": run.seconds,
         "settings": run.config.values(),
+        "limits": run.about.get("limits", {}),
         "best": best.name if best else None,
         "chosen": [trial.name for trial in run.chosen],
         "trials": [_trial(trial) for trial in run.trials],
@@ -55,8 +57,9 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "edits": [edit_to_dict(edit) for edit in trial.edits],
         "accuracy": trial.accuracy,
         "judged_on": split_of(trial),
-        "params": trial.params,
-        "flops": trial.flops,
+        "balanced_accuracy": trial.estimate.balanced_accuracy,
+        "objectives": dict(trial.estimate.objectives),
+        **{name: cost(trial.spec) for name, cost in COSTS.items()},
         "seconds": dataclasses.asdict(trial.estimate.seconds),
         "elapsed": trial.elapsed,
         "failure": trial.estimate.failure,

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, cast
 
+from nash_jax.architecture import Architecture, count_flops
 from nash_jax.data import CORRUPT_IMAGES
-from nash_jax.estimation import INHERIT, Recipe, Weights
+from nash_jax.estimation import INHERIT, METRICS, Recipe, Weights
 from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
 from nash_jax.record import Settings
 from nash_jax.record.files import DamagedError
@@ -153,14 +154,30 @@ class Bounds:
 
     Attributes:
       max_flops: most FLOPs per image of a network; -1: 12.5 times those of model_0; 0: no limit.
+      max_params: most parameters of a network; 0: no limit.
+      max_bytes: most bytes of a network's weights, in float32; 0: no limit.
+      max_activation_bytes: most bytes that one image's tensors take at a time in inference; 0: no
+        limit.
       max_memory: most memory for training a child, in GiB; 0: what the device has (CPU: no limit).
     """
 
     max_flops: int = -1
+    max_params: int = 0
+    max_bytes: int = 0
+    max_activation_bytes: int = 0
     max_memory: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_least(self, max_flops=-1, max_memory=0)
+        _check_least(self, max_flops=-1, max_params=0, max_bytes=0, max_activation_bytes=0)
+        _check_least(self, max_memory=0)
+
+    def limits(self, model_0: Architecture) -> dict[str, float]:
+        """What each cost of `architecture.COSTS` may be, of those that have a bound."""
+        found: dict[str, float] = {"flops": self.max_flops, "params": self.max_params}
+        found |= {"bytes": self.max_bytes, "activation_bytes": self.max_activation_bytes}
+        if self.max_flops < 0:
+            found["flops"] = GROWTH * count_flops(model_0)
+        return {name: most for name, most in found.items() if most}
 
 
 #: The settings of every space.
@@ -198,6 +215,7 @@ class Config:
       strategy: what decides.
       recipes: how networks are trained.
       bounds: what they may not exceed.
+      metric: what is climbed, on validation images: accuracy, balanced_accuracy or loss.
       seed: decides every random choice.
       threads_per_child: XLA's threads for each child, on CPU.
 
@@ -211,11 +229,13 @@ class Config:
     strategy: Any = HillClimbingSettings()
     recipes: RecipeSettings = RecipeSettings()
     bounds: Bounds = Bounds()
+    metric: str = "accuracy"
     seed: int = 0
     threads_per_child: int = 1
 
     def __post_init__(self) -> None:
         _check_least(self, seed=0, threads_per_child=1)
+        _check_word("metric", self.metric, METRICS)
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
 
@@ -280,7 +300,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: _as_json(setting.value) for setting in settings},
         {setting.name: _as_json(setting.default) for setting in settings},
         {setting.name: setting.group for setting in settings},
-        later=(*KINDS, "num_edits"),
+        later=(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
     )
 
 
@@ -364,7 +384,7 @@ def _unknown(name: str, config: Config) -> str:
         others = [other for other, kind in kinds.items() if name in _names(kind)]
         if others:
             return (
-                f"{name} is a setting of {group} {' and '.join(others)}; got it with "
+                f"{name} is a setting of {group} {', '.join(others)}; got it with "
                 f"{_kind(group, getattr(config, group))}; leave it out, or give "
                 f"--{group}={others[0]}"
             )

@@ -11,12 +11,13 @@ import collections
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, count_flops, init
+from nash_jax.architecture import COSTS, Architecture, Variables, init
 from nash_jax.data import Examples
-from nash_jax.estimation import Estimate, Job, Network, Outcome, Recipe
+from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Recipe
 from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
 from nash_jax.record.ledger import (
@@ -89,9 +90,20 @@ class _Asked:
     step: int
     index: int
 
+    metric: Metric
+
     def trial(self, estimate: Estimate, elapsed: float, workers: int) -> Trial:
         """It with its outcome."""
-        return Trial(self.proposal, self.spec, estimate, self.step, self.index, elapsed, workers)
+        return Trial(
+            self.proposal,
+            self.spec,
+            estimate,
+            self.step,
+            self.index,
+            elapsed,
+            workers,
+            metric=self.metric,
+        )
 
 
 class Engine:
@@ -104,7 +116,9 @@ class Engine:
         self._alone, self._others, self._workers = alone, others, workers
         self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
         self._recipes = run.config.recipes.by_name()
+        self._metric = cast(Metric, run.config.metric)
         self._space = space_of(run.config, run.problem.model_0)
+        self._limits = run.config.bounds.limits(run.problem.model_0)
         self._start = time.perf_counter()
         lines = self._record.lines.values()
         self._before = max((line["elapsed"] for line in lines), default=0.0)
@@ -194,7 +208,7 @@ class Engine:
             self._check(proposal)
             spec = self._space.build(proposal.genotype, "search")
             self._check_bound(proposal, spec)
-            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index)
+            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index, self._metric)
             self._later.discard(proposal.name)
             line = self._record.lines.get(proposal.name)
             if line is None or proposal.name in self._forgotten:
@@ -205,9 +219,8 @@ class Engine:
         briefly = [p for p in ask.proposals if p.recipe == "brief"]
         if briefly and not any(p.edits for p in briefly):
             parents = ", ".join(sorted({str(p.parent) for p in briefly}))
-            self._tell(
-                Note(f"step {step}: no edit keeps max_flops; its children are {parents} trained on")
-            )
+            text = f"no edit keeps the bounds; its children are {parents} trained on"
+            self._tell(Note(f"step {step}: {text}"))
         self._keep(ask, waiting)
         for asked in new:
             self._submit(asked)
@@ -232,13 +245,15 @@ class Engine:
             )
 
     def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
-        """Raises `ValueError` if a network is larger than the bound; what a run begins with may."""
-        bounds = self._space.bounds
-        if bounds and proposal.recipe != "pretrain" and (flops := count_flops(spec)) > bounds[-1]:
-            raise ValueError(
-                f"max_flops must be kept by every proposal, {bounds[-1]:.0f}; got {flops} of "
-                f"{proposal.name}"
-            )
+        """Raises `ValueError` if a network exceeds a bound; what a run begins with may."""
+        if proposal.recipe == "pretrain":
+            return
+        for name, most in self._limits.items():
+            if (cost := COSTS[name](spec)) > most:
+                raise ValueError(
+                    f"max_{name} must be kept by every proposal, {most:.0f}; got {cost} of "
+                    f"{proposal.name}"
+                )
 
     def _recall(self, asked: _Asked, line: Line) -> None:
         """Take a trial from the record.
@@ -411,7 +426,7 @@ class Engine:
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")
         proposal = Proposal(FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL)
-        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0)
+        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0, self._metric)
         line = self._record.lines.get(FINAL)
         if line is not None:
             self._recall(asked, line)

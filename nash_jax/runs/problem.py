@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nash_jax import morphisms
-from nash_jax.architecture import Architecture, count_flops, ops
+from nash_jax.architecture import COSTS, Architecture, count_flops, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -20,9 +20,10 @@ from nash_jax.data import (
     stratified_split,
     subset,
 )
-from nash_jax.runs.config import GROWTH, Config
+from nash_jax.morphisms.sampling import Cost
+from nash_jax.runs.config import Config
 from nash_jax.runs.start import Start, starting_network
-from nash_jax.spaces import Morphs
+from nash_jax.spaces import Growth, Morphs
 from nash_jax.training import check_batch_size, check_streaming, fits_on_device
 
 
@@ -62,12 +63,13 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config.space, dataset.image_shape, dataset.num_classes, normalize)
-    grows = config.strategy.num_edits(config.space.num_edits) > 0
-    if grows and 0 < config.bounds.max_flops < count_flops(start.spec):
-        raise ValueError(
-            f"max_flops must be at least those of model_0, {count_flops(start.spec)}; got "
-            f"{config.bounds.max_flops}; raise it or take smaller widths"
-        )
+    if config.strategy.num_edits(config.space.num_edits) > 0:
+        for name, most in config.bounds.limits(start.spec).items():
+            if (least := COSTS[name](start.spec)) > most:
+                raise ValueError(
+                    f"max_{name} must be at least those of model_0, {least}; got {most}; raise it "
+                    "or take smaller widths"
+                )
     return Problem(train, valid, start)
 
 
@@ -89,11 +91,18 @@ def searches(config: Config) -> bool:
 
 def space_of(config: Config, model_0: Architecture) -> Morphs:
     """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
-    space, most = config.space, config.bounds.max_flops
-    first, num_edits = count_flops(model_0), config.strategy.num_edits(space.num_edits)
-    last = most if most >= 0 else GROWTH * first
-    bounds = morphisms.rising_bounds(first, last, num_edits) if last else ()
-    return Morphs(model_0, bounds, space.num_edits, space.kernel_sizes, space.widening_factors)
+    space, limits = config.space, config.bounds.limits(model_0)
+    num_edits = config.strategy.num_edits(space.num_edits)
+    cost: Cost = count_flops
+    bounds: tuple[float, ...] = ()
+    if set(limits) == {"flops"}:
+        bounds = morphisms.rising_bounds(count_flops(model_0), limits["flops"], num_edits)
+    elif limits:
+        cost = Growth.towards(limits, model_0)
+        bounds = morphisms.rising_bounds(0, 1, num_edits)
+    return Morphs(
+        model_0, bounds, space.num_edits, space.kernel_sizes, space.widening_factors, cost
+    )
 
 
 def dataset_of(

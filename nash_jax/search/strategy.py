@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import jax
 
 from nash_jax.architecture import Architecture, Variables, count_flops, count_params
-from nash_jax.estimation import Estimate
+from nash_jax.estimation import Estimate, Metric
 from nash_jax.morphisms import Edit
 from nash_jax.spaces import Space
 
@@ -58,6 +58,7 @@ class Trial:
       elapsed: seconds of the run when it was done, stops left out.
       workers: how many trials could be made at a time.
       variables: its trained weights, in a run's result; a strategy is told of trials without them.
+      metric: what the search climbs.
     """
 
     proposal: Proposal
@@ -68,6 +69,7 @@ class Trial:
     elapsed: float = 0.0
     workers: int = 1
     variables: Variables | None = None
+    metric: Metric = "accuracy"
 
     @property
     def name(self) -> str:
@@ -97,6 +99,11 @@ class Trial:
     def accuracy(self) -> float | None:
         """On what it was judged on, the test images for recipe 'final'; None if it failed."""
         return None if self.failed else self.estimate.accuracy
+
+    @property
+    def score(self) -> float:
+        """What the search climbs: the larger the better."""
+        return self.estimate.score(self.metric)
 
     @functools.cached_property
     def params(self) -> int:
@@ -182,7 +189,7 @@ class AllFailedError(Exception):
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials by validation accuracy, the best first; those that failed are left out.
+    """Trials by their score, validation accuracy if not otherwise set; without those that failed.
 
     Small validation sets make ties: among equals, the smaller validation loss comes first, then the
     earlier proposal.
@@ -196,7 +203,7 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
     def performance(trial: Trial) -> tuple[float, float]:
         loss = trial.estimate.loss
-        return trial.estimate.accuracy, -loss if math.isfinite(loss) else -math.inf
+        return trial.score, -loss if math.isfinite(loss) else -math.inf
 
     return sorted(good, key=performance, reverse=True)  # equals keep their order
 

@@ -1,6 +1,6 @@
 """What may be searched."""
 
-from nash_jax.spaces.morphs import Morphs, check_sizes
+from nash_jax.spaces.morphs import Growth, Morphs, check_sizes
 from nash_jax.spaces.space import Space, Stage
 
-__all__ = ["Morphs", "Space", "Stage", "check_sizes"]
+__all__ = ["Growth", "Morphs", "Space", "Stage", "check_sizes"]

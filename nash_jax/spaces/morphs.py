@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
 
 import jax
 
-from nash_jax.architecture import Architecture
+from nash_jax.architecture import COSTS, Architecture, count_flops
 from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS, Edit, sample_edits
 from nash_jax.spaces.space import Stage
 
@@ -19,11 +21,12 @@ class Morphs:
 
     Attributes:
       start: the first network.
-      bounds: the FLOPs per image that a network may have after each edit on its way, as
-        `morphisms.rising_bounds` makes them; the last holds for all edits beyond; none: no bound.
+      bounds: what a network may cost after each edit on its way, as `morphisms.rising_bounds` makes
+        them; the last holds for all edits beyond; none: no bound.
       num_edits: of a network that is drawn at random.
       kernel_sizes: of the convolutions that deepening inserts, each as likely.
       widening_factors: of the convolutions that are widened, each as likely.
+      cost: what the bounds are of: FLOPs per image, or `Growth`.
 
     >>> import nash_jax as nj
     >>> space = Morphs(nj.chain((8, 8, 1), 10, widths=(4,)))
@@ -37,6 +40,7 @@ class Morphs:
     num_edits: int = 25
     kernel_sizes: tuple[int, ...] = KERNEL_SIZES
     widening_factors: tuple[int, ...] = WIDENING_FACTORS
+    cost: Callable[[Architecture], float] = count_flops
 
     def __post_init__(self) -> None:
         check_sizes(self.kernel_sizes, self.widening_factors)
@@ -58,6 +62,7 @@ class Morphs:
             num,
             kernel_sizes=self.kernel_sizes,
             widening_factors=self.widening_factors,
+            cost=self.cost,
             bounds=bounds,
         )
         return grown, edits
@@ -66,6 +71,32 @@ class Morphs:
         """The network itself."""
         del stage
         return genotype
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """The cost of a network between that of a first one, 0, and the most that is allowed, 1.
+
+    Of several costs the one that is nearest to its bound counts.
+
+    Attributes:
+      spans: name of each cost in `architecture.COSTS`, that of the first network, and the bound.
+    """
+
+    spans: tuple[tuple[str, float, float], ...]
+
+    @classmethod
+    def towards(cls, limits: Mapping[str, float], first: Architecture) -> Growth:
+        """From a first network to some limits, by name."""
+        return cls(tuple((name, COSTS[name](first), most) for name, most in limits.items()))
+
+    def __call__(self, spec: Architecture) -> float:
+        return max(self._share(COSTS[name](spec), least, most) for name, least, most in self.spans)
+
+    def _share(self, cost: float, least: float, most: float) -> float:
+        if cost > most:
+            return math.inf
+        return (cost - least) / (most - least) if most > least else 0.0
 
 
 def check_sizes(kernel_sizes: tuple[int, ...], widening_factors: tuple[int, ...]) -> None:

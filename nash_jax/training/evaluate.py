@@ -28,6 +28,7 @@ class Evaluation:
     Attributes:
       accuracy: share of the images that are classified right, in [0, 1].
       loss: mean cross-entropy, in nats; not a number where the network has diverged.
+      balanced_accuracy: mean over the classes that occur, of the share that is classified right.
       compile_seconds: time to compile; 0 if it was compiled before.
       wait_seconds: time spent waiting for another thread to compile it.
       evaluate_seconds: time of the evaluation itself.
@@ -35,6 +36,7 @@ class Evaluation:
 
     accuracy: float
     loss: float
+    balanced_accuracy: float
     compile_seconds: float
     wait_seconds: float
     evaluate_seconds: float
@@ -159,11 +161,23 @@ def _batch(examples: Examples, first: int, size: int) -> Any:
     return examples.images[np.minimum(np.arange(first, first + size), len(examples) - 1)]
 
 
-def scores(logits: np.ndarray, labels: Any) -> tuple[float, float]:
-    """Accuracy and mean loss, by logits `[n, classes]`."""
+def scores(logits: np.ndarray, labels: Any) -> tuple[float, float, float]:
+    """Accuracy, mean loss and balanced accuracy, by logits `[n, classes]`.
+
+    >>> logits = np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 2.0]])
+    >>> scores(logits, [0, 0, 1, 1])[::2]
+    (0.75, 0.75)
+    >>> scores(logits, [0, 0, 0, 1])[::2]  # all zeros and the only one are right
+    (1.0, 1.0)
+    >>> scores(logits, [0, 1, 1, 1])[2]  # (1/1 + 1/3) / 2
+    0.6666666666666666
+    """
     labels = np.asarray(labels)
     losses = -np.take_along_axis(log_softmax(logits), labels[:, None], axis=-1)
-    return float((logits.argmax(axis=-1) == labels).mean()), float(losses.mean())
+    right = logits.argmax(axis=-1) == labels
+    counts = np.bincount(labels)
+    recalls = np.bincount(labels, weights=right)[counts > 0] / counts[counts > 0]
+    return float(right.mean()), float(losses.mean()), float(recalls.mean())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
