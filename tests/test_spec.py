@@ -94,7 +94,7 @@ def test_hand_worked_shapes(op, shape, expected):
         ([Node("x", ops.Normalize((0,), (1,)), "input"), *HEAD], "1 means do not fit 3 channels"),
         (
             [Node("x", ops.Relu(), "input"), *HEAD, Node("y", ops.Relu(), "x")],
-            "has one output, but nobody reads dense, y",
+            "has one output, but no node reads dense, y",
         ),
         ([Node("x", ops.Relu(), "input")], r"the output must be a vector of logits, but node 'x'"),
         ([], "nodes must be at least one Node"),

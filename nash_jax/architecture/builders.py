@@ -29,7 +29,7 @@ class Builder:
         return self.norm_relu(self.add(ops.Conv(features, kernel_size, **settings), x))
 
     def classify(self, x: str, num_classes: int, input_shape: Shape) -> Architecture:
-        """Global average pooling and a dense layer behind `x` end the network."""
+        """End the network with global average pooling and a dense layer behind `x`."""
         self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
         return Architecture(input_shape, tuple(self.nodes))
 
@@ -44,10 +44,10 @@ def chain(
 
     Conv means Conv-BatchNorm-Relu, as in the paper's footnote 3; softmax is left to the loss.
 
-    The flattened feature map is divided by the square root of its number of pixels, of which the
-    paper says nothing: the curvature of the loss in a dense layer's weights is that of its inputs'
-    squared length, and that of 8x8 pixels is too much for a learning rate of 0.05. Where the map
-    becomes wider, it is divided by more, so that the curvature stays.
+    The flattened feature map is divided by the square root of its number of pixels; the paper does
+    not mention this. The curvature of the loss in a dense layer's weights is proportional to the
+    squared length of the layer's inputs, and with 8x8 pixels it would be too much for a learning
+    rate of 0.05. Where the map becomes wider, it is divided by more, so that the curvature stays.
 
     Args:
       input_shape: `(height, width, channels)` of one image.

@@ -24,8 +24,8 @@ class Network(nn.Module):
     Attributes:
       spec: the architecture.
       frozen: batch normalisations that use their running statistics even in training.
-      dtype: what nodes compute with and give; that of the images, if None. Pixels are normalised,
-        and statistics taken, in the type of the images and in at least float32.
+      dtype: the type in which nodes compute and give their outputs; None: that of the images.
+        Pixels are normalised in the type of the images; statistics are taken in at least float32.
     """
 
     spec: Architecture
@@ -120,9 +120,9 @@ def _all_but_bias(
 ) -> list[jax.Array | None]:
     """Inputs and kernel in the type to compute with; the bias as it is.
 
-    Nothing that is broadcast over a batch or over space is cast before it meets what it is
-    broadcast to: its gradient would be a sum of many numbers in bfloat16, where the device leaves
-    them in that type.
+    An array that is broadcast over a batch or over space keeps its type until it is combined with
+    the other operand. If it were cast before, its gradient would be a sum of many numbers in
+    bfloat16, on devices that leave them in that type.
     """
     x, kernel, bias = arrays
     assert x is not None
@@ -136,7 +136,7 @@ def _convolve(
     """`jax.lax.conv_general_dilated`; a matrix product where the kernel is larger than the image.
 
     Nearly every output then sees nearly every input, and a dense matrix takes fewer operations. XLA
-    on CPU would let image and kernel change places, and has only slow loops for what that makes.
+    on CPU would swap image and kernel, and has only slow loops for the convolution that results.
     """
     batch, height, width, channels = x.shape
     size = math.prod(kernel.shape[:2])
@@ -164,8 +164,8 @@ def _convolve(
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with statistics in at least float32.
 
-    As Flax's, but cheaper on CPU: the sums are fast, and the mean is constant where it is
-    subtracted. Its gradient goes through the bias, by which two sums over the batch are enough.
+    As Flax's, but cheaper on CPU: the sums are fast, and the mean counts as a constant where it is
+    subtracted. The mean's gradient goes through the bias, so that two sums over the batch suffice.
     """
 
     momentum: float
@@ -197,7 +197,8 @@ class BatchNorm(nn.Module):
 def _channel_sum(x: jax.Array) -> jax.Array:
     """The sum over all axes but the last, `[channels]`.
 
-    On CPU in two parts: XLA sums rows of 2,048 numbers five times as fast there as those of 32.
+    On CPU it is taken in two parts: XLA sums rows of 2,048 numbers there five times as fast as
+    rows of 32.
     """
     if jax.default_backend() != "cpu":
         return x.sum(axis=tuple(range(x.ndim - 1)))
@@ -244,10 +245,10 @@ def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:
 
 
 def _window_max(windows: jax.Array) -> jax.Array:
-    """The maximum over axes 2 and 4, the first if several are equal; not a number if one is none.
+    """The maximum over axes 2 and 4, the first if several are equal; NaN if a number is NaN.
 
-    The place of the maximum is a constant to differentiation, and what stands there is selected.
-    The gradient of jnp.max would look for the numbers that are equal to the maximum instead, and
+    Differentiation treats the place of the maximum as a constant, and the value there is selected.
+    The gradient of jnp.max would instead look for the numbers that are equal to the maximum, and
     miss them where XLA computes x twice and rounds it differently.
     """
     height, width = windows.shape[2], windows.shape[4]
@@ -350,8 +351,8 @@ def activations(
 
     `frozen` names batch normalisations that use their running statistics even in training.
 
-    Products of float32 numbers are exact to float32, on devices too that would make them of 10
-    binary digits, unless `jax.default_matmul_precision` says otherwise.
+    Products of float32 numbers are exact to float32 unless `jax.default_matmul_precision` says
+    otherwise, even on devices that by default use only 10 binary digits for them.
     """
     images = jnp.asarray(images)
     check_images(spec, images)

@@ -192,10 +192,11 @@ class GlobalAvgPool(Channelwise):
 class Flatten:
     """`(height, width, channels)` to `(height * width * channels,)`, channels fastest.
 
-    `scale` multiplies all values: a step of gradient descent on a dense layer behind it then moves
-    the outputs `scale**2` times as far, and as far again for every value that there is. With a
-    `length` they are also divided by the square root of their number and multiplied by it, so that
-    the step stays what it is when the map becomes wider: edits give the dense layer the inverse.
+    `scale` multiplies all values. A step of gradient descent on a dense layer behind it then moves
+    that layer's outputs `scale**2` times as far; how far also grows with the number of values. With
+    a `length`, the values are also multiplied by `length` and divided by the square root of their
+    number, so that a step moves the outputs as far as before when the map becomes wider. Edits
+    multiply the weights of the dense layer by the inverse.
     """
 
     scale: float = 1.0
@@ -206,7 +207,7 @@ class Flatten:
         _check_number(self, "length", "a number >= 0 and finite", 0, 1e30)
 
     def factor(self, features: int) -> float:
-        """What each of so many values is multiplied by.
+        """The number by which each value is multiplied, if there are `features` values.
 
         >>> Flatten(length=16).factor(8 * 8 * 256)
         0.125

@@ -101,7 +101,7 @@ class Architecture:
         unread = [name for name, readers in self.readers.items() if not readers and name != INPUT]
         if len(unread) != 1:
             raise ValueError(
-                f"an architecture has one output, but nobody reads {', '.join(unread)}; "
+                f"an architecture has one output, but no node reads {', '.join(unread)}; "
                 "join them or remove all but one"
             )
         if len(self.shapes[unread[0]]) != 1:
@@ -183,7 +183,7 @@ class Architecture:
         return self._hash
 
     def __repr__(self) -> str:
-        from nash_jax.architecture.table import table  # which knows specs
+        from nash_jax.architecture.table import table  # here, because it imports this file
 
         return table(self)
 
@@ -217,7 +217,7 @@ def _check_names(nodes: Sequence[Node]) -> None:
 
 
 def _path(inputs: dict[str, tuple[str, ...]], start: str, end: str) -> list[str]:
-    """Names from `end` to `start` along the data's way, if `start` reads `end`; else nothing."""
+    """Names on the data's way from `end` to `start`, if `start` depends on `end`; else none."""
     came_from: dict[str, str | None] = {start: None}
     stack = [start]
     while stack:

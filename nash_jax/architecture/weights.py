@@ -21,7 +21,7 @@ from nash_jax.jax_settings import usual_promotion
 
 Variables: TypeAlias = dict[str, dict[str, dict[str, jax.Array]]]
 
-_ONES = ("scale", "var", "lambda")  # the arrays that start at one; the others but kernels, at zero
+_ONES = ("scale", "var", "lambda")  # start at one; kernels are drawn; others start at zero
 
 
 @usual_promotion
@@ -58,7 +58,7 @@ def init_node(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fresh parameters and statistics of one node, drawn with `key` and the node's name.
 
-    `xp` is `numpy` or `jax.numpy`: of which the arrays are.
+    `xp` is the library of the arrays: `numpy` or `jax.numpy`.
     """
     key = jax.random.fold_in(key, zlib.crc32(node.name.encode()))
     inputs = spec.input_shapes(node)
@@ -151,7 +151,7 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
 
 
 def traced(tree: Any) -> bool:
-    """Whether JAX is tracing, these arrays or what is computed from them: NumPy cannot be used."""
+    """Whether JAX is tracing these arrays, or the calling code: NumPy cannot be used then."""
     return any(isinstance(x, jax.core.Tracer) for x in (*jax.tree.leaves(tree), jnp.zeros(())))
 
 
