@@ -6,7 +6,7 @@ import numpy as np
 
 from nash_jax.data.dataset import Dataset, Examples
 
-#: From here on, classes that differ in size are spoken of.
+#: The ratio of the largest class to the smallest from which on a finding is reported.
 IMBALANCE = 2.0
 
 

@@ -21,7 +21,7 @@ from nash_jax.text import listed, one_line
 #: What can be done at an image that cannot be read.
 CORRUPT_IMAGES = ("stop", "skip")
 
-#: Below this, images of 16 bits per colour are too dark for the 8 bits that are left of them.
+#: Images of more than 8 bits whose values, reduced to 8 bits, stay below this are too dark.
 _TOO_DARK = 64
 
 
@@ -30,7 +30,7 @@ class Images(NamedTuple):
 
     Attributes:
       images: uint8 `[n, height, width, channels]`; one channel if all of them are grey, else 3.
-      places: of these among those that were asked for, `[n]`: all, if none was skipped.
+      places: which of the images that were asked for these are, `[n]`; all, if none was skipped.
       pixel_range: the values that became 0 and 255, of images of more than 8 bits per pixel; None
         if there is none.
     """
@@ -191,7 +191,8 @@ def warnings_by_name() -> Iterator[tuple[threading.local, dict[str, list[str]]]]
     """Collects warnings of several threads, each of which says what it works on.
 
     Yields:
-      Whose `name` a thread sets; and the names by the text of the warning.
+      An object whose `name` each thread sets to what it works on; and by the text of each warning,
+      the names that were set when it came.
     """
     named, warned = threading.local(), dict[str, list[str]]()
 

@@ -18,7 +18,7 @@ import PIL.ImageOps
 from nash_jax.text import one_line
 
 #: The formats that are read, each known by its first bytes. Pillow knows more: documents, films and
-#: arrays, and formats without such a mark, for which it takes files that are damaged.
+#: arrays, and formats without such first bytes, for which it mistakes damaged files.
 FORMATS = (
     *("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI"),
     *("TIFF", "WEBP"),
@@ -35,9 +35,9 @@ class Pixels(NamedTuple):
     """A decoded image.
 
     Attributes:
-      values: `[height, width, channels]`: uint8, with 1 channel if the image is grey, else 3; or
-        float32 with 1 channel, as they are in the file, if that has more than 8 bits per pixel,
-        not a number where it is transparent.
+      values: `[height, width, channels]`: uint8, with 1 channel if the image is grey, else 3. If
+        the file has more than 8 bits per pixel: float32 with 1 channel, with the values of the
+        file, and NaN where the image is transparent.
       full_range: the least and the largest value that the format can hold; None if it has no
         such range.
       truncated: whether the file has 16 bits per colour, of which Pillow gives the upper 8.
@@ -79,7 +79,7 @@ def read_image(
 
 
 def scaled(values: np.ndarray, pixel_range: tuple[float, float]) -> np.ndarray:
-    """Values as uint8: the range becomes 0 to 255; what lies outside, its ends; clear is white."""
+    """Values as uint8: the range becomes 0 to 255; values outside are clipped; NaN becomes 255."""
     least, most = pixel_range
     parts = (values.astype(np.float64) - least) / max(most - least, np.finfo(np.float64).tiny)
     return np.rint(255 * np.clip(np.nan_to_num(parts, nan=1), 0, 1)).astype(np.uint8)
@@ -153,7 +153,7 @@ def _has_deep_colours(image: PIL.ImageFile.ImageFile) -> bool:
 
 
 def _is_unsigned(image: PIL.ImageFile.ImageFile) -> bool:
-    """Whether a TIFF file has whole numbers of 32 bits without a sign, which Pillow gives one."""
+    """Whether a TIFF file has unsigned whole numbers of 32 bits, which Pillow reads as signed."""
     tags = getattr(image, "tag_v2", {})
     return image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
 
@@ -187,7 +187,7 @@ def _pixels(
 
 
 def _on_background(image: PIL.Image.Image, background: str) -> PIL.Image.Image:
-    """Without transparency, whose pixels may have any colour: what one sees counts."""
+    """The image as it looks on a background: colours of transparent pixels do not count."""
     mode = image.mode
     if mode in ("La", "RGBa"):  # colours multiplied by their opacity
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])

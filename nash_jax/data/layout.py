@@ -63,7 +63,7 @@ def parts_in(folder: pathlib.Path, what: str, note: Callable[[str], None]) -> li
 def _split(
     there: Classes, train: str, tests: list[str], what: str, note: Callable[[str], None]
 ) -> list[Classes]:
-    """The classes of two parts, if that is what these folders are, and not classes themselves."""
+    """The classes of two parts; empty if the folders are not parts, but classes themselves."""
     below = {name: _folders(_unpacked(there[name])) for name in (train, *tests)}
     shared = [test for test in tests if set(below[train]) & set(below[test])]
     test = shared[0] if shared else tests[0]
@@ -71,9 +71,9 @@ def _split(
     if not shared:
         flat = [bool(_images_in(there[name])) for name in (train, test)]
         if all(flat) and not all(map(part_of, there)):
-            return []  # classes, as the others
+            return []  # they are classes, like the other folders
         if not any((*flat, below[train], below[test])):
-            return []  # empty, which is said where classes are
+            return []  # no images at all, which the caller reports
         if any(flat):
             name, whole = (train, test) if flat[0] else (test, train)
             alone = "" if all(flat) else f", or give folder:{printable(there[whole])} alone"
@@ -105,12 +105,12 @@ def _split(
 
 
 def _as_seen(name: str) -> str:
-    """A name as people see it: however its accents are written, without spaces at its ends."""
+    """A name as people see it: accents in one encoding, and no spaces at its ends."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def _split_by_class(there: Classes, what: str, note: Callable[[str], None]) -> list[Classes]:
-    """The parts of `CLASS/train` and `CLASS/test`, if that is how the classes are made."""
+    """The classes of each part, if every class is split into `CLASS/train` and `CLASS/test`."""
     below = {name: _folders(each) for name, each in there.items()}
     try:
         found = {name: parts_of(folders) for name, folders in below.items()}

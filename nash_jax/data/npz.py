@@ -24,8 +24,8 @@ _WORDS = {
 def read_npz(name: str, note: Callable[[str], None]) -> Dataset:
     """A file with the arrays `x_train, y_train, x_test, y_test`, as `numpy.savez` writes it.
 
-    Other usual names are understood, such as `train_images`. Without a test set a validation set is
-    taken for it.
+    Other usual names are understood, such as `train_images`. Without a test set, a validation
+    set takes its place.
 
     Args:
       name: the file's path.

@@ -95,7 +95,7 @@ _DEPTHS = ("", "*/", "*/*/")
 
 
 class _NotUsableError(Exception):
-    """The set is whole, and not one for this."""
+    """The set is complete, but cannot be used to classify images."""
 
 
 def _package(source: str) -> Any:
@@ -158,7 +158,7 @@ def _prepare(
     folder: pathlib.Path,
     note: Callable[[str], None],
 ) -> pathlib.Path:
-    """Download and prepare a set, which takes TensorFlow; say how, where it is not there."""
+    """Download and prepare a set by TensorFlow; without TensorFlow, an error that says how."""
     where = f"dataset {name} is not prepared in {folder}"
     entries = folder.iterdir() if folder.is_dir() else ()
     there = sorted(path.name for path in entries if not path.name.startswith("."))
