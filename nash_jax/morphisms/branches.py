@@ -1,10 +1,10 @@
 """New branches: joined by a mix (NASH, Type IV, eq. 6) or by concatenation (Type II, eq. 4).
 
-The output of `target` is joined with a branch that starts at `source`, and what read `target` reads
-the join. A skip connection is a branch without layers of its own. Where its source's feature map is
-larger than the target's, max pooling brings it to the same height and width; for addition, where
-the channels differ, a 1x1 convolution (between vectors: a dense layer) makes them equal. The paper
-does not say what it does there.
+The output of `target` is joined with a branch that starts at `source`, and the nodes that read
+`target` read the join instead. A skip connection is a branch without layers of its own. Where its
+source's feature map is larger than the target's, max pooling brings it to the same height and
+width; for addition, where the channels differ, a 1x1 convolution (between vectors: a dense layer)
+makes them equal. The paper does not say what it does in these cases.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Blend(Edit):
     """Replace the output `f` of `target` by `lambda * f + (1 - lambda) * h`, `h` a new branch.
 
     The branch is a sequence of ops on the output of `source`; lambda is learnable and starts at 1.
-    So any function comes in without changing the network: with `source` equal to `target` and
-    `branch=(Gelu(),)` an activation that is not idempotent, with `source` what a pooling reads and
-    `branch=(AvgPool(2),)` another kind of pooling.
+    So any function can be added without changing what the network computes. For an activation that
+    is not idempotent, make `source` equal to `target` and take `branch=(Gelu(),)`, say; for another
+    kind of pooling, make `source` the node that a pooling reads and take `branch=(AvgPool(2),)`.
 
     Preserved: evaluation and training mode, bit for bit, but for one more rounding to bfloat16,
     as long as `h` is finite.
@@ -106,7 +106,7 @@ class Blend(Edit):
 class SkipConcat(Edit):
     """Replace the output of `target` by its concatenation with that of `source`.
 
-    Whatever the concatenation's channels reach takes them as in widening: with zero weights.
+    Layers that read the new channels read them with zero weights, as in widening.
 
     Preserved: evaluation and training mode (without dropout).
     Rounding: of longer sums; float32 1e-5, bfloat16 5e-2.
@@ -133,7 +133,7 @@ class Branch(Edit):
     """Replace the output of `target` by its concatenation with a new branch from `source`.
 
     The branch is a sequence of ops on the output of `source`, drawn at random, with a feature map
-    as high and wide as the target's. What reads the join takes it with zero weights.
+    as high and wide as the target's. Layers read its channels with zero weights.
 
     Preserved: evaluation and training mode (without dropout).
     Rounding: of longer sums; float32 1e-5, bfloat16 5e-2.
@@ -211,7 +211,7 @@ def _skip(spec: Architecture, source: str, target: str) -> list[ops.Op]:
 
 
 def _without_weights(spec: Architecture, name: str) -> set[str]:
-    """The nodes that reach `name` through activations, pooling and the like alone, and `name`."""
+    """`name`, and the nodes that reach it only through activations, pooling and similar ops."""
     found = {name}
     while name != INPUT and isinstance(
         spec[name].op,

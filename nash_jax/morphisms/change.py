@@ -1,6 +1,6 @@
 """What an edit does to a network: the spec before and after, and where every old array entry goes.
 
-From this alone follow the new weights, and the new state of an optimiser.
+The new weights, and the new state of an optimiser, follow from this alone.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class Change:
     steps: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
-        _ = self.factors  # raises where there are none
+        _ = self.factors  # raises where no factors keep the function
 
     @functools.cached_property
     def factors(self) -> Mapping[tuple[str, str], float]:
         """By (node, array), what the old array is multiplied by.
 
         A flattened map of constant length (`ops.Flatten`) gives smaller values where it becomes
-        wider, and the dense layers that read it take the inverse.
+        wider, and the weights of the dense layers that read it are multiplied by the inverse.
 
         Raises:
-          ValueError: where something else reads it.
+          ValueError: if something other than a dense layer reads such a map.
         """
         found = {}
         for node in self.after.nodes:
@@ -77,7 +77,7 @@ class Change:
 
 
 def _dense_readers(spec: Architecture, name: str) -> list[str]:
-    """The dense layers that read a vector, maybe by way of what passes its scale on."""
+    """The dense layers that read a vector, directly or through ops that pass its scale on."""
     found = []
     for reader in map(spec.__getitem__, spec.readers[name]):
         if isinstance(reader.op, ops.Dense):
@@ -123,7 +123,7 @@ def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Vari
       change: what is done.
       variables: of the spec before; not changed.
       key: for new units and nodes.
-      xp: `numpy` or `jax.numpy`: of which the arrays of the touched nodes are.
+      xp: `numpy` or `jax.numpy`, the library of the touched nodes' arrays.
     """
     carried: Variables = {"params": {}, "batch_stats": {}}
     dtype = param_dtype(variables)

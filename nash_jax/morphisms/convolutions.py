@@ -89,11 +89,11 @@ class GrowKernel(Edit):
 class Bottleneck(Edit):
     """Split the convolution `node` into one with `features` outputs and a 1x1 behind it.
 
-    Exact where `features` is no smaller than the outputs of the convolution, or than the numbers
-    that its window holds (height * width * input channels), so that nothing is lost in between.
-    In the first case the first convolution keeps the kernel and the second starts as the identity,
-    in the other the first collects the window and the second has the old kernel. Units beyond that
-    are drawn at random and read with zero weights.
+    Exact where `features` is no smaller than the number of outputs of the convolution, or than the
+    number of values in its window (height * width * input channels), so that nothing is lost in
+    between. In the first case the first convolution keeps the kernel and the second starts as the
+    identity; in the other case the first collects the window and the second has the old kernel.
+    Further units are drawn at random and read with zero weights.
 
     Preserved: evaluation and training mode.
     Rounding: of sums in another order; float32 1e-5, bfloat16 5e-2.

@@ -59,8 +59,8 @@ class Deepen(Edit):
     """Insert Conv-BatchNorm-Relu behind the node `after`; all its readers read the block instead.
 
     The paper gives the new convolution as many channels as the closest preceding convolution. We
-    take the channels of the place itself: the same number, but behind a concatenation, where
-    the identity needs all of them.
+    give it as many as the place itself has. The two differ only behind a concatenation, where the
+    identity needs all channels.
 
     Preserved: evaluation mode. With a calibration batch, training mode too, on that batch.
     Rounding: of one batch normalisation; float32 1e-5, bfloat16 5e-2.

@@ -1,6 +1,6 @@
 """Edits: morphisms as data, which can be printed, stored as JSON and replayed.
 
-An edit says what it does to a spec, as a `Change`. From that follow its two halves: `rewrite(spec)`
+An edit says what it does to a spec, as a `Change`. Its two halves follow from that: `rewrite(spec)`
 edits the architecture, and `transfer(spec, variables, key)` gives the new architecture its weights.
 Calling the edit does both.
 """
@@ -55,15 +55,15 @@ class Edit(abc.ABC):
         return
 
     def weights(self, change: Change, variables: Variables, key: Any, xp: Any) -> Variables:
-        """The new variables; `xp` is `numpy` or `jax.numpy`, of which the touched arrays are."""
+        """The new variables; `xp` is the library of the touched arrays: `numpy` or `jax.numpy`."""
         return carry(change, variables, key, xp)
 
     def rewrite(self, spec: Architecture) -> Architecture:
-        """The spec half. Raises `ValueError` where the edit does not apply: why, and what would."""
+        """The spec half. Raises `ValueError` if it does not apply, saying why and what does."""
         return self._change_or_advice(spec).after
 
     def _change_or_advice(self, spec: Architecture) -> Change:
-        """As `change`, with a few edits of this kind that do apply in the error's text."""
+        """As `change`; an error's text also names a few edits of this kind that do apply."""
         try:
             return self.change(spec)
         except ValueError as error:
@@ -75,7 +75,7 @@ class Edit(abc.ABC):
     def transfer(
         self, spec: Architecture, variables: Variables, key: jax.Array, calibration: Any = None
     ) -> Variables:
-        """The weight half: variables of `rewrite(spec)` with the outputs of `spec`'s.
+        """The weight half: variables of `rewrite(spec)` that give the outputs that `spec` gave.
 
         Pure: runs under `jax.jit`, `jax.vmap` and `jax.grad` and changes nothing in `variables`.
 
@@ -84,8 +84,8 @@ class Edit(abc.ABC):
           variables: its variables. An exponential average of them is transferred likewise, with the
             same key.
           key: for the new weights.
-          calibration: images `[batch, height, width, channels]` by whose statistics inserted batch
-            normalisations are set, so that training mode is preserved on them too.
+          calibration: images `[batch, height, width, channels]` whose statistics inserted batch
+            normalisations start with, so that training mode is preserved on these images too.
         """
         change = self.change(spec)
         new = self.weights(change, variables, key, jnp)
@@ -175,7 +175,7 @@ def _placed_like(change: Change, variables: Variables, new: Variables) -> Variab
     }
 
 
-#: Sets the key of calibration apart from those of new weights, which go by nodes' names.
+#: Makes the key of calibration differ from those of new weights, which come from nodes' names.
 _CALIBRATION = 0x63616C69
 
 

@@ -84,9 +84,10 @@ def identity_node(
 def is_identity(
     op: ops.Op, shape: Shape, nonnegative: bool, params: dict[str, Any], stats: dict[str, Any]
 ) -> bool:
-    """Whether an op with these arrays passes its input on in evaluation, normalisation to rounding.
+    """Whether an op with these arrays passes its input on in evaluation.
 
-    Dropout does only with rate 0: it is there for training.
+    Batch normalisation needs to do so only up to rounding. Dropout counts only with rate 0, because
+    it matters in training.
     """
     if why_no_identity(op, shape, nonnegative) or (isinstance(op, ops.Dropout) and op.rate > 0):
         return False

@@ -20,9 +20,9 @@ def inherit_by_name(
     """Variables of a spec that was edited: unchanged layers keep theirs, the others are drawn.
 
     A layer is unchanged if the node of its name has the same op and reads inputs of the same
-    shapes, whatever has changed around it. The function is not preserved: a new skip's lambda, too,
-    begins at 1/2, where neither branch is the old network. (At 1 it would be a morphism all the
-    same. The paper does not say where it begins here.)
+    shapes, whatever has changed around it. The function is not preserved: even a new skip's lambda
+    begins at 1/2, where neither branch alone is the old network. (At 1 the skip would still be a
+    morphism. The paper does not say where lambda begins in this case.)
 
     Args:
       before: the spec that the variables are of.

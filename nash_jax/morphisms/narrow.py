@@ -73,7 +73,7 @@ def _settle(
     of: Callable[[str], np.ndarray],
     demand: Callable[[str, np.ndarray], None],
 ) -> None:
-    """Demand of a node's inputs and output what the loss of the others implies."""
+    """Pass on, to a node's inputs and output, what the losses of the others imply."""
     name, op, inputs = node.name, node.op, node.inputs
     read = inputs[0]
     channels = spec.shapes[read][-1]

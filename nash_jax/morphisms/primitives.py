@@ -132,7 +132,7 @@ def grow_kernel(
 
 
 def shifted(size: int, new_size: int, offset: int) -> np.ndarray:
-    """The source of an axis that grows from `size` to `new_size` around what stands at `offset`.
+    """The source of an axis that grows to `new_size`; its `size` old entries begin at `offset`.
 
     >>> shifted(1, 3, 1).tolist()
     [-1, 0, -1]
@@ -154,7 +154,7 @@ def identity_kernel(
       channels: of the input and the output.
       dtype: of the kernel.
       groups: of the convolution; divides `channels`.
-      xp: `numpy` or `jax.numpy`, of which the result is.
+      xp: `numpy` or `jax.numpy`, the library of the result.
 
     Returns:
       `[height, width, channels / groups, channels]`, zero but for ones at the middle.

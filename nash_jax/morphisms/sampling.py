@@ -26,7 +26,7 @@ WIDENING_FACTORS = (2, 4)
 Cost = Callable[[Architecture], float]
 Sizes = abc.Sequence[int]
 
-#: The least that a widening which is made smaller to fit adds, as a share of the features.
+#: The least growth to which a widening is reduced so that it fits, as a share of the features.
 _LEAST_GROWTH = 1 / 8
 
 
@@ -44,10 +44,11 @@ def sample(
     before j uniform, addition or concatenation uniform. Draws that do not apply are drawn again, so
     that the draw is uniform among those that do; a kind that applies nowhere is left out.
 
-    Of a bound the paper knows nothing, but by its draws alone networks grow without end. An edit
-    applies only if what it makes costs no more than `bound`. A widening may take half of the room
-    that is left; one that wants more adds half as many features, and half again, down to an
-    eighth of what there is, in eights. So there is room for every kind as long as the bound rises.
+    The paper names no bound, but with its draws alone networks grow without end. An edit applies
+    only if the grown architecture costs no more than `bound`. A widening may take half of the room
+    that is left; if it needs more, the number of added features is halved, again and again, in
+    multiples of 8, down to an eighth of the old features. So there is room for every kind of edit
+    as long as the bound rises.
 
     Args:
       spec: the architecture to edit.
@@ -121,7 +122,7 @@ def _down_to_fit(spec: Architecture, edit: Edit) -> abc.Iterator[Edit]:
 
 
 def _halved(features: int) -> int:
-    """Half as many, in eights if there are as many: other numbers are slow on tensor cores."""
+    """Half as many, from 8 on a multiple of 8: other numbers are slow on tensor cores."""
     half = features // 2
     return half if half < 8 else half - half % 8
 
@@ -142,7 +143,7 @@ def sample_edits(
       key: decides the draws.
       num: how many edits.
       kernel_sizes, widening_factors, cost: as in `sample`.
-      bounds: for each edit the most that what it makes may cost, `[num]`; none, if not given.
+      bounds: for each edit, the most that the grown architecture may cost, `[num]`; empty: none.
 
     Returns:
       The edits, fewer than `num` where none applies, and the architecture they make.
@@ -169,7 +170,7 @@ def sample_edits(
 def rising_bounds(first: float, last: float, num: int) -> tuple[float, ...]:
     """A bound for each of `num` edits that rises evenly from one to the next, `[num]`.
 
-    With the last one from the start, the first edits would leave no room for the others.
+    If all edits had the last bound, the first ones would leave no room for the others.
 
     Args:
       first: what the architecture costs before the first edit.

@@ -50,7 +50,7 @@ class Sequence(Edit):
     def check(self, spec: Architecture, variables: Variables) -> None:
         if all(type(edit).check is Edit.check for edit in self.edits):
             return
-        key = jax.random.key(0)  # what is new is not what a check asks about
+        key = jax.random.key(0)  # checks do not depend on new weights
         for edit in self.edits:
             edit.check(spec, variables)
             spec, variables = edit(spec, variables, key)

@@ -25,10 +25,10 @@ from nash_jax.morphisms.primitives import batch_norm_line, fold_line
 @register
 @dataclasses.dataclass(frozen=True)
 class Remove(Edit):
-    """Take out the node `node`, which passes its input on; what read it reads its input.
+    """Take out the node `node`, which passes its input on; its readers read its input instead.
 
-    Batch normalisation may be one up to rounding, in evaluation. Dropout is one in evaluation, but
-    `simplify` leaves it.
+    Batch normalisation must pass its input on in evaluation, up to rounding. Dropout does so in
+    evaluation, but `simplify` leaves it.
 
     Preserved: evaluation mode. Training mode too, but for dropout and batch normalisation.
     Rounding: of one batch normalisation; without one, bit for bit; float32 1e-5, bfloat16 5e-2.
@@ -100,9 +100,9 @@ class RemoveBranch(Edit):
 @register
 @dataclasses.dataclass(frozen=True)
 class RemoveInput(Edit):
-    """Take the node `source` out of the concatenation `node`, whose readers give it zero weights.
+    """Take the node `source` out of the concatenation `node`; readers must give it zero weights.
 
-    What nobody else reads is dropped.
+    Nodes that nothing else reads are dropped.
 
     Preserved: evaluation and training mode (without dropout), as long as what is dropped is finite.
     Rounding: of shorter sums; float32 1e-5, bfloat16 5e-2.
@@ -158,9 +158,9 @@ class RemoveInput(Edit):
 @register
 @dataclasses.dataclass(frozen=True)
 class RemoveUnits(Edit):
-    """Take units out of the convolution or dense layer `node`, which its readers give zero weights.
+    """Take units that readers give zero weights out of the convolution or dense layer `node`.
 
-    Where a sum ties widths, the same channels go from all that are tied.
+    Where a sum ties widths, the same channels are taken out of all tied layers.
 
     Args:
       node: the convolution or dense layer.
@@ -224,7 +224,9 @@ class RemoveUnits(Edit):
 @register
 @dataclasses.dataclass(frozen=True)
 class FoldBatchNorm(Edit):
-    """Merge the batch normalisation `node` into the layer that it alone reads; for inference.
+    """Merge the batch normalisation `node` into the layer before, if nothing else reads it.
+
+    It is for inference.
 
     Preserved: evaluation mode. In training the network is another.
     Rounding: of the products `a * kernel`; float32 1e-4, bfloat16 1e-1.
@@ -275,11 +277,11 @@ class FoldBatchNorm(Edit):
 
 
 def simplify(spec: Architecture, variables: Variables) -> tuple[Architecture, Variables]:
-    """Remove, until nothing is left to remove, whatever does not change the outputs in evaluation.
+    """Remove, step by step, everything that does not change the outputs in evaluation.
 
-    Ops that pass their input on, branches with lambda 1, and inputs and units that are read with
-    zero weights. Dropout stays. The inverse of growing: what an edit has added goes, if it was not
-    trained since, but for copies (`WidenByCopies`) and larger kernels.
+    That is: ops that pass their input on, branches with lambda 1, and inputs and units that are
+    read with zero weights. Dropout stays. This is the inverse of growing: what an edit has added is
+    removed if it was not trained since, except copies (`WidenByCopies`) and larger kernels.
 
     Args:
       spec: the architecture.
@@ -380,7 +382,7 @@ def _check_unused(
 
 
 def _without(spec: Architecture, name: str, by: str) -> Architecture:
-    """The spec without a node: what read it reads `by`, and what nobody reads any more goes too."""
+    """The spec without a node: its readers read `by`; nodes that are no longer read go too."""
     output = by if name == spec.output else spec.output
     if output == INPUT:
         raise ValueError(f"cannot remove '{name}': it is the only node")

@@ -67,14 +67,14 @@ class WidenByCopies(Edit):
     equally among them. Where widths are tied, all tied layers copy the same channels. Copies that
     see the same data stay equal in training: `noise` sets them apart.
 
-    The old weights become smaller. So unlike other edits, a network that trains on while the new
-    weights are held back does not follow the one before.
+    The old weights become smaller. So, unlike after other edits, a network that trains on with its
+    new weights frozen does not follow the network before the edit.
 
     Args:
       node: the convolution or dense layer.
       features: how many outputs it is to have, more than it has.
       noise: what is added to the copies' incoming weights, as a fraction of the kernel's standard
-        deviation. With any, outputs are preserved up to it only.
+        deviation. With noise, outputs are preserved only up to it.
 
     Preserved: evaluation and training mode (without dropout and without noise).
     Rounding: of longer sums and of shared weights; float32 1e-5, bfloat16 5e-2.
@@ -145,7 +145,7 @@ def _growth(
 ) -> Gaps:
     """The growth of all tensors when a layer gets `features` outputs, arranged in equal blocks.
 
-    Blocks are as few as the layer's own groups allow, or else as suit its grouped readers.
+    There are as few blocks as the layer's own groups allow, or else as many as suit its readers.
     """
     op = the_op(spec, name, (ops.Conv, ops.Dense), "widen")
     if features <= op.features:

@@ -49,7 +49,7 @@ def copied(channels: int, new: int, blocks: int = 1) -> np.ndarray:
 
 
 def source(gaps: np.ndarray) -> np.ndarray:
-    """For each new channel, the old one that it is, or -1.
+    """For each channel after the growth, the old channel that it is, or -1.
 
     >>> source(np.array([0, 2, 1])).tolist()
     [0, -1, -1, 1, -1]
@@ -127,7 +127,7 @@ def _settle(
     growth: Callable[[str], np.ndarray],
     demand: Callable[[str, np.ndarray], None],
 ) -> None:
-    """Demand of a node's inputs and output what the growth of the others implies."""
+    """Pass on, to a node's inputs and output, what the growth of the others implies."""
     name, op, inputs = node.name, node.op, node.inputs
     channels = spec.shapes[inputs[0]][-1]
     match op:
@@ -205,7 +205,8 @@ def balanced(gaps: np.ndarray, groups: int) -> np.ndarray:
     """
     size = (len(gaps) - 1) // groups
     parts = np.stack([gaps[i * size : (i + 1) * size + 1] for i in range(groups)])
-    # Growth between two blocks belongs to the one before, but for as much as stands before all.
+    # Growth between two blocks belongs to the one before, except for as much of it as stands before
+    # the very first block: that belongs to the one after.
     parts[:, 0] = gaps[0]
     parts[:-1, -1] = np.maximum(parts[:-1, -1] - gaps[0], 0)
     return join([parts.max(axis=0)] * groups)
