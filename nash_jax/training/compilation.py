@@ -1,7 +1,7 @@
-"""Compiling ahead of time, so that its time and the memory it will take are known.
+"""Compiling ahead of time, so that the time to compile and a program's memory are known.
 
-A program is kept for as long as it is among the last 64. Graphs that are equal but for the names of
-their nodes share one: what is compiled is the graph with its nodes numbered.
+The 64 programs that were used last are kept. Graphs that differ only in the names of their nodes
+share one, because a graph is compiled with its nodes numbered.
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
 
 
 def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
-    """What XLA is told when it compiles a program; stronger than `XLA_FLAGS`.
+    """The options with which XLA compiles a program; they override `XLA_FLAGS`.
 
-    Left to XLA: GPU kernels are launched in groups (command buffers) by default, and what was found
-    out about convolutions and products is kept beside JAX's compilation cache, where there is one.
+    Two things are left to XLA's defaults: it launches GPU kernels in groups (command buffers), and
+    it keeps what it found out about convolutions and products beside JAX's compilation cache, if
+    there is one.
 
     Args:
       platform: 'cpu', 'gpu' or another of JAX's.
@@ -140,8 +141,8 @@ def _required_bytes(executable: Any) -> int:
 def faster_flags(xla_flags: str) -> str:
     """`XLA_FLAGS` by which a process compiles for CPUs in two thirds of the time.
 
-    They choose the emitters of loops that XLA had before its new ones, and no search for parallel
-    statements; the programs are as fast. XLA reads them once, before it compiles anything.
+    They choose XLA's older emitters of loops, and turn off the search for parallel statements; the
+    programs are as fast. XLA reads them once, before it compiles anything.
 
     Args:
       xla_flags: what the variable holds so far; it is kept.

@@ -58,7 +58,7 @@ def update(
     key: jax.Array,
     settings: TrainingSettings,
 ) -> tuple[TrainState, jax.Array]:
-    """One step of SGD on one batch; on a batch for each member of a population, with a key of each.
+    """One update by SGD on one batch; for a population, on a batch and with a key for each member.
 
     Args:
       spec: the architecture.
@@ -117,7 +117,7 @@ def _augment_all(
     """
 
     def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, batches_key = jax.random.split(key)  # the other half is that of the order
+        _, batches_key = jax.random.split(key)  # `_order` uses the other half
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(batches_key, number))
         return augment(images, augment_key, settings, fill), dropout_key
 
@@ -128,10 +128,10 @@ _augment = jax.jit(_augment_all, static_argnames="settings")
 
 
 def mean_colour(spec: Architecture) -> np.ndarray:
-    """What stands around cropped images and where they are cut out, `[channels]`: the mean colour.
+    """The mean colour, `[channels]`, with which images are padded and cut out.
 
-    The reference code of SGDR normalises first and pads with zeros; here pixels are normalised
-    inside the network, so that its mean becomes zero, but for rounding to a whole number.
+    The reference code of SGDR normalises first and pads with zeros. Here pixels are normalised
+    inside the network, which turns the mean colour into zero, up to its rounding to a whole number.
     """
     means = [
         n.op.mean for n in spec.nodes if isinstance(n.op, ops.Normalize) and n.inputs == (INPUT,)
@@ -212,7 +212,7 @@ class Epoch(NamedTuple):
 
 
 def epoch_maker(examples: Examples, scan: bool | None, stream: bool | None) -> Callable[..., Epoch]:
-    """How an epoch is compiled and run, as `fit` was asked."""
+    """The function that compiles an epoch, as the arguments of `fit` ask."""
     stream = not fits_on_device(examples) if stream is None else stream
     if stream:
         return functools.partial(_looped, stream=True)

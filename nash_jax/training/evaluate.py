@@ -146,7 +146,7 @@ def precompile_evaluation(
     precision: Precision,
     flip: bool = False,
 ) -> float:
-    """Compile what `evaluate` will ask for; the seconds that it took. See `precompile`."""
+    """Compile what `evaluate` will need, and give the seconds it took. See `precompile`."""
     graph, names = numbered(spec)
     size = 256 if jax.default_backend() == "cpu" else 1024
     static: Any = {"precision": precision, "flip": flip, "population": False}

@@ -1,7 +1,6 @@
 """The compiled training loop.
 
-The next epoch is under way before the result of the last is read. How an epoch is compiled and run
-is the matter of `epochs`.
+The next epoch starts before the result of the last one is read. `epochs` compiles and runs epochs.
 """
 
 from __future__ import annotations
@@ -116,8 +115,8 @@ def fit(
         on the device; by default, where the images are too many for it. There is no scan then.
       devices: where to train; several share each batch. By default JAX's default device.
       max_bytes: the memory that may be taken on each device; by default any.
-      resume: where an earlier training with the same arguments stood, which goes on here as if it
-        had never stopped; `variables` are not looked at then.
+      resume: a snapshot of an earlier training with the same arguments, which goes on here as if
+        it had never stopped; `variables` are not used then.
       checkpoint: called after each epoch but the last with a function that takes a snapshot.
 
     Returns:
@@ -154,7 +153,7 @@ def fit(
     for epoch in range(first, epochs):
         state, loss = compiled_epoch.run(state, rates[epoch], _fold_in(key, epoch))
         losses.append(loss)
-        if epoch > first:  # the device has its next epoch before this one's is waited for
+        if epoch > first:  # the device has its next epoch before this loss is awaited
             _tell(on_epoch, epoch, losses[epoch - 1])
         if checkpoint is not None and epoch + 1 < epochs:
             checkpoint(functools.partial(_snapshot, state, losses))
@@ -180,7 +179,7 @@ def precompile(
     settings: TrainingSettings,
     scan: bool | None = None,
 ) -> int:
-    """Compile what `fit` will ask for with these arguments; the bytes of memory that it will need.
+    """Compile what `fit` will need with these arguments, and give the bytes of memory it takes.
 
     Of `variables` only shapes and types are used: they may be `jax.ShapeDtypeStruct`.
     """

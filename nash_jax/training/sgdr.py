@@ -44,9 +44,9 @@ def learning_rate(settings: TrainingSettings, progress: float) -> float:
 
 
 def direction(settings: TrainingSettings) -> optax.GradientTransformation:
-    """From gradients to the step to be scaled by the learning rate.
+    """What turns gradients into the step that the learning rate scales.
 
-    They are clipped to `clip_norm`, if there is one, then come weight decay and momentum.
+    Gradients are clipped to `clip_norm`, if there is one; then come weight decay and momentum.
 
     The learning rate stays outside, so that one compiled update serves trainings of any length.
     """
