@@ -10,7 +10,7 @@ import jax
 
 
 def check_cache(folder: pathlib.Path) -> None:
-    """Make the folder of the cache, or see that nobody but the user can put programs there.
+    """Make the folder of the cache, or check that only the user can put programs there.
 
     Raises:
       ValueError: if it cannot be written, or others can write it.

@@ -43,7 +43,7 @@ class _Prepared(NamedTuple):
 _Ahead = concurrent.futures.Future[_Prepared]
 _Ready = tuple[Job, float, _Ahead]
 
-#: Jobs of a device whose weights may lie there before it is their turn.
+#: How many jobs may have their weights on a device before it is their turn.
 _AHEAD = 8
 
 
@@ -56,7 +56,7 @@ class _Room:
 
     @contextlib.contextmanager
     def taking(self, required_bytes: int) -> Iterator[None]:
-        """Wait until so much is free beside what the others need, or none is there."""
+        """Wait until so much is free beside what other jobs need, or there is no other job."""
 
         def fits() -> bool:
             everything = required_bytes + sum(self._taken)
@@ -76,9 +76,9 @@ class _Room:
 class Devices:
     """Does jobs on accelerators, on each as many at a time as it is named, if its memory allows.
 
-    A job is bound to the device that has the least to do. A device takes what is ready first: that
-    is what is trained on unchanged, whose program there is; then small networks, which are compiled
-    soonest.
+    A job is bound to the device that has the least to do. A device takes jobs as they become ready:
+    networks that are trained on unchanged, because their programs exist already, and then small
+    networks, because they are compiled soonest.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Devices:
         Args:
           images: those of the run; the test images stay where they are.
           tools: what jobs are done with; `max_bytes` is found out for each device.
-          devices: on which they are done; one that is there twice does two at a time.
+          devices: on which jobs are done; one that is listed twice does two at a time.
           max_memory: GiB of a device that a job may take; 0: all that there is.
         """
         self._on_epoch, self._closing = tools.on_epoch, False
@@ -191,7 +191,7 @@ class Devices:
         self._ready[number].put((job, submitted, ahead))
 
     def _perform_next(self, number: int) -> None:
-        """Do the job of a device that is ready first: the work of its thread."""
+        """Do that job of a device that is ready first; its thread calls this."""
         try:
             job, submitted, ahead = self._ready[number].get()
             self._slots[number].release()
@@ -199,7 +199,7 @@ class Devices:
                 raise KeyboardInterrupt
             device = self._devices[number]
             waited = time.time() - max(submitted, self._free_since[number])
-            # What fails ahead fails here again, and is the job's failure.
+            # A job whose preparation failed fails here again, which is recorded.
             ready = _Prepared(0.0, 0, None) if ahead.exception() else ahead.result()
             parent = self._placed.get((job.parent or "", device))
             images, tools = self._images[device], self._tools[device]

@@ -13,25 +13,25 @@ from nash_jax.estimation.job import Job
 
 
 class Executor(Protocol):
-    """Does jobs. What a job gives does not depend on who does it, nor beside what."""
+    """Does jobs. A job's outcome does not depend on which worker does it, nor on other jobs."""
 
     def start(self) -> None:
         """Get ready, while the caller does something else."""
 
     def put(self, name: str, network: Network) -> None:
-        """Have a network ready for the jobs that begin with it; once, whatever their number."""
+        """Give a network for the jobs that begin with it; one call, however many they are."""
 
     def keep_only(self, names: Collection[str]) -> None:
         """Let go of all other networks."""
 
     def submit(self, job: Job) -> None:
-        """Do a job. The network that it begins with is there."""
+        """Take a job to be done. The network that it begins with was `put` before."""
 
     def done(self) -> Iterator[tuple[str, Outcome]]:
-        """The jobs as they are finished, by name, until none is out."""
+        """Names and outcomes of jobs as they are finished, until no job is out."""
 
     def close(self) -> None:
-        """Stop whatever is being done, and let go of everything; again, it does nothing."""
+        """Stop all work, and let go of everything; a second call does nothing."""
 
 
 class Jobs:

@@ -38,8 +38,8 @@ from nash_jax.record.files import writing
 from nash_jax.record.networks import NETWORK_ENDING, files_in, load_network, save_network
 from nash_jax.training import faster_flags
 
-#: Settings of the C library that keep memory between updates, where it is glibc: without them every
-#: update gives its pages back and takes new ones.
+#: Settings that make glibc, where it is the C library, keep memory between updates. Without them
+#: every update gives its pages back and takes new ones.
 _KEEP_MEMORY = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000"
 )
@@ -206,7 +206,7 @@ class Processes:
             self._jobs.end(error)
 
     def _outcome(self, number: int, task: _Task) -> Outcome:
-        """What comes of a task; a process that dies is replaced, and the next tries once more."""
+        """A task's outcome; a process that dies is replaced, and the new one tries once more."""
         outcome, how = self._ask(number, task), ""
         for again in (True, False):
             if outcome is None and (how := self._replace(number)) and again:
@@ -260,9 +260,9 @@ class Processes:
                     raise content[0]
 
     def _replace(self, number: int) -> str:
-        """Put another process in the place of a dead one, and say how that died.
+        """Put another process in the place of a dead one, and say how the dead one ended.
 
-        While the executor is being closed there is no other process, and no word of it.
+        While the executor is being closed, nothing is replaced, and the text is empty.
         """
         process, connection = self._processes[number]
         process.join()
@@ -277,7 +277,7 @@ class Processes:
 
 
 def _check_that_processes_can_be() -> None:
-    """Raises `ValueError` if this process may have no others, or they could not read its program.
+    """Raises `ValueError` if this process cannot begin others, or they cannot import its program.
 
     A new process imports the file of the program that begins it.
     """

@@ -41,7 +41,7 @@ def export(
       workdir: the run's folder.
       format: one of `FORMATS`.
       name: of the trial.
-      out: a new or empty folder; by default `NAME-FORMAT` where one is.
+      out: a new or empty folder; by default `NAME-FORMAT` in the current folder.
       note: is told if the run's config is damaged.
 
     Returns:
@@ -127,7 +127,7 @@ def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEAN
         ) from error
     for key, value in _metadata(meaning).items():
         model.metadata_props.add(key=key, value=value)
-    del model.graph.value_info[:]  # some inner shapes are of another layout; nobody needs them
+    del model.graph.value_info[:]  # some inner shapes are of another layout; not needed
     return {"network.onnx": model.SerializeToString()}
 
 
@@ -141,7 +141,7 @@ FORMATS: dict[str, Callable[[Architecture, Variables, Meaning], Files]] = {
 
 
 def _metadata(meaning: Meaning) -> dict[str, str]:
-    """What is known, as JSON by its name."""
+    """Names of classes and pixel range, as JSON by name, where they are known."""
     return {name: json.dumps(value) for name, value in meaning._asdict().items() if value}
 
 

@@ -136,7 +136,7 @@ def _identifier(name: str, taken: set[str]) -> str:
 
 
 def _expression(op: ops.Op, name: str, inputs: list[str], shape: Shape) -> str:
-    """What computes a node, of a shape, of its inputs."""
+    """The expression that computes a node, of this shape, from its inputs."""
     x, options = inputs[0], dict[str, tuple[object, object]]()
     match op:
         case ops.Conv():

@@ -23,7 +23,7 @@ class Prediction(NamedTuple):
       classes: the likeliest, the first first: their names, or numbers where they have none.
       probabilities: theirs.
       error: why the image could not be read; empty if it could.
-      warning: what Pillow says of it, all the same.
+      warning: what Pillow warns of, though it read the image.
     """
 
     path: pathlib.Path
@@ -40,7 +40,7 @@ def predict(
     top: int = 3,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Prediction]:
-    """Classify images, each resized to what the network takes, in grey or colour as it does.
+    """Classify images, each resized and made grey or coloured as the network needs it.
 
     Args:
       workdir: the run's folder.
