@@ -112,7 +112,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    """Print a line per image; images that cannot be read are told of, and the status is 1 then."""
+    """Print a line per image, or an error if it cannot be read; after errors the status is 1."""
     check_devices()
     failed = False
     for seen in predict(args.workdir, args.images, args.candidate, args.top, _note):

@@ -1,7 +1,8 @@
-"""JAX's own settings: a program's, for every thread and process that works for it.
+"""JAX's own settings: the program's, passed on to every thread and process that works for it.
 
 They may be set by the environment, by `jax.config.update` or by a context such as
-`jax.enable_x64(True)`, which holds for one thread alone. What is computed must not depend on how.
+`jax.enable_x64(True)`, which holds for one thread alone. What is computed must not depend on the
+way in which they are set.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from nash_jax.text import one_line
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Those that decide what a computation gives, and the context in which each holds for a thread.
+#: Settings that decide what a computation gives, each with the context that sets it for a thread.
 _DECIDING: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = {
     "jax_default_matmul_precision": jax.default_matmul_precision,
     "jax_default_prng_impl": jax.default_prng_impl,
@@ -26,13 +27,13 @@ _DECIDING: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = 
     "jax_threefry_partitionable": jax.threefry_partitionable,
 }
 
-#: And those that decide it for a whole process.
+#: Settings that decide it too, but can be set only for a whole process.
 _DECIDING_FOR_ALL = (
     *("jax_disable_most_optimizations", "jax_optimization_level", "jax_random_seed_offset"),
     "jax_softmax_custom_jvp",
 )
 
-#: Those that are each process's own: where it runs, and what it shares with others.
+#: Words in names of settings that are each process's own: where it runs, and what it shares.
 _OWN = (
     *("backend", "platform", "visible_devices", "num_cpu_devices", "default_device"),
     *("compilation_cache", "persistent_cache", "distributed", "coordination", "proxy_envs"),
@@ -72,9 +73,9 @@ def holding(given: Mapping[str, Any]) -> Iterator[None]:
 
 
 def usual_promotion(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that promotes types and ranks as is usual, whatever its caller forbids itself.
+    """The function with JAX's usual promotion of types and ranks, even if its caller forbids that.
 
-    Flax and optax rely on that.
+    Flax and optax rely on the usual promotion.
     """
 
     @functools.wraps(function)

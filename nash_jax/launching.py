@@ -50,7 +50,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """One flag per setting of `Config`, and those that do not decide the result; once a process."""
+    """Define, once a process, a flag per setting of `Config`, and flags that decide no result."""
     if "preset" in FLAGS:
         return
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
@@ -156,7 +156,7 @@ def workdir_from_flags() -> Iterator[pathlib.Path]:
 
 def _new_folder() -> pathlib.Path:
     numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
-    # What is wrong with a place is said where the folder is needed.
+    # Errors about a place are raised where the folder is needed.
     with contextlib.suppress(OSError, ValueError):
         pathlib.Path("runs").mkdir(exist_ok=True)
         for path in numbered:
@@ -175,7 +175,7 @@ def data_name() -> str:
 
 @contextlib.contextmanager
 def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """What only users can put right ends the program with a line; how to resume, if that helps."""
+    """End the program by a line for errors that users must fix; say how to resume, if it helps."""
     try:
         with stopping_on_signals(workdir):
             check_devices()

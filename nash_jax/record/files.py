@@ -34,7 +34,7 @@ _REMEDIES = {
     errno.EIO: "see whether the disk is sound",
 }
 
-#: What a file system says that has no locks, or nothing that could be flushed.
+#: The errors of a file system that has no locks, or cannot flush.
 _NOT_THERE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
@@ -82,7 +82,7 @@ def write_atomically(path: pathlib.Path, data: bytes) -> None:
 
 
 def sync(descriptor: int) -> bool:
-    """Have what was written on the disk; False if the file system knows no such thing.
+    """Flush what was written to the disk; False if the file system cannot do that.
 
     Raises:
       OSError: if that fails.
@@ -180,7 +180,7 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until what is done here is done; a second one does not wait."""
+    """Hold SIGINT and SIGTERM back until this block ends; a second one ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

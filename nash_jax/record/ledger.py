@@ -38,7 +38,7 @@ LEDGER_FILE = "ledger.jsonl"
 Line = dict[str, Any]
 
 
-#: What a trial's line says of its recipe.
+#: The `kind` in a trial's line, by its recipe; 'child' for all others.
 _KINDS = {"pretrain": "pretrained", "final": "final"}
 _EARLY_RECIPES = {"pretrained": "pretrain", "child": "brief", "final": "final"}
 
@@ -85,7 +85,7 @@ def line_of(trial: Trial, config: str) -> Line:
 
 
 def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
-    """By which a proposal is known again: genotype, key, parent, edits, recipe and budget."""
+    """The checksum that identifies a proposal: of genotype, key, parent, edits, recipe, budget."""
     return checksum(
         {
             "spec": to_dict(spec),
@@ -98,7 +98,7 @@ def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
     )
 
 
-#: The key of a trial that was read from a ledger: that has a checksum of it.
+#: The key of a trial that was read from a ledger, which has only a checksum of the real key.
 _NO_KEY: Any = None
 
 
@@ -263,7 +263,7 @@ _EARLY_CHILD = re.compile(r"step(\d{1,6})-child(\d{1,6})")
 
 
 def check_name(name: str) -> None:
-    """Raises `ValueError` unless a trial may have this name, which is that of a file too."""
+    """Raises `ValueError` unless a trial may have this name; files are named after trials."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             "a trial's name must begin with a letter or digit and go on with these, '_', '-' or "
@@ -272,7 +272,7 @@ def check_name(name: str) -> None:
 
 
 def index_of(line: Line) -> int:
-    """Of a trial among those of its step, from 0; early versions told it by the name."""
+    """A trial's number within its step, from 0; early versions had it only in the name."""
     match = _EARLY_CHILD.fullmatch(line["name"])
     return int(line["index"] if "index" in line else int(match[2]) - 1 if match else 0)
 
@@ -291,7 +291,7 @@ _TYPES: dict[str, Any] = {
 #: What early versions did not write.
 _LATER_TYPES: dict[str, Any] = {"recipe": str, "index": int, "proposal": str}
 
-#: More than a loss in float32, or anything else that is counted, can be.
+#: No loss in float32, and nothing that is counted, is as large as this.
 _MOST = 1e40
 
 
@@ -325,7 +325,7 @@ def _check(line: Line, what: str) -> None:
         if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
             raise ValueError("parent is no name of a trial")
         if ("failure" in line) != (numbers[0] is None):
-            raise ValueError("a failure has an accuracy, or no failure has none")
+            raise ValueError("a failed trial has an accuracy, or another trial has none")
         dataclasses.astuple(Seconds(**line["seconds"]))
         if not all(isinstance(x, int | float) for x in line["seconds"].values()):
             raise ValueError("seconds are no numbers")

@@ -116,7 +116,7 @@ class Checkpoints:
         settings: TrainingSettings,
         note: Callable[[str], None],
     ) -> Unfinished:
-        """The file of a trial's training; `note` is told if it is damaged, and begins anew."""
+        """What is there of a trial's training; if damaged, `note` is told and it begins anew."""
         if self.folder is None:
             return Unfinished()
         path, unfinished, last = self.path(name), None, time.monotonic()
@@ -139,8 +139,8 @@ def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architec
 
     Args:
       workdir: the run's folder.
-      name: of the trial; `final` is the best, trained to the end. Of the others those are
-        there that were the best so far, or all if the run was told to keep them.
+      name: of the trial; `final` is the best, trained to the end. Of the others, those
+        that were the best so far are there, or all if the run was told to keep all.
 
     Raises:
       ValueError: if there is no such network.

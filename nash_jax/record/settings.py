@@ -14,7 +14,7 @@ from nash_jax.record.files import DamagedError, checksum
 #: Of `config.json`.
 VERSION = 2
 
-#: Settings that name a place, and what says what is there: that counts, wherever it lies.
+#: Settings that name a place, each with the entry that identifies the content: only that counts.
 KNOWN_BY = {"dataset": "data", "model_0": "network"}
 
 

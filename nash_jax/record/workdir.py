@@ -263,7 +263,7 @@ class Meaning(NamedTuple):
 
 NO_MEANING = Meaning()
 
-#: How images are read: in config.json, 2; early versions, which did not write it, saw the colours
+#: How images are read: config.json says 2. Early versions did not write it; they used the colours
 #: that transparent pixels hide, and the upper 8 bits of 16.
 _READING = "reading"
 _READ_OTHERWISE = (
@@ -298,7 +298,7 @@ def background_of(path: pathlib.Path) -> str | None:
 def _about(
     path: pathlib.Path, note: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any] | None:
-    """The rest of `config.json`; None where there is none, or it is damaged, which is noted."""
+    """What `config.json` says; None if there is none, or if it is damaged, which is noted."""
     if not (path / CONFIG_FILE).exists():
         return None
     try:
@@ -356,7 +356,7 @@ def _recover(
         check_unchanged(f"run in {path}", {**settings.defaults, **then}, now, reason)
         for change in changes(before, provenance):
             note(change)
-        # A strategy had the settings of all others beside its own once.
+        # Some earlier versions also wrote the settings of strategies that a run did not use.
         of_others = (name for group in before.get("settings", {}).values() for name in group)
         of_run = {name: then[name] for name in (*now, *of_others) if name in then}
         accepted |= {checksum(of_run), fingerprint(of_run, {})}
