@@ -20,7 +20,7 @@ from nash_jax.search.strategy import (
 )
 from nash_jax.spaces import Space
 
-#: Who makes room for a child: in the paper the oldest; the worst is the usual evolution.
+#: Which network is removed for a child: the paper removes the oldest, usual evolution the worst.
 DIES = ("oldest", "worst")
 
 
@@ -30,12 +30,12 @@ class AgingEvolutionSettings:
 
     Attributes:
       num_samples: networks that are tried, the first population among them (C).
-      population: networks that live at a time (P).
+      population: networks in the population (P).
       tournament: draws, with replacement, of which the best becomes a parent (S).
       mutations: random changes that make a child of its parent.
-      dies: who makes room for a child: oldest, or worst.
-      window: networks that are trained at a time. The result depends on it, and not on the number
-        of workers: take at least 3 for each worker that there will be.
+      dies: which network is removed from the population for a child: oldest, or worst.
+      window: networks that are trained at a time. The result depends on it, but not on the number
+        of workers: take at least 3 for each worker that you will use.
     """
 
     num_samples: int = 20_000
@@ -81,7 +81,8 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
     """Real et al. 2019, Algorithm 1; asynchronous, as they ran it.
 
     The first population is drawn at random and trained from scratch. A child begins with its
-    parent's weights, where its edits can carry them. A network that failed does not live.
+    parent's weights, where its edits can carry them. A network that failed never enters the
+    population.
 
     Args:
       space: what is searched.

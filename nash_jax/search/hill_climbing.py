@@ -18,7 +18,7 @@ class HillClimbingSettings:
     Attributes:
       num_steps: hill climbing steps (n_steps).
       num_neighbours: children per step, the current best among them (n_neigh). With 1 there is no
-        selection: the one child is morphed and taken, the paper's random networks.
+        selection: the only child is morphed and taken; these are the paper's random networks.
       num_morphisms: edits per child (n_NM).
     """
 
@@ -53,7 +53,7 @@ class HillClimbingSettings:
 
 
 def hill_climbing(space: Space, settings: HillClimbingSettings, keys: Keys) -> Strategy:
-    """NASH, Algorithm 1: of some children of the current best the best is the next.
+    """NASH, Algorithm 1: the best child of the current best becomes the next current best.
 
     Args:
       space: what is searched.
@@ -81,13 +81,13 @@ def child(
     """A neighbour of the current best: Algorithm 1, lines 13, 14 and 19.
 
     Each but the last is the current best with `num_morphisms` random edits; the last is the current
-    best itself. Read to the letter, Algorithm 1 would morph nothing with one neighbour; its random
-    networks need the one child to be morphed, so there it is.
+    best itself. Taken literally, Algorithm 1 would morph nothing with one neighbour; but the
+    paper's random networks need morphed children, so an only child is morphed here.
 
     Args:
       space: what is searched.
       best: the current best.
-      key: of the whole search; a child's depends on step and number alone.
+      key: of the whole search; besides it, a child's key depends only on step and number.
       step: from 1.
       number: of the child in its step, from 1.
       settings: the sizes.

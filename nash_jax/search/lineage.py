@@ -31,7 +31,7 @@ def lineage(trials: Iterable[Related], first: str, second: str) -> Lineage:
     """The edits between two trials, by way of their nearest common ancestor.
 
     Args:
-      trials: those of a search, all ancestors among them; in any order.
+      trials: trials of a search, with all ancestors of the two; in any order.
       first: the name of one trial.
       second: the name of the other; if `first` is its ancestor, `to_first` is empty.
 

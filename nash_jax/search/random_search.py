@@ -61,7 +61,7 @@ def random_search(space: Space, settings: RandomSearchSettings, keys: Keys) -> S
         Proposal(f"sample{number}", space.sample(draw), key, recipe="scratch")
         for number, (draw, key) in enumerate(zip(draws, trainings), start=1)
     ]
-    # Told of in up to a hundred parts, so that the best so far is known while it goes on.
+    # The trials come in up to a hundred parts, so that the best so far is known during the search.
     part = math.ceil(len(samples) / 100)
     trials: list[Trial] = []
     best: list[Trial] = []

@@ -1,8 +1,8 @@
 """What a strategy is: a generator that asks for trials, is told of them, and returns the best.
 
-A strategy decides what is tried next, and trains and writes nothing. A run is replayed from its
-seed, so a strategy has no state that must be saved: what it asks for depends on its arguments and
-what it was told, and on nothing else.
+A strategy decides what is tried next; it neither trains nor writes anything. A run is replayed from
+its seed, so a strategy has no state that must be saved: what it asks for depends only on its
+arguments and on the trials that it was told of.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Proposal(NamedTuple):
       genotype: a point of the space.
       key: for everything random in growing and training it.
       parent: the trial whose weights it may take.
-      edits: of the parent's genotype that made it, where it was made by edits.
+      edits: the edits of the parent's genotype that made this one, if edits made it.
       recipe: how it is estimated: a name that the run knows.
-      budget: epochs of this training, where they are not the recipe's own.
+      budget: epochs of this training; None: as many as the recipe has.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Trial:
       spec: the architecture that was trained.
       estimate: its scores.
       step: the round of the strategy in which it was asked for, from 0.
-      index: of its proposal in that round, from 0.
-      elapsed: seconds of the run when it was done, stops left out.
+      index: the number of its proposal in that round, from 0.
+      elapsed: seconds of the run until it was done, without the time between a stop and a resume.
       workers: how many trials could be made at a time.
       variables: its trained weights, in a run's result; a strategy is told of trials without them.
       metric: what the search climbs.
@@ -97,7 +97,7 @@ class Trial:
 
     @property
     def accuracy(self) -> float | None:
-        """On what it was judged on, the test images for recipe 'final'; None if it failed."""
+        """On the images it was judged on (for recipe 'final' the test set); None if it failed."""
         return None if self.failed else self.estimate.accuracy
 
     @property
@@ -118,11 +118,13 @@ class Ask(NamedTuple):
     """What a strategy yields.
 
     Attributes:
-      proposals: to be tried, beside those that still are.
-      leave: how many trials the answer leaves out. It has the oldest of those that are out, in the
-        order of their proposals: with 0, all; and all, if without proposals it would have none.
-      incumbent: the trial that is the best so far; it is recorded, and no report chooses again.
-      alive: trials whose weights may still be wanted; None: all. Parents of what is out are alive.
+      proposals: to be tried, beside earlier ones that are not done yet.
+      leave: how many of the trials that were asked for stay out of the answer: the youngest, in the
+        order of their proposals; 0: the answer has all. If the answer would have none and there are
+        no new proposals, it has all too.
+      incumbent: the trial that is the best so far; it is recorded, and reports take it from there.
+      alive: trials whose weights may still be wanted; None: all. Parents of unanswered proposals
+        are kept in any case.
     """
 
     proposals: Sequence[Proposal]
@@ -139,9 +141,9 @@ class Planned(NamedTuple):
     """Trials of one kind that a strategy will ask for.
 
     Attributes:
-      recipe: of each.
-      number: of them.
-      budget: epochs of each, where they are not the recipe's own.
+      recipe: the recipe of each.
+      number: how many there are.
+      budget: epochs of each; None: as many as the recipe has.
     """
 
     recipe: str
@@ -157,7 +159,7 @@ class StrategySettings(Protocol):
         """What it asks for, if all goes well."""
 
     def num_edits(self, sampled: int) -> int:
-        """Over how many edits the size of networks may grow; a random network has `sampled`."""
+        """Over how many edits the bounds rise; a network drawn at random has `sampled` edits."""
 
     @property
     def num_at_once(self) -> int:
@@ -180,7 +182,7 @@ class AllFailedError(Exception):
     """A strategy cannot go on, because all trials that it would choose from failed.
 
     Attributes:
-      trials: those.
+      trials: the trials that failed.
     """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
@@ -189,7 +191,7 @@ class AllFailedError(Exception):
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials by their score, validation accuracy if not otherwise set; without those that failed.
+    """The trials that did not fail, the best score first (validation accuracy, unless set).
 
     Small validation sets make ties: among equals, the smaller validation loss comes first, then the
     earlier proposal.
@@ -220,8 +222,8 @@ def simulate(
 
     Args:
       space: what the strategy searches.
-      strategy: that has not begun.
-      estimate: of a proposal.
+      strategy: a strategy that has not begun.
+      estimate: gives the estimate of a proposal.
 
     Returns:
       The trials, in the order of their proposals, to the end of the strategy.
@@ -239,5 +241,5 @@ def simulate(
 
 
 def num_due(ask: Ask, out: int) -> int:
-    """How many of the trials that are out, the oldest first, the answer to an ask has."""
+    """How many trials, the oldest first, the answer to an ask has when `out` are unanswered."""
     return out if ask.leave >= out and not ask.proposals else max(0, out - ask.leave)

@@ -15,9 +15,9 @@ class Rung(NamedTuple):
     """A round of successive halving.
 
     Attributes:
-      number: of networks that are in it.
-      epochs: that each has been trained for at its end.
-      more: of these, those of this round alone.
+      number: how many networks are in it.
+      epochs: how many epochs each network has been trained for at the end of the round.
+      more: how many of these epochs belong to this round alone.
     """
 
     number: int
@@ -27,13 +27,14 @@ class Rung(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalvingSettings:
-    """The sizes of successive halving; with eta 3, as Hyperband (Li et al. 2018) takes it.
+    """The sizes of successive halving; the default eta is 3, as in Hyperband (Li et al. 2018).
 
     Attributes:
       num_samples: networks that are tried (n).
-      eta: of so many networks one goes on, for so many times the epochs.
+      eta: one of so many networks goes on to the next rung, for so many times the epochs.
       first_epochs: epochs of every network in the first rung (r).
-      anew: train those that go on from new weights, for all epochs, instead of on from theirs.
+      anew: train the networks of a later rung from new weights, for all epochs, instead of from the
+        weights that they have.
     """
 
     num_samples: int = 27
@@ -86,9 +87,10 @@ class SuccessiveHalvingSettings:
 
 
 def successive_halving(space: Space, settings: SuccessiveHalvingSettings, keys: Keys) -> Strategy:
-    """Random networks in rungs: of `eta` the best one goes on, for `eta` times the epochs.
+    """Random networks in rungs: the best of every `eta` go on, for `eta` times the epochs.
 
-    What goes on is trained for the epochs that it lacks, by a cosine of their own: a warm restart.
+    A network that goes on is trained only for the epochs that it lacks, with a cosine over these
+    epochs: a warm restart.
 
     Args:
       space: what is searched.
@@ -116,7 +118,7 @@ def successive_halving(space: Space, settings: SuccessiveHalvingSettings, keys: 
 
 
 def _on(trial: Trial, number: int, rung: Rung, anew: bool) -> Proposal:
-    """A network of the last rung in the next one."""
+    """The proposal of a network of one rung for the next rung."""
     proposal = trial.proposal
     key = jax.random.fold_in(proposal.key, number)
     name = f"rung{number}-{proposal.name.partition('-')[2]}"
