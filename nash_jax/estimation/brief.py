@@ -31,12 +31,12 @@ def perform(
     Args:
       job: what to do.
       images: those of the run.
-      parent: what `job.parent` names.
+      parent: the network that `job.parent` names.
       tools: what it is done with.
-      grown: what `grow` gives, if that is done.
+      grown: the weights from `grow`, if it was called before.
 
     Returns:
-      The outcome; if the network could not be trained, with an estimate that says why.
+      The outcome; if the network could not be trained, its estimate says why.
     """
     start = time.perf_counter()
     recipe = job.recipe
@@ -85,8 +85,8 @@ def grow(job: Job, parent: Network | None, train: Examples) -> Variables:
       train: images, some of which calibrate new normalisations.
 
     Raises:
-      ValueError: if there is no parent, and the recipe needs one; or the parent is another network,
-        and there are no edits.
+      ValueError: if the recipe needs a parent and there is none; or if there are no edits, and the
+        parent has another architecture than the job.
     """
     if job.recipe.weights == "nothing":
         return init(job.spec, _keys(job)[0])

@@ -25,8 +25,8 @@ class Seconds:
       compile: compiling its training and evaluation.
       train: training.
       evaluate: evaluating.
-      wait: whoever trained it had nothing to do: it waited for other trials, for their end or
-        for a program that another thread compiled.
+      wait: the worker that trained it had nothing to do: it waited for other trials to end, or for
+        a program that another thread compiled.
     """
 
     compile: float = 0.0
@@ -60,8 +60,8 @@ class Estimate:
       train_losses: mean training loss of each epoch, in nats.
       failure: why it could not be trained; empty if it was.
       lambdas: the learned weight of every sum of eq. 6, by node, after the training.
-      balanced_accuracy: mean over the classes of the share that is classified right; None where it
-        is not known, or the training failed.
+      balanced_accuracy: the share of each class that is classified right, averaged over the
+        classes; None if it is not known, or the training failed.
       objectives: what else was measured, by name.
     """
 
@@ -92,7 +92,7 @@ class Estimate:
         return self.balanced_accuracy
 
 
-#: What can go wrong with one network's training, and says nothing about another's.
+#: Errors of one network's training that say nothing about other networks.
 FAILURES = (TooLargeError, DivergedError, jax.errors.JaxRuntimeError, MemoryError)
 
 

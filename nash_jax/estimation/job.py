@@ -1,4 +1,4 @@
-"""One training with all that decides it, so that it can be done anywhere."""
+"""One training with everything that determines it, so that any process can do it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Recipe:
 
     Attributes:
       epochs: of training.
-      training: how.
-      weights: what it begins with. 'given': the parent's, or those that the run begins with, as
-        they are. 'morphism': the parent's, carried through the edits; 'by_name': the parent's where
-        a layer is the same, others drawn anew; 'nothing': all drawn anew.
+      training: the settings of the training.
+      weights: the weights it begins with. 'given': the parent's, or those that the run begins with,
+        unchanged; 'morphism': the parent's, carried through the edits; 'by_name': the parent's for
+        layers that are the same, the others drawn anew; 'nothing': all drawn anew.
       judged_on: the validation images; or the test images, after training on all others.
       alone: whether it has the whole machine for itself.
     """
@@ -59,7 +59,7 @@ class Job:
       key: a random key, as numbers.
       recipe: how it is trained.
       parent: the name of the network that it begins with; None: there is none.
-      edits: that make `spec` of the parent.
+      edits: the edits that make `spec` of the parent.
     """
 
     name: str
@@ -105,8 +105,8 @@ class Unfinished(NamedTuple):
     """A training that may have been stopped.
 
     Attributes:
-      snapshot: where it stood when it was stopped, if it was.
-      checkpoint: for `fit`: writes where it stands, where that is wanted.
+      snapshot: the state in which it was stopped, if it was.
+      checkpoint: for `fit`: writes the state of the training, if it is to be kept.
     """
 
     snapshot: Snapshot | None = None
@@ -123,19 +123,19 @@ class Trainings(Protocol):
         settings: TrainingSettings,
         note: Callable[[str], None],
     ) -> Unfinished:
-        """What is there of a trial's training; `note` is told if it is damaged."""
+        """What was kept of a trial's training; `note` is told if it is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """What a job is done with; none of it changes what it gives, but rounding on several devices.
+    """What a job is done with; it does not change the outcome, except rounding on several devices.
 
     Attributes:
       on_epoch: is told the trial's name, the number of each epoch that is done, its mean loss and
         the learning rate that it began with.
       note: is told what people should know of.
       trainings: where unfinished trainings are, and are written.
-      max_bytes: of memory; what needs more is a failure, and is not trained.
+      max_bytes: bytes of memory; a network that needs more is not trained and counts as failed.
       devices: that share each batch; by default JAX's default device alone.
     """
 

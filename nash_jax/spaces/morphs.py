@@ -21,12 +21,12 @@ class Morphs:
 
     Attributes:
       start: the first network.
-      bounds: what a network may cost after each edit on its way, as `morphisms.rising_bounds` makes
-        them; the last holds for all edits beyond; none: no bound.
-      num_edits: of a network that is drawn at random.
-      kernel_sizes: of the convolutions that deepening inserts, each as likely.
-      widening_factors: of the convolutions that are widened, each as likely.
-      cost: what the bounds are of: FLOPs per image, or `Growth`.
+      bounds: the most that a network may cost after each edit since the first network, as
+        `morphisms.rising_bounds` makes them; the last holds for all further edits; empty: no bound.
+      num_edits: edits of a network that is drawn at random.
+      kernel_sizes: sizes of the convolutions that deepening inserts, all equally likely.
+      widening_factors: factors by which convolutions are widened, all equally likely.
+      cost: which cost the bounds limit: FLOPs per image, or `Growth`.
 
     >>> import nash_jax as nj
     >>> space = Morphs(nj.chain((8, 8, 1), 10, widths=(4,)))
@@ -75,12 +75,13 @@ class Morphs:
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """The cost of a network between that of a first one, 0, and the most that is allowed, 1.
+    """The cost of a network on a scale from 0, the first network, to 1, the bound.
 
-    Of several costs the one that is nearest to its bound counts.
+    If there are several costs, the one that is nearest to its bound counts.
 
     Attributes:
-      spans: name of each cost in `architecture.COSTS`, that of the first network, and the bound.
+      spans: for each cost, its name in `architecture.COSTS`, its value for the first network, and
+        the bound.
     """
 
     spans: tuple[tuple[str, float, float], ...]

@@ -14,7 +14,7 @@ Stage = Literal["search", "final"]
 
 
 class Space(Protocol):
-    """Genotypes: hashable points of a space. All that is random comes from a key."""
+    """Genotypes: hashable points of a space. All randomness comes from a key."""
 
     @property
     def start(self) -> Any:
@@ -26,18 +26,18 @@ class Space(Protocol):
     def mutate(
         self, genotype: Any, key: jax.Array, num: int = 1, done: int | None = None
     ) -> tuple[Any, tuple[Edit, ...]]:
-        """A genotype at `num` random changes from another, and the edits that make it.
+        """A genotype with `num` random changes, and the edits that make it.
 
         Args:
           genotype: to change; it stays as it is.
           key: decides the changes.
-          num: how many; there are fewer where no more is possible.
-          done: how many changes led to `genotype`, where networks are to grow evenly with their
-            number; None: a network may be as large as any.
+          num: how many changes; fewer are made if no more are possible.
+          done: how many changes led to `genotype`, for networks that are to grow evenly with the
+            number of changes; None: a network may be as large as the space allows.
 
         Returns:
-          The new genotype, and the edits by which the network of the old one becomes its network;
-          none, where weights cannot be passed on.
+          The new genotype, and the edits that make its network of the old genotype's network; no
+          edits, if weights cannot be passed on.
         """
 
     def build(self, genotype: Any, stage: Stage) -> Architecture:
