@@ -22,8 +22,8 @@ from nash_jax.search import STRATEGY_SETTINGS, HillClimbingSettings
 from nash_jax.spaces import check_sizes
 from nash_jax.training import TrainingSettings
 
-#: How often the FLOPs of model_0 a network may have, if nothing is said: on CIFAR's images those of
-#: the paper's model_0 become 1 GFLOP.
+#: How many times the FLOPs of model_0 a network may have by default: for the paper's model_0 on
+#: CIFAR's images, that is 1 GFLOP.
 GROWTH = 12.5
 
 
@@ -49,13 +49,13 @@ def _did_you_mean(word: str, words: Sequence[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Which images a run is about.
+    """Which images a run uses.
 
     Attributes:
       dataset: digits (embedded), tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE.
       label: which label of a TFDS set that has several, such as coarse_label.
       image_size: edge to which the images of a folder or a TFDS set are resized; 0: as they are.
-      corrupt_images: what to do at an image that cannot be read: stop, skip.
+      corrupt_images: what to do if an image cannot be read: stop, skip.
       max_train_examples: use a stratified subset of the training images; 0: all.
       validation_fraction: share of the training images to validate on.
     """
@@ -110,8 +110,8 @@ class RecipeSettings:
       epochs_pretrain: epochs of model_0 before the search.
       epochs_neighbours: epochs of every child (epoch_neigh).
       epochs_final: epochs of the best network on training and validation set (epoch_final).
-      inherit: a child's weights: by morphism; by_name, new and changed layers drawn anew; or
-        nothing, all drawn anew.
+      inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
+        are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
       training: what all trainings share.
     """
@@ -183,7 +183,7 @@ class Bounds:
 #: The settings of every space.
 SPACE_SETTINGS: dict[str, type[MorphsSettings]] = {"morphs": MorphsSettings}
 
-#: The groups of which there are several kinds, by what the setting of their name says.
+#: The groups that have several kinds; the setting with a group's name chooses the kind.
 KINDS: dict[str, Mapping[str, type[Any]]] = {"space": SPACE_SETTINGS, "strategy": STRATEGY_SETTINGS}
 
 
@@ -194,7 +194,7 @@ class Setting(NamedTuple):
       name: no other setting has it.
       group: 'data', 'space', 'strategy', 'recipes', 'bounds' or 'run'.
       value: in a config.
-      default: what it is where nothing is said.
+      default: its value if none is given.
       help: what it decides.
     """
 
@@ -242,14 +242,14 @@ class Config:
     def replace(self, **settings: Any) -> Config:
         """This config with some settings replaced, each by its own name.
 
-        With another strategy or space its other settings begin with their defaults.
+        If the strategy or the space is replaced, settings of the new one start from their defaults.
 
         Args:
-          **settings: by name, as flags have them; `strategy` and `space` are names too.
+          **settings: values by the names that flags have; `strategy` and `space` are names too.
 
         Raises:
-          ValueError: if there is no such setting, it is one of another strategy or space, or a
-            value breaks a rule.
+          ValueError: if there is no such setting, if it belongs to another strategy or space, or if
+            a value breaks a rule.
         """
         kinds = {group: settings.pop(group) for group in KINDS if group in settings}
         config = self
@@ -305,7 +305,7 @@ def settings_of(config: Config) -> Settings:
 
 
 def config_of(settings: Mapping[str, Any]) -> Config:
-    """The config of what `config.json` says; a setting that it lacks has its default.
+    """The config that `config.json` describes; a setting that is missing there has its default.
 
     Raises:
       DamagedError: if a setting is of another type, or breaks a rule.
@@ -333,7 +333,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _typed(value: Any, default: Any) -> Any:
-    """A setting as JSON has it, as its default's type."""
+    """A setting's value from JSON, converted to the type of its default."""
     if isinstance(default, tuple):
         return tuple(_typed(item, 0) for item in value)
     kinds = (int, float) if isinstance(default, float) else type(default)
@@ -355,7 +355,7 @@ def _settings_in(group: str, part: Any) -> list[Setting]:
 
 
 def _helps(kind: type[Any]) -> dict[str, str]:
-    """What the fields of a dataclass are, as its docstring says under 'Attributes'."""
+    """The meaning of each field of a dataclass, from 'Attributes' in its docstring."""
     text = inspect.getdoc(kind) or ""
     entries = re.findall(r"^  (\w+): (.+(?:\n {4,}.+)*)", text, re.MULTILINE)
     return {name: " ".join(words.split()).rstrip(".") for name, words in entries}
@@ -367,7 +367,7 @@ def _kind(group: str, part: Any) -> str:
 
 
 def _replaced(part: Any, left: dict[str, Any]) -> Any:
-    """A dataclass with those of the settings that it has, which are taken out of `left`."""
+    """The dataclass with new values for its fields in `left`, from which these are removed."""
     new = {}
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)

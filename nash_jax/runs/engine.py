@@ -1,4 +1,5 @@
-"""The engine of a run: it replays what the record has, has the rest made, and knows no strategy.
+"""The engine of a run: it replays trials from the record, has the others made by executors, and
+works with any strategy.
 
 A run is replayed, not restored: a trial that the record has is taken from it instead of being
 trained, and the rest follows from the seed as it did the first time. So a run that was stopped
@@ -45,16 +46,16 @@ from nash_jax.search import (
     num_due,
 )
 
-#: What a run begins with, among the names of networks: no trial has it.
+#: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
 FINAL = "final"
 
 
 class StoppedError(Exception):
-    """A run cannot go on; the message says why. What is there is kept.
+    """A run cannot go on; the message says why. All that was recorded is kept.
 
     Attributes:
-      resumable: whether the same command could go on, once what was wrong is put right.
+      resumable: whether the same command could go on, once the cause is removed.
     """
 
     def __init__(self, message: str, resumable: bool = True) -> None:
@@ -71,7 +72,7 @@ class Run:
       problem: what the search sees.
       test: what the final network is tested on.
       fingerprint: of the settings and the data.
-      record: what is there already, and where everything goes.
+      record: has what was recorded before, and takes everything new.
     """
 
     config: Config
@@ -93,7 +94,7 @@ class _Asked:
     metric: Metric
 
     def trial(self, estimate: Estimate, elapsed: float, workers: int) -> Trial:
-        """It with its outcome."""
+        """The trial: the proposal with its outcome."""
         return Trial(
             self.proposal,
             self.spec,
@@ -107,7 +108,7 @@ class _Asked:
 
 
 class Engine:
-    """Replays what the record has, has the rest made, records it and tells the strategy."""
+    """Takes trials from the record or has them made, records new ones and tells the strategy."""
 
     def __init__(
         self, run: Run, tell: Tell, alone: Executor, others: Executor, workers: int
@@ -133,12 +134,12 @@ class Engine:
         self._told: set[str] = set()
         self._phase = ""
         self._out: dict[str, Executor] = {}
-        self._incumbents: dict[str, None] = {}  # in the order in which they were
-        self._later = set(self._record.lines)  # what the record has and was not asked for yet
+        self._incumbents: dict[str, None] = {}  # from the first to the current one
+        self._later = set(self._record.lines)  # recorded trials that were not asked for yet
         self._there: set[tuple[Executor, str]] = set()
 
     def elapsed(self) -> float:
-        """Seconds of the run, this process's and those before."""
+        """Seconds of the run, in this process and in those before it."""
         return self._before + time.perf_counter() - self._start
 
     def history(self) -> tuple[Trial, ...]:
@@ -168,7 +169,7 @@ class Engine:
                 self._wait_for_all()
                 if not names <= self._replayed:
                     raise _stopped(error.trials) from None
-                self._forgotten |= names  # that is where the run stopped: another try
+                self._forgotten |= names  # the run stopped at these trials: try them again
                 self._begin()
 
     def _drive(self, strategy: Strategy) -> Sequence[Trial]:
@@ -191,12 +192,12 @@ class Engine:
         return returned
 
     def _wait_for_all(self) -> None:
-        """Let what is out be finished and recorded, so that a record does not depend on speed."""
+        """Finish and record all submitted trials, so that the record does not depend on speed."""
         while self._out:
             self._next(next(iter(self._out.values())))
 
     def _ask(self, ask: Ask, step: int, waiting: collections.deque[str]) -> None:
-        """Take what the record has of some proposals, and have the others made."""
+        """Take proposals that are in the record from there, and have the others made."""
         phase = self._run.config.strategy.phase(step)
         if phase != self._phase:
             self._phase = phase
@@ -226,7 +227,7 @@ class Engine:
             self._submit(asked)
 
     def _check(self, proposal: Proposal) -> None:
-        """Raises `ValueError` if a strategy asks for what cannot be."""
+        """Raises `ValueError` if a strategy asks for something that is not allowed."""
         check_name(proposal.name)
         if proposal.name in self._asked:
             raise ValueError(f"a strategy must ask once for each name; got {proposal.name!r} again")
@@ -245,7 +246,7 @@ class Engine:
             )
 
     def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
-        """Raises `ValueError` if a network exceeds a bound; what a run begins with may."""
+        """Raises `ValueError` if a network exceeds a bound; only model_0 may."""
         if proposal.recipe == "pretrain":
             return
         for name, most in self._limits.items():
@@ -271,7 +272,7 @@ class Engine:
         self._replayed.add(trial.name)
 
     def _submit(self, asked: _Asked) -> None:
-        """Have a trial made; the network that it begins with is made again if it is lost."""
+        """Have a trial made; if its parent's weights are lost, the parent is made again first."""
         proposal = asked.proposal
         recipe = self._recipe(proposal)
         executor = self._alone if recipe.alone else self._others
@@ -336,7 +337,7 @@ class Engine:
         return self._finish(self._asked[name], outcome)
 
     def _finish(self, asked: _Asked, outcome: Outcome) -> Trial:
-        """Record a trial; one that is made again because its weights were lost has its line."""
+        """Record a trial; if it was made again because its weights were lost, its line stays."""
         name, estimate = asked.proposal.name, outcome.estimate
         del self._out[name]
         # Rounded as in the record: a strategy is told the same when the run is replayed.
@@ -368,7 +369,7 @@ class Engine:
         """Record what the strategy decided, where it is new.
 
         Raises:
-          ValueError: if it names what it was not told of.
+          ValueError: if it names a trial that it was not told of.
         """
         for name in (incumbent, *returned):
             if name is not None and name not in self._told:
@@ -394,7 +395,7 @@ class Engine:
             self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
 
     def _keep(self, ask: Ask, waiting: collections.deque[str]) -> None:
-        """Let go of weights that are not wanted; those of what was not asked for yet may be."""
+        """Delete weights that are not wanted; recorded trials not asked for yet keep theirs."""
         if ask.alive is None:
             return
         parents = {self._asked[name].proposal.parent for name in waiting}
@@ -421,7 +422,7 @@ class Engine:
         """
         for name in list(self._incumbents):
             if name in self._replayed:
-                self.variables(name)  # what is kept must be whole
+                self.variables(name)  # weights that are kept must be complete
         self._tell(Phase("final training"))
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")

@@ -6,8 +6,8 @@ from typing import Any
 
 from nash_jax.runs.config import KINDS, Config
 
-#: How to train; each replaces the defaults that are named. How one trains must not be mistaken for
-#: how one searches: results of the two are never put into one table.
+#: How to train; each replaces the defaults that are named. A better training must not be mistaken
+#: for a better search: results of different recipes are never put into one table.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "modern": {"label_smoothing": 0.1, "clip_norm": 5.0, "flip_test": True, "cutout": 8},
@@ -15,11 +15,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 #: Settings by size; each replaces the defaults that are named.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The paper names no limit, but drawn as it says, 25 edits give a network of 300 million
-    # parameters in the median; its random networks have 4.4 million. Below 1 GFLOP they have 5.9.
-    # In float32 its table 1 would take a GPU several times as long.
+    # The paper names no limit, but 25 edits, drawn as it says, give a network of 300 million
+    # parameters in the median; the paper's random networks have 4.4 million. Below 1 GFLOP ours
+    # have 5.9 million. In float32 the paper's table 1 would take a GPU several times as long.
     "paper": {"max_flops": 1_000_000_000, "precision": "auto"},
-    # The embedded 8x8 digits in about a minute. Mirrored digits are other signs, so no flips.
+    # The embedded 8x8 digits in about a minute. No flips: mirrored digits are different signs.
     "digits": {
         "widths": (16, 32, 64),
         "num_steps": 3,
@@ -62,8 +62,8 @@ def preset(name: str, recipe: str = "paper", **settings: Any) -> Config:
     Args:
       name: of the preset.
       recipe: name of the recipe.
-      **settings: win over both, as `Config.replace` takes them. Of the preset count those that the
-        given strategy and space have.
+      **settings: as `Config.replace` takes them; they override both. Settings of the preset that
+        the given strategy or space does not have are ignored.
 
     Raises:
       ValueError: as `Config.replace`.

@@ -29,7 +29,7 @@ from nash_jax.training import check_batch_size, check_streaming, fits_on_device
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """What the search may see of a data set, training and validation images, and its start."""
+    """What the search may see: training and validation images, and the network it starts from."""
 
     train: Examples
     valid: Examples
@@ -84,13 +84,13 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
 
 
 def searches(config: Config) -> bool:
-    """Whether anything is tried beside what has the machine for itself."""
+    """Whether the strategy plans any trials except those that need the whole machine."""
     recipes = config.recipes.by_name()
     return any(each.number and not recipes[each.recipe].alone for each in config.strategy.plan)
 
 
 def space_of(config: Config, model_0: Architecture) -> Morphs:
-    """The space of a search. Bounds rise from edit to edit, over as many as a search makes."""
+    """The space of a search. Bounds rise from edit to edit, over all edits that a search makes."""
     space, limits = config.space, config.bounds.limits(model_0)
     num_edits = config.strategy.num_edits(space.num_edits)
     cost: Cost = count_flops
@@ -113,8 +113,8 @@ def dataset_of(
     """The data set that a config names.
 
     Args:
-      config: its `data` matter.
-      note: is told what `data.findings` has to say, and what was skipped.
+      config: only its `data` settings matter.
+      note: is told what `data.findings` returns, and which images were skipped.
       data_dir: where TensorFlow Datasets are; by default their own place.
 
     Raises:

@@ -16,7 +16,7 @@ from nash_jax.reporting.describe import CELLS, cells_of
 from nash_jax.reporting.view import way_to
 from nash_jax.search import Trial
 
-if TYPE_CHECKING:  # where it is needed it is imported: it takes a second, and workers are here too
+if TYPE_CHECKING:  # imported only where needed: it takes a second, and workers load this module too
     from matplotlib.figure import Figure
 
 
@@ -26,11 +26,11 @@ class Result:
 
     Attributes:
       best: the network, trained on training and validation set; its estimate is on the test set.
-        Of a search that was interrupted it is the current best, with validation accuracy.
+        If the search was interrupted, this is the current best, with validation accuracy.
       history: every trial, in the order of the proposals.
       seconds: the run's duration, without the time between a stop and a resume.
-      shares: of the workers' time in the search, what went where: 'compile', 'train', 'evaluate',
-        and 'wait', when a worker had nothing to do. Empty if there was no search.
+      shares: parts of the workers' time in the search: 'compile', 'train', 'evaluate', and 'wait',
+        when a worker had nothing to do. Empty if there was no search.
       finished: whether the best was trained to the end and tested.
     """
 

@@ -39,7 +39,7 @@ def open_run(
     checkpoint_seconds: float = 60.0,
     keep_all: bool = False,
 ) -> Iterator[Run]:
-    """Check everything that a user may have got wrong, then begin or go on with a workdir.
+    """Check everything that a user may have got wrong, then begin or resume a run in a workdir.
 
     No other process can work on the folder within this context.
 
@@ -87,7 +87,7 @@ def open_run(
 
 
 def check_precision(config: Config, devices: Sequence[jax.Device] | None) -> None:
-    """Raises `ValueError` if the devices do not have the numbers that are to be computed with."""
+    """Raises `ValueError` if the devices do not support the precision of the config."""
     platform = (devices or jax.local_devices())[0].platform
     if config.recipes.training.precision == "tf32" and platform == "cpu":
         raise ValueError(
@@ -111,9 +111,9 @@ def execute(
       run: what to do.
       tell: is told how it goes.
       workers: trials that are made side by side on CPU; does not change the result.
-      devices: accelerators to make trials on; by default all of this machine. Where they divide the
-        batch size, networks that are trained alone are trained on all of them together, which
-        agrees with a training on one within rounding.
+      devices: accelerators to make trials on; by default all of this machine. If their number
+        divides the batch size, networks that are trained alone are trained on all devices together;
+        the result equals that of one device up to rounding.
       per_device: trials that are made side by side on each of them, where its memory allows.
 
     Raises:
@@ -165,9 +165,9 @@ def execute(
 def _executors(
     run: Run, tell: Tell, at_once: int, devices: Sequence[jax.Device]
 ) -> tuple[Executor, Executor]:
-    """Who does jobs that have the machine for themselves, and who does the others.
+    """The executor of jobs that need the whole machine, and the executor of all others.
 
-    Of the others so many are done at once, on the CPU or on each accelerator.
+    The second one does `at_once` jobs at the same time, on the CPU or on each accelerator.
     """
     config, problem = run.config, run.problem
     images = Images(problem.train, problem.valid, run.test)
@@ -213,7 +213,7 @@ def run_search(
       workers: trials that are made side by side on CPU; by default one per core.
       devices: accelerators to make trials on; by default all.
       per_device: trials that are made side by side on each of them, where its memory allows.
-      workdir: where to keep the run, if that is wanted; it can be resumed then.
+      workdir: where to keep the run, so that it can be resumed; by default it is not kept.
 
     Returns:
       The best network, the history and the times.
