@@ -1,6 +1,6 @@
 """Charts of a run, as matplotlib figures: the climb, the lineage, learning curves, costs, time.
 
-Whatever stands for a candidate has the gid `candidate-NAME`, so that a page can say more of it.
+Every element that shows a candidate has the gid `candidate-NAME`, so that a page can show details.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nash_jax.reporting.view import RunView, changed_nodes
 from nash_jax.search import Trial
 
 GID = "candidate-"
-#: Recipes of trials that stand beside no others.
+#: Recipes of trials that are alone in their step.
 ALONE = ("pretrain", "final")
 INK, GRID = "#222222", "#dddddd"
 #: Where time goes.
 PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
 
-#: Of several runs in one chart.
+#: Colours for several runs in one chart.
 SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79", "#999999")
 
 
@@ -136,7 +136,7 @@ def lineage(run: RunView) -> Figure:
 
 
 def curves(run: RunView) -> Figure:
-    """Training loss by epoch, every trial's after its parent's; the chosen way stands out."""
+    """Training loss by epoch; a trial's curve follows its parent's; the chosen way stands out."""
     figure, axes = _axes(10.4, 4.0)
     on_way = {trial.name for trial in [*run.chosen, *([run.final] if run.final else [])]}
     for trial in run.trials:
@@ -154,7 +154,7 @@ def curves(run: RunView) -> Figure:
             marker="." if len(losses) == 1 else None,
             zorder=3 if chosen else 2,
         )
-        # A line is hard to point at: a wide one that cannot be seen lies over it.
+        # A thin line is hard to point at, so a wide invisible line lies over it.
         gid = GID + trial.name
         axes.plot(epochs, losses, color=color, linewidth=7, alpha=0.0, zorder=4, gid=gid)
     if any(x is not None and x > 0 for trial in run.trials for x in trial.estimate.train_losses):
@@ -198,10 +198,10 @@ def cost(run: RunView) -> Figure:
 
 
 def pareto_front(trials: Sequence[Trial], what: str) -> list[Trial]:
-    """The trials that no other one beats: as accurate for less, or more accurate for as much.
+    """The trials for which no other is as accurate at less cost, or more accurate at equal cost.
 
     Args:
-      trials: that did not fail.
+      trials: trials that did not fail.
       what: the cost, `params` or `flops`.
     """
     front: list[Trial] = []
@@ -231,7 +231,7 @@ def time(run: RunView) -> Figure:
 
 
 def _plain(text: str) -> str:
-    """A text that matplotlib draws as it is: no mathematics, no glyph that its font has not."""
+    """The text without anything that matplotlib reads as mathematics or its font does not have."""
     text = text.encode("ascii", "replace").decode().replace("$", r"\$")
     return f"./{text}" if text.startswith("_") else text
 
@@ -251,12 +251,12 @@ def _rows(tried: Sequence[Trial]) -> int:
 
 
 def _number(trial: Trial) -> int:
-    """Of a child within its step, from 1."""
+    """The number of a child within its step, from 1."""
     return 0 if trial.recipe in ALONE else trial.index + 1
 
 
 def _row(trial: Trial, rows: int) -> float:
-    """Of a trial in the lineage: child 1 at the top, model_0 in the middle."""
+    """The row of a trial in the lineage: child 1 at the top, model_0 in the middle."""
     return (rows - 1) / 2 if trial.recipe in ALONE else rows - _number(trial)
 
 
@@ -343,7 +343,7 @@ def _label_log(axis: Axis, formatter: Formatter) -> None:
 
 
 def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
-    """What the points that occur mean."""
+    """A legend for the kinds of points that occur."""
     kinds = Counter(_kind(trial) for trial in trials)
     for kind, label, marker, color in (
         ("morphed", "morphed child", "o", MORPHED),

@@ -33,7 +33,7 @@ def compare(
 
     Args:
       runs: the runs; they may still go on.
-      out: an HTML file to write the same to, with a chart of the climbs, that needs nothing else.
+      out: an HTML file, which needs no other file, to write the same and a chart of the climbs to.
       console: to print to.
 
     Raises:
@@ -55,7 +55,7 @@ def compare(
 
 
 def means(runs: Sequence[RunView]) -> list[list[str]]:
-    """For every group of `groups` what `MEANS` names, of the test accuracy."""
+    """For every group of `groups` a row with the columns of `MEANS`, about the test accuracy."""
     found = []
     for group in groups(runs):
         accuracies = [100 * (run.final.accuracy or 0.0) for run in group if run.final]
@@ -68,7 +68,7 @@ def means(runs: Sequence[RunView]) -> list[list[str]]:
 def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
     """Finished runs that differ only in their seed, two or more of them, each seed once.
 
-    All are on the same data; files are known by their content, whatever they are called.
+    All are on the same data; files are identified by their content, not by their names.
     """
     found: dict[Any, dict[int, RunView]] = {}
     for run in runs:

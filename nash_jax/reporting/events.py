@@ -1,4 +1,4 @@
-"""What happens in a run, as values: whoever is told of them is a function of one event.
+"""What happens in a run, as values: listeners are functions that take one event.
 
 >>> def tell(event: Event) -> None:
 ...     match event:
@@ -22,7 +22,7 @@ class Begun(NamedTuple):
 
     Attributes:
       total_epochs: of training in all.
-      known: the trials that the record has already.
+      known: the trials that are in the record already.
       limits: the most that each cost of `architecture.COSTS` may be, of those with a bound.
     """
 
@@ -73,17 +73,17 @@ class Note(NamedTuple):
 
 Event: TypeAlias = Begun | Phase | Epoch | Done | Chosen | Note
 
-#: Is told of events, from any thread.
+#: A function that is called with each event, from any thread.
 Tell: TypeAlias = Callable[[Event], None]
 
 
 def quiet(event: Event) -> None:
-    """Is told of events, and does nothing."""
+    """Takes events, and does nothing."""
     del event
 
 
 def several(*tells: Tell) -> Tell:
-    """Tells several, in their order."""
+    """One function that tells several others, in their order."""
 
     def tell(event: Event) -> None:
         for each in tells:

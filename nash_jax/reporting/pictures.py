@@ -53,7 +53,7 @@ def network_figure(spec: Architecture, marked: frozenset[str] = frozenset()) -> 
 def draw_blocks(
     axes: Axes, spec: Architecture, blocks: list[list[str]], marked: frozenset[str] = frozenset()
 ) -> None:
-    """Draw boxes in a column, with what each gives at its left.
+    """Draw boxes in a column, with the shape that each one outputs at its left.
 
     Arrows to the next box are straight; those that skip boxes are arcs on the right.
 
@@ -132,7 +132,7 @@ def _blocks(spec: Architecture) -> list[list[str]]:
 
 
 def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
-    """What a box says, and its kind of colour."""
+    """The text of a box, and the kind that decides its colour."""
     if block == [INPUT]:
         return "input", "other"
     op = spec[block[0]].op

@@ -44,7 +44,7 @@ def plain(write: Callable[[str], None] = print) -> Tell:
 
 
 def goes_on(known: Sequence[Trial]) -> str:
-    """What is said of a run that has trials already."""
+    """The line that is shown for a run that has trials already."""
     if known[-1].recipe == "final":
         return "the run is finished"
     return f"the run goes on: {len(known)} networks are there"
@@ -108,7 +108,7 @@ class Progress:
             self._print(f"note: {goes_on(known)}")
 
     def _count(self, name: str, number: int) -> None:
-        """Advance the bar; an epoch that is done again was counted."""
+        """Advance the bar; an epoch that is done again is not counted twice."""
         self._progress.advance(self._task, max(0, number - self._epochs.get(name, 0)))
         self._epochs[name] = max(number, self._epochs.get(name, 0))
         who = f"{name.rpartition('-')[2]} " if "-" in name else ""

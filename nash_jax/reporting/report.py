@@ -123,7 +123,7 @@ def render(run: RunView) -> str:
 
 
 def page(template: str, **values: Any) -> str:
-    """A page from a template, in the style of all; values that are no `Markup` are escaped."""
+    """A page from a template, in the common style; values that are no `Markup` are escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -215,7 +215,7 @@ def settings(config: Any) -> list[tuple[str, str, bool, str]]:
 
 
 def python_call(config: Any) -> str:
-    """How to run these settings again where no command began the run."""
+    """The Python call that runs these settings again, for a run that no command began."""
     given = [setting for setting in config.settings() if setting.value != setting.default]
     words = ", ".join(f"{setting.name}={setting.value!r}" for setting in given)
     return f"nash_jax.run_search(nash_jax.Config().replace({words}))"
@@ -224,12 +224,12 @@ def python_call(config: Any) -> str:
 def inline_svg(figure: Figure, name: str) -> Markup:
     """A figure as an `svg` element of a page that has others.
 
-    Its ids begin with the chart's name, its colours are the page's variables, its texts are texts,
-    and whatever has the gid `candidate-X` gets `data-candidate="X"`.
+    Its ids begin with the chart's name, its colours are the page's variables, its texts are not
+    turned into paths, and every element with the gid `candidate-X` gets `data-candidate="X"`.
 
     Args:
       figure: the figure.
-      name: of the chart, another for every chart of the page.
+      name: of the chart; each chart of a page needs its own.
     """
     svg = _saved(figure, "svg", name, fonttype="none").decode()
     svg = svg[svg.index("<svg") :]

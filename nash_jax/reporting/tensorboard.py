@@ -21,7 +21,7 @@ class TensorBoard:
     learning_rate   at the beginning of an epoch, by epoch
     accuracy        by step: every trial, and as run `climb` the best so far
 
-    Wants the `tensorboard` extra.
+    Needs the `tensorboard` extra.
     """
 
     def __init__(self, workdir: pathlib.Path) -> None:
@@ -66,11 +66,11 @@ class TensorBoard:
     def _choose(self, trial: Trial) -> None:
         with self._lock:
             self._writer("climb").add_scalar("accuracy", trial.accuracy, trial.step)
-            self._writers.pop("climb").close()  # to flush is not enough: a thread may not be done
+            self._writers.pop("climb").close()  # a flush does not wait for the writing thread
 
     def _writer(self, name: str) -> Any:
         if name not in self._writers:
-            # Names are by the second, and a file that is there would be written over.
+            # Names contain only the second, so that an existing file could be overwritten.
             suffix = f".{os.getpid()}.{next(self._numbers)}"
             self._writers[name] = self._make(
                 str(self._folder / name), flush_secs=10, filename_suffix=suffix

@@ -1,4 +1,4 @@
-"""A run as those see it who only look at it, finished or not."""
+"""A run as its readers see it, finished or not; nothing here changes a run."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any
 
     Args:
       workdir: the run's folder.
-      config_of: makes the settings of what `config.json` says.
+      config_of: makes the settings from the content of `config.json`.
 
     Raises:
       ValueError: if it is not the folder of a run.
@@ -153,7 +153,8 @@ def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any
 def changed_nodes(before: Architecture, after: Architecture) -> frozenset[str]:
     """The nodes of `after` that are new, do something else, or join another number of inputs.
 
-    A node that only reads another one, because something was put before it, has not changed.
+    A node that only reads a different node, because something was inserted before it, has not
+    changed.
     """
     old = {node.name: (node.op, len(node.inputs)) for node in before.nodes}
     return frozenset(n.name for n in after.nodes if old.get(n.name) != (n.op, len(n.inputs)))
