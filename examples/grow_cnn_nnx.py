@@ -1,4 +1,4 @@
-"""Grow a convolutional network in Flax NNX: layers are objects, and their arrays are exchanged.
+"""Grow a convolutional network in Flax NNX: layers are objects, and their arrays are replaced.
 
   python -m examples.grow_cnn_nnx
 
@@ -72,9 +72,10 @@ def widen(network: Network, index: int, features: int, rngs: nnx.Rngs) -> Networ
 
 
 def deepen(network: Network, index: int, rngs: nnx.Rngs, batch: jax.Array) -> Network:
-    """A block behind another that passes its input on (Types I and III).
+    """Insert a block behind another; the new block passes its input on (Types I and III).
 
-    In evaluation on all images, and in training on `batch`, by whose statistics it is normalised.
+    It does so in evaluation on all images, and in training on `batch`, because its normalisation
+    is set by the statistics of `batch`.
     """
     network = nnx.clone(network)
     channels = network.blocks[index].norm.num_features

@@ -31,7 +31,7 @@ def init(key: jax.Array, sizes: tuple[int, ...] = (64, 24, 16, 10)) -> Params:
 
 
 def apply(params: Params, x: jax.Array) -> jax.Array:
-    """Dense layers with Relu between; the first Relu is mixed with tanh if there is a lambda."""
+    """Dense layers with Relu between; if there is a lambda, it mixes the first Relu with tanh."""
     last = max(int(name[1:]) for name in params if name.startswith("w"))
     for i in range(1, last):
         x = x @ params[f"w{i}"] + params[f"b{i}"]

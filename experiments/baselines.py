@@ -1,11 +1,11 @@
-"""What one would do instead of NASH, at the same cost of training, counted in FLOPs.
+"""Alternatives to NASH at the same cost of training, counted in FLOPs.
 
 python -m experiments.baselines --dataset=tfds:cifar10
 python -m experiments.baselines --dataset=npz:cifar10.npz --preset=small
 
-Hand-made networks by the same trainer, at SGDR's learning rate of 0.05, for as many epochs as the
-search of the same seed of `experiments.table1` would pay for; and random networks, each trained
-from scratch, of which the best goes on to the final training.
+Hand-made networks, trained by the same trainer at SGDR's learning rate of 0.05, for as many epochs
+as cost the same as the search of `experiments.table1` with the same seed; and random networks, each
+trained from scratch, of which the best goes on to the final training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HAND_MADE = ("resnet-20", "resnet-56", "wrn-16-4", "wrn-28-10")
 
 
 def hand_made(study: Study, network: str) -> Row:
-    """A network of that kind, for as many epochs as the search of the same seed would pay for."""
+    """The network, trained for as many epochs as cost the same as the search of the same seed."""
     changes = {
         "model_0": network,
         "epochs_pretrain": 0,
@@ -46,7 +46,7 @@ def hand_made(study: Study, network: str) -> Row:
 
 
 def random_search(study: Study) -> Row:
-    """As many edits as a search makes at most, on each of as many networks as its cost allows."""
+    """As many random networks as a search's cost allows, each with its largest number of edits."""
     config = study.config
     num_edits = study.config.strategy.num_edits(sampled=0)
     brief = (1 - config.data.validation_fraction) * config.recipes.epochs_neighbours
@@ -71,7 +71,7 @@ def random_search(study: Study) -> Row:
 
 
 def hill_climbing_runs(study: Study) -> list[RunView]:
-    """The searches whose cost, final training included, is what the others may cost."""
+    """The searches; the other rows may cost as much as these, final training included."""
     runs = study.runs("hill_climbing")
     if not runs:
         raise ValueError(

@@ -13,8 +13,8 @@ from nash_jax.training import ensemble, ensemble_weights, predict_members
 def snapshots(study: Study, run: RunView) -> list[RunView]:
     """The best network of every step of a run, trained on training and validation set.
 
-    They go on from the weights that the search left them. The last is the run itself. There are
-    fewer of them if one cannot be trained.
+    Each training goes on from the weights that the search left. The last item is the run itself.
+    Networks that cannot be trained are left out.
     """
     return [
         *(
@@ -37,8 +37,8 @@ def snapshot_ensemble(study: Study, run: RunView, fitted: bool) -> list[Outcome]
     Args:
       study: the study.
       run: of hill climbing.
-      fitted: weights by which the networks as the search left them, which have not seen the
-        validation images, are best on these; else all the same.
+      fitted: whether to weight the members so that they are best on the validation images, as the
+        search left them (before they were trained on these images); else all weights are equal.
     """
     members, weights = snapshots(study, run), None
     if len(members) < len(run.chosen) - 1:

@@ -25,7 +25,7 @@ COLUMNS = ("training of children", "step", "validation error %", "n", "minutes u
 def records_by_step(name: str, runs: list[RunView]) -> list[dict[str, Any]]:
     """Validation error of the current best and the time until it was trained, step by step.
 
-    model_0 is the same whatever the rate of the children, so each seed's counts once.
+    model_0 does not depend on the rate of the children, so it counts once for each seed.
     """
     if not runs:
         return []

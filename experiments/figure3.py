@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: what validation in the search says of the final test accuracy.
+"""Figure 3 of the paper: how validation accuracy in the search predicts final test accuracy.
 
 python -m experiments.figure3 --dataset=tfds:cifar10
 
@@ -31,7 +31,7 @@ def accuracies(runs: list[RunView]) -> np.ndarray:
 
 
 def correlation(points: np.ndarray) -> float | None:
-    """Pearson's r of two rows; None where it says nothing.
+    """Pearson's r of two rows; None where it would mean nothing.
 
     Any two points lie on a line, and a row of equal numbers has no correlation.
     """

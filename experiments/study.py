@@ -1,6 +1,6 @@
 """Studies: runs that share settings and a folder, and the tables that are made of them.
 
-A study's folder has a folder for every run, named by what is done and the seed. A run that is there
+A study's folder has a folder for every run, named after its row and its seed. A run that is there
 is not made again: tables and figures of the same study share their runs.
 """
 
@@ -68,12 +68,12 @@ class Study:
 
     Attributes:
       config: what they share; its seed is the first.
-      folder: has their folders.
+      folder: the folder that contains the folders of all runs.
       dataset: the data.
-      repeats: runs of every setting, or 0: as many as the paper has of it.
-      console: to say what is being done.
+      repeats: runs of every setting; 0: as many as the paper has.
+      console: to print progress to.
       views: the runs so far, by the names of their folders.
-      failures: why some of them could not be trained to their end, likewise.
+      failures: why runs could not be trained to their end, by the names of their folders.
     """
 
     config: Config
@@ -85,7 +85,7 @@ class Study:
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def seeds(self, papers: int = 10) -> range:
-        """One for every repetition of a setting of which the paper has so many."""
+        """The seeds of a setting's runs; the paper has `papers` runs of the setting."""
         return range(self.config.seed, self.config.seed + (self.repeats or papers))
 
     def run(self, name: str, seed: int, **changes: Any) -> list[RunView]:
@@ -100,7 +100,7 @@ class Study:
         return [run for seed in self.seeds(papers) for run in self.run(name, seed, **changes)]
 
     def searches(self, name: str, **changes: Any) -> list[RunView]:
-        """As `runs`, with those that only the final training could not end."""
+        """As `runs`, but also with runs of which only the final training failed."""
         views = [view for seed in self.seeds() for view in self._view(name, seed, changes)]
         return [view for view in views if len(view.chosen) == self.config.strategy.num_steps + 1]
 
@@ -112,7 +112,7 @@ class Study:
         return [self.views[folder.name]] if folder.name in self.views else []
 
     def _make(self, config: Config, folder: pathlib.Path) -> None:
-        """Make a run, or see that it is there."""
+        """Make a run, unless it is there."""
         finished = (folder / "result.json").exists()
         if not finished:
             self.console.print(f"{folder}", markup=False, highlight=False)
@@ -176,7 +176,7 @@ class Study:
         self.console.print(f"written: {path}", markup=False, highlight=False)
 
     def write_csv(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write numbers for programs: a line per record, which says where it comes from."""
+        """Write numbers for programs: a line per record, with the data and the machine."""
         origin = {
             "dataset": self.dataset.name,
             "recipe": FLAGS.recipe,
@@ -208,7 +208,7 @@ class Study:
         self.write(name, ".png", picture.getvalue())
 
     def titled(self, title: str) -> str:
-        """A title, and on a second line what it is of."""
+        """A title, with a second line that names the data and the recipe."""
         return f"{title}\n{self.dataset.name}, recipe {FLAGS.recipe}"
 
     def machines(self) -> str:
@@ -238,9 +238,9 @@ def _machine(about: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def study_from_flags(argv: list[str], rows: Collection[str] = ()) -> Iterator[Study]:
-    """The study that the flags describe; what only users can put right ends the program.
+    """The study that the flags describe; errors that users must fix end the program.
 
-    `rows` are those that the flag of this name may ask for; a figure has none.
+    `rows` are the names that the flag --rows may have; a figure has none.
     """
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
@@ -263,7 +263,7 @@ def study_from_flags(argv: list[str], rows: Collection[str] = ()) -> Iterator[St
 
 
 def _checked_repeats(config: Config, rows: Collection[str]) -> int:
-    """The runs of every setting, or 0: as in the paper; with all that flags can have wrong."""
+    """The runs of every setting, or 0: as in the paper. Raises `ValueError` for bad flags."""
     if unknown := set(FLAGS.rows) - set(rows):
         among = f"among {', '.join(rows)}" if rows else "left out, because a figure has none"
         raise ValueError(f"rows must be {among}; got {', '.join(sorted(unknown))}")
@@ -281,9 +281,9 @@ def _checked_repeats(config: Config, rows: Collection[str]) -> int:
 
 
 def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> None:
-    """All runs of a folder share settings, recipe and data, whatever tables are made of them."""
+    """Raises `ValueError` unless settings, recipe and data are those of all runs of the folder."""
     origin = {**settings_of(config).values, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
-    del origin["seed"]  # the first of those of this time
+    del origin["seed"]  # only the first seed of this call
     path = folder / STUDY_FILE
     if not path.exists():
         write_json(path, origin)
@@ -302,7 +302,7 @@ def write_table(
 ) -> None:
     """Make the rows that the flags ask for and write them as CSV, Markdown and a picture.
 
-    Some of the rows have files of their own, so that those of the whole table stay.
+    A table of only some rows gets files of its own, so that it does not overwrite the whole table.
     """
     asked = [key for key in rows if key in FLAGS.rows or not FLAGS.rows]
     name = "-".join([name, *asked]) if len(asked) < len(rows) else name

@@ -10,7 +10,7 @@ from experiments.study import Study, run, study_from_flags, write_table
 from experiments.tables import Paper, Row
 from nash_jax.runs import RunView
 
-#: What `lr_start` is divided by for the constant rates: of 0.05, the paper's 0.01, 0.025, 0.05.
+#: Divisors of `lr_start` that give the constant rates: for 0.05, the paper's 0.01, 0.025, 0.05.
 DIVISORS = (5, 2, 1)
 
 
@@ -34,7 +34,7 @@ def random_runs(study: Study) -> list[RunView]:
 
 
 def from_scratch(study: Study) -> Row:
-    """The networks of the first row, trained for as many epochs as they were in all."""
+    """The networks of the first row, trained anew for the same total number of epochs."""
     recipes, num_steps = study.config.recipes, study.config.strategy.num_steps
     epochs = recipes.epochs_pretrain + num_steps * recipes.epochs_neighbours
     epochs += recipes.epochs_final

@@ -14,7 +14,7 @@ from nash_jax.runs import RunView
 
 
 def long_runs(study: Study, paper: Paper) -> list[RunView]:
-    """Searches of 8 steps where the others have 5, or as many in proportion."""
+    """Searches of 8 steps if the others have 5; else 8/5 of the others' steps."""
     assert paper.runs is not None
     return study.runs("long", papers=paper.runs, num_steps=long_steps(study))
 
@@ -33,7 +33,7 @@ def snapshots(study: Study, paper: Paper) -> Row:
 
 
 def fitted_snapshots(study: Study, paper: Paper) -> Row:
-    """As `snapshots`, which the paper's numbers are of."""
+    """As `snapshots`, with fitted weights; the paper's numbers are of `snapshots`."""
     setting = "snapshot ensemble, weights fitted on validation data"
     return Row(setting, None, _ensembles(study, paper, fitted=True))
 
@@ -47,7 +47,7 @@ def _ensembles(study: Study, paper: Paper, fitted: bool) -> list[Outcome]:
 
 
 def across_runs(study: Study, paper: Paper) -> Row:
-    """All runs as one; whatever the number of runs, there is one such ensemble."""
+    """One ensemble of all runs, however many there are."""
     runs = long_runs(study, paper)
     outcomes = [together(study, runs)] if runs else []
     return Row(f"ensemble across {len(runs)} runs", paper, outcomes)

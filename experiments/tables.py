@@ -92,7 +92,7 @@ def spread(mean: float | None, deviation: float | None, digits: int = 2) -> str:
 
 
 def statistics_of(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation, of which one value has none."""
+    """Mean and standard deviation; a single value has no deviation."""
     mean = statistics.mean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
