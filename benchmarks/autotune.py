@@ -2,9 +2,9 @@
 
   python -m benchmarks.autotune --levels=4,2,1,0
 
-For each level of `xla_gpu_autotune_level`, a new process (what was found is kept for as long as a
-process lives) trains the largest network of `benchmarks/specs` on random images. --toy runs it on
-the CPU, only to see that it works.
+For each level of `xla_gpu_autotune_level`, a new process trains the largest network of
+`benchmarks/specs` on random images (kernels that were found are kept as long as their process
+lives). --toy runs it on the CPU, only to see that it works.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
   python -m benchmarks.checkpointing
 
-A search on the digits by the launcher's settings, in this process, in which every call is timed
-that writes to the workdir (networks, snapshots, ledger, config, result) or tells people of the run
+A search on the digits runs in this process with the launcher's settings. Every call is timed that
+writes to the workdir (networks, snapshots, ledger, config, result) or shows the run to people
 (progress, TensorBoard). Pictures are drawn after the search and are counted apart. Workers write
 snapshots only in trainings longer than `checkpoint_seconds`; what one costs is timed for model_0
 of the paper and for the network that 25 edits made of it (`benchmarks/specs`), and set against

@@ -8,10 +8,10 @@ every step, and adds up, over pretraining, children and final training:
 
 - arithmetic: three forward passes per image, at `--teraflops`, what convolutions of this size reach
   in bfloat16;
-- memory: what is not arithmetic moves every activation of normalisation, activations, joins and
-  poolings some times (`--passes`, forward and backward together), at `--gigabytes` per second;
-- waiting: a graph that was not there before is compiled while others train; in every step the
-  device waits for the first of them, `--compile_seconds`.
+- memory: operations without arithmetic move every output of normalisations, activations, joins and
+  poolings `--passes` times (forward and backward together), at `--gigabytes` per second;
+- waiting: new graphs are compiled while other networks train; in every step the device waits for
+  the first of these compilations, `--compile_seconds`.
 
 The machine's three numbers are guesses until `benchmarks.gpu` has measured them.
 """
@@ -48,7 +48,7 @@ _MOVES = (
 
 
 def bytes_moved(spec: nj.Architecture) -> float:
-    """Bytes of the activations of one image that are moved and not multiplied, in bfloat16."""
+    """Bytes, in bfloat16, of one image's activations that are only moved, not multiplied."""
     sizes = [math.prod(spec.shapes[n.name]) for n in spec.nodes if isinstance(n.op, _MOVES)]
     return 2.0 * sum(sizes)
 

@@ -60,7 +60,7 @@ def reach(point: str) -> bool:
 
 
 def watch() -> None:
-    """Have the functions that do what the points are about look whether to die there."""
+    """Replace the functions that belong to the points by ones that check whether to die there."""
     files, ledger = nash_jax.record.files, nash_jax.record.ledger
     write_atomically, append_line = files.write_atomically, ledger.append_line
 
@@ -151,7 +151,7 @@ def launch(
 
 
 def finish(process: subprocess.Popen[str]) -> int:
-    """Wait for a run's end; show what it said if that was neither success nor the kill."""
+    """Wait for a run's end; show its output if it neither succeeded nor was killed on purpose."""
     output, _ = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"the run ended with status {process.returncode}:\n{output}")

@@ -63,9 +63,9 @@ def busy_and_whole(config: Config) -> dict[str, Any]:
     but leaves the kernels as long as they are.
 
     Raises:
-      ValueError: if the profile cannot tell.
+      ValueError: if the profile has no kernels, or may lack some.
     """
-    compilation._programs.clear()  # as a search finds it: nothing is compiled
+    compilation._programs.clear()  # as at the start of a search: nothing is compiled
     plain = run_search(config)
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level = options.python_tracer_level = 0

@@ -3,7 +3,7 @@
   python -m benchmarks.digits --seeds=5
 
 Both have the same number of epochs per network; random networks are num_neighbours=1. Every run
-is a new process, so that the time holds all compilation. Prints a table and writes digits.json.
+is a new process, so that its time includes all compilation. Prints a table and writes digits.json.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ resumed to its end and compared with the undisturbed run: every network byte by 
 the ledger but for seconds and number of workers, the test accuracy. Odd sessions have one worker,
 even ones two. Trainings are written after every epoch.
 
-What was trained twice is counted in epochs that the main process was told of twice; beyond that a
-kill costs each worker the epoch that it was in. Prints a table and writes faults.json. The exit
+Repeated training is counted in epochs that were reported to the main process twice; besides these,
+a kill costs each worker the epoch that it was in. Prints a table and writes faults.json. The exit
 status is 1 if anything differed or was lost.
 """
 
@@ -46,7 +46,7 @@ def main(_: list[str]) -> None:
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        assert finish(launch(folder / "compiling", 2)) == 0  # what follows finds its programs
+        assert finish(launch(folder / "compiling", 2)) == 0  # later runs reuse its programs
         start = time.perf_counter()
         assert finish(launch(folder / "undisturbed", 2)) == 0
         seconds = time.perf_counter() - start

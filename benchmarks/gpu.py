@@ -1,4 +1,4 @@
-"""What a GPU makes of it: training against PyTorch, the chip's peak, populations, whole searches.
+"""Speed on a GPU: training against PyTorch, the chip's peak, populations, whole searches.
 
   python -m benchmarks.gpu --dataset=npz:cifar10.npz
 
@@ -11,23 +11,23 @@ Prints one table, each line beside its goal, and writes gpu.json after every lin
   eager, and nothing waits for the device within a training. Each trains once untimed, which
   compiles; then they take turns. Medians over the rounds; the seconds of compiling, as far as the
   first training was longer than the others, are in the JSON. The networks: the paper's model_0, and
-  what the first 5 and all 25 edits of one random series made of it, as many as the paper's first
-  step and its five steps make: `benchmarks/specs`, written by `sample_edits(model_0,
-  jax.random.key(0), 25)` under the rising bounds of preset paper, up to 1 GFLOP. Of the seeds from
-  0 it is the first that gives 1 to 2 million parameters by 5 edits and 5 to 6 by 25.
-- peak: the arithmetic of training the largest of these at the largest batch, as a part of what
-  large matrix products of random numbers in bfloat16 reach on this chip, a median too. An update
-  counts as three forward passes, of convolutions and dense layers alone.
+  the two networks that the first 5 and all 25 edits of one random series made of it (the numbers
+  of edits in the paper's first step and in its five steps): `benchmarks/specs`, written by
+  `sample_edits(model_0, jax.random.key(0), 25)` under the rising bounds of preset paper, up to
+  1 GFLOP. Seed 0 is the first that gives 1 to 2 million parameters by 5 edits and 5 to 6 by 25.
+- peak: the arithmetic of training the largest of these at the largest batch, as a share of the
+  arithmetic that large matrix products of random numbers in bfloat16 reach on this chip; a median
+  too. An update counts as three forward passes, of convolutions and dense layers alone.
 - idle: how long the GPU computes nothing in a search of Table 1's kind, with fewer steps and epochs
-  (--idle_steps, --idle_epochs), so that compiling weighs more than in the whole one. The search
+  (--idle_steps, --idle_epochs), so that compiling weighs more than in a whole search. The search
   runs twice: once as it is, for its seconds, and once under the profiler, for the time in which
   kernels ran. One run cannot give both: the profiler slows every launch down.
 - vmap: eight trainings of model_0 as one population, against one at a time.
 - table1: Table 1, row 1 (pretraining, 5 steps of 8 children, final training) by `experiments.nash`
   in a process of its own, which compiles all anew: minutes, test error, and the share of time
   without a kernel as `nvidia-smi` samples it once a second. --extra takes further flags for it,
-  such as --recipe=modern. The other rows keep some of the GPU's memory: where there is little,
-  run this one alone.
+  such as --recipe=modern. The other rows keep some of the GPU's memory: on a GPU with little
+  memory, run this row alone.
 
 --toy runs everything on the CPU with the digits and tiny sizes, only to see that it works.
 """
@@ -77,7 +77,7 @@ class Line:
     """One line of the table.
 
     Attributes:
-      what: is measured.
+      what: the name of what is measured.
       value: the figure; None: there is none.
       goal: what it should reach, if anything.
       at_least: whether the goal is a lower bound.
@@ -215,7 +215,7 @@ def first_line(error: Exception) -> str:
 
 
 def or_why_not(row: str, lines: Iterator[Line]) -> Iterator[Line]:
-    """The lines of a row; where it fails, for want of memory say, a line about that is the last."""
+    """The lines of a row; if it fails (out of memory, say), the last line says why."""
     try:
         yield from lines
     except (RuntimeError, ValueError) as error:

@@ -3,10 +3,10 @@
 python -m benchmarks.head --dataset=npz:cifar10.npz
 
 Pretrains the paper's chain, with half of its channels, on real images, gives its last convolution
-more and more of them, and trains each child on at rate 0.05 by one cosine. Beside the chain's head,
-whose flattened map has a constant length, stand one whose map is scaled once and for all, one whose
-map is not scaled, one that takes the mean over the pixels, and one whose flattened map is
-normalised (batch normalisation of the vector).
+more and more channels, and trains each child on at rate 0.05 by one cosine. The chain's head, whose
+flattened map has a constant length, is compared with four others: one scales its map by a constant,
+one does not scale it, one takes the mean over the pixels, and one normalises its flattened map
+(batch normalisation of the vector).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What figures about speed depend on: the machine, and what else it does meanwhile."""
+"""What figures about speed depend on: the machine, and the other work that it does meanwhile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def busy_seconds() -> tuple[float, float]:
-    """Seconds of all cores that went to anybody, and to this process; a host's theft counts too."""
+    """Seconds of all cores that any process (or a host that stole them) used, and this one's."""
     stat = pathlib.Path("/proc/stat")
     if not stat.exists():
         return float("nan"), float("nan")

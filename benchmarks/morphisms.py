@@ -2,10 +2,10 @@
 
   python -m benchmarks.morphisms --repeats=15
 
-Both halves of each edit, as a call: the spec rewritten and checked, and the weights carried over.
-Networks of different sizes and edits alternate, every repeat with a spec that nobody has used
-before, and the table has medians. As in timeit, the garbage collector rests while the clock runs.
-`copy` is the time to copy all arrays of the network. The first call of all is given apart: it
+A timed call does both halves of an edit: it rewrites and checks the spec, and carries the weights
+over. Networks of different sizes and edits alternate, every repeat with a spec that was never used
+before, and the table has medians. As in timeit, the garbage collector is off while the clock runs.
+`copy` is the time to copy all arrays of the network. The very first call is given apart: it
 compiles the generator of random numbers, once per power of two. Prints a table and writes
 morphisms.json.
 """
@@ -74,7 +74,7 @@ def edits(spec: nj.Architecture) -> list[morphisms.Edit]:
 
 
 def seconds(edit: morphisms.Edit, text: str, variables: object, key: jax.Array) -> float:
-    """One call of an edit, on a spec whose shapes and readers nobody has asked for."""
+    """The time of one call of an edit, on a spec whose shapes and readers are not computed yet."""
     spec = nj.from_json(text)
     gc.collect()
     gc.disable()

@@ -3,9 +3,9 @@
   python -m benchmarks.profile
 
 Some updates of each of three chains (32x32 images, batch 128) run under JAX's profiler, on JAX's
-default device; each instruction's time is added to that of its kind. What is fused counts as its
-largest part is named by XLA: a fusion called `transpose_copy_fusion` is a copy, also if it computes
-what it copies. On CPU one thread is used, so that nothing overlaps. Prints a table.
+default device; each instruction's time is added to that of its kind. The kind of a fusion is taken
+from the name that XLA gives it: `transpose_copy_fusion` counts as a copy, even if it also computes
+the values that it copies. On CPU one thread is used, so that nothing overlaps. Prints a table.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def seconds_by_kind(text: str, events: Iterable[tuple[str, float]]) -> dict[str,
 
     Args:
       text: the HLO of the compiled program.
-      events: names and seconds; those that are no instruction of the program are passed over.
+      events: names and seconds; names that are no instruction of the program are ignored.
     """
     entry = text[text.index("ENTRY ") :].splitlines()[1:]
     kinds = {name_of(line.strip()): kind_of(line.strip()) for line in entry if " = " in line}

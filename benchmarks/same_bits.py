@@ -1,4 +1,4 @@
-"""Whether another commit finds the same networks, bit by bit: for changes that must change nothing.
+"""Whether another commit finds the same networks, bit by bit: a check of pure refactorings.
 
   python -m benchmarks.same_bits --commit=HEAD~1 --extra=--preset=digits
 

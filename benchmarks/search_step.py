@@ -2,33 +2,34 @@
 
   python -m benchmarks.search_step --dataset=npz:cifar10.npz --rounds=3
 
-Eight children of the first step, compiling included: of the search on the digits and, where
-`--dataset` names CIFAR-10, of the `laptop` preset on 10,000 of its images. model_0 is pretrained by
-us, once and untimed. Both sides are given the same proposals and settings, and take turns. Ratios
-are of medians over the rounds, and of each round.
+Measures eight children of the first step, compiling included: of the search on the digits and, if
+`--dataset` names CIFAR-10, of the `laptop` preset on 10,000 of its images. nash_jax pretrains
+model_0 once, untimed. Both sides are given the same proposals and settings, and take turns. Ratios
+are given of the medians over the rounds, and of each round.
 
 Ours: worker processes, one per core, as the launcher has them, fresh in every round. A search
-starts them while it pretrains, so that the clock runs from when they are ready; the seconds with
-their start are given apart. In 'ours' nothing is compiled and there is no cache on disk; in 'second
-run' the cache is there, filled by an untimed round. Growing is in these times.
+starts them while it pretrains, so the clock starts when they are ready; the seconds with their
+start are given apart. In 'ours' nothing is compiled before and there is no cache on disk; in
+'second run' the cache is there, filled by an untimed round. These times include growing.
 
-PyTorch: eager mode, all cores. Growing is not in its times, nor what the first training in a
-process pays once: an untimed child comes before the first round. The ratio is to the seconds with
-all cores. With one thread, which others cannot hold up, it is timed too: where that is the faster
-by far, it is the fairer side, or others were busy and the ratio means nothing.
+PyTorch: eager mode, all cores. Its times include neither growing nor the costs that only the first
+training in a process has: an untimed child comes before the first round. The ratio uses the seconds
+with all cores. PyTorch is also timed with one thread, which other processes cannot hold up: if one
+thread is much faster, it is the fairer comparison, or other processes were busy and the ratio means
+nothing.
 
-The shares are of the workers' time in the step (workers times seconds), means over the rounds;
-growing counts as compiling, and 'neither' is all the rest, above all waiting for the last child.
+The shares are parts of the workers' time in the step (workers times seconds), means over the
+rounds; growing counts as compiling, and 'neither' is the rest, mostly waiting for the last child.
 
-Last comes a whole search, `experiments.nash --preset=digits` without a cache. The ledger has the
-seconds of compiling, training and evaluating. 'Nobody busy' is what is left of the run's seconds
-after pretraining, the steps and final training: starting workers, saving, drawing; proposing, some
-hundredths of a second, is in the steps. 'Workers idle' is the part of the steps in which workers
-had nothing to do, above all while the last child is trained, divided by their number. Starting
-Python and reading the data come before the run; its seconds are given apart.
+At the end a whole search runs, `experiments.nash --preset=digits` without a cache. The ledger has
+the seconds of compiling, training and evaluating. 'Nobody busy' is what is left of the run's
+seconds after pretraining, the steps and final training: starting workers, saving, drawing;
+proposing, some hundredths of a second, is in the steps. 'Workers idle' is the part of the steps in
+which workers had nothing to do, mostly while the last child is trained, divided by their number.
+Starting Python and reading the data come before the run; its seconds are given apart.
 
 It needs a machine that does nothing else: see `benchmarks.updates`, also for the column of cores
-that others kept busy. Wants the `torch` extra. Prints tables and writes search_step.json.
+that others kept busy. Needs the `torch` extra. Prints tables and writes search_step.json.
 """
 
 from __future__ import annotations
@@ -134,10 +135,10 @@ def our_step(step: Step, cache: str | None) -> dict[str, Any]:
     """The step by fresh worker processes, with a cache of compiled programs or without."""
     config, problem, workers = step.config, step.problem, num_workers(step.config)
     images = Images(problem.train, problem.valid, problem.valid.take(np.arange(0)))
-    jax.config.update("jax_compilation_cache_dir", cache)  # where workers are told of it
+    jax.config.update("jax_compilation_cache_dir", cache)  # workers take it from this setting
     start = time.perf_counter()
     executor = Processes(images, Tools(), workers, config.threads_per_child)
-    jax.config.update("jax_compilation_cache_dir", None)  # it is the workers' alone
+    jax.config.update("jax_compilation_cache_dir", None)  # only the workers use it
     try:
         executor.wait()
         ready = time.perf_counter()

@@ -46,7 +46,7 @@ class TorchNetwork(nn.Module):
         values = {"input": images}
         for node, part, done in zip(self.spec.nodes, self.parts, self._done):
             values[node.name] = part(*[values[name] for name in node.inputs])
-            for name in done:  # as in nn.Sequential, memory that nobody reads again is free
+            for name in done:  # as in nn.Sequential, outputs that are not read again are freed
                 del values[name]
         return values[self._output]
 
@@ -124,7 +124,7 @@ def _pads(shape: tuple[int, ...], window: ops.Pair, stride: ops.Pair, padding: s
 
 
 def _even(pads: Pads) -> bool:
-    """Whether PyTorch's own `padding`, which costs no copy, can do it."""
+    """Whether PyTorch's own `padding`, which costs no copy, can pad like this."""
     left, right, top, bottom = pads
     return left == right and top == bottom
 

@@ -4,8 +4,8 @@
 
 Each network is trained from new weights in both trainers, as the paper trains, for each number of
 epochs and each seed. PyTorch begins as `torch.nn` does, nash_jax as `nj.init` does; `--starts` adds
-other starts in nash_jax's trainer, so that what a start is worth can be told from what the trainer
-is worth. Every training is appended to a file of JSON lines and never done again, so an interrupted
+other starts in nash_jax's trainer, to separate the effect of the start from the effect of the
+trainer. Every training is appended to a file of JSON lines and never done again, so an interrupted
 benchmark goes on where it was, and several processes may share the file, each with its own sets,
 networks, starts or seeds. `--report` prints the tables of what is there.
 """

@@ -82,7 +82,7 @@ def torch_training(
     network = torch_network.TorchNetwork(spec)
     torch_network.load(network, nj.init(spec, jax.random.key(0)))
     if mode is not None:
-        torch.compiler.reset()  # another batch size would be taken for a dynamic one
+        torch.compiler.reset()  # else PyTorch takes a second batch size for a dynamic shape
         network.compile(mode=mode, dynamic=False)
     autocast = torch.bfloat16 if sizes.precision == "bfloat16" else None
     images = len(examples) // batch_size * batch_size * sizes.epochs
@@ -135,7 +135,7 @@ def _lap(run: Run) -> tuple[float, float]:
 
 def matrix_peak(size: int, dtype: Any, products: int = 10) -> float:
     """Floating-point operations per second in square matrix products: the median of 11 chains."""
-    # Random numbers: a chip that multiplies ones draws less power, and may run faster than it can.
+    # Random numbers: multiplying ones draws less power, so the chip may run unrealistically fast.
     left, right = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
     right = (right / size**0.5).astype(dtype)  # the products stay as large as they are
 

@@ -7,11 +7,11 @@ augmentation, on the same random pixels. Both libraries use all cores and take t
 in each round some updates of the one, then of the other, the first of which is not timed. The table
 has medians over the rounds. Compiling is not in the times; its seconds are given apart.
 
-It needs a machine that does nothing else. OpenMP's threads, which are PyTorch's, wait for each
-other at the end of every loop: where another process takes one of their cores, a loop of
-microseconds lasts until the scheduler comes round, and PyTorch seems to be many times as slow as it
-is. The last column says how many cores others kept busy meanwhile (on Linux); above 0.1, measure
-again. Wants the `torch` extra. Prints a table and writes updates.json.
+It needs a machine that does nothing else. PyTorch's threads (OpenMP) wait for each other at the end
+of every loop: if another process takes one of their cores, a loop of microseconds lasts until the
+scheduler returns the core, and PyTorch seems to be many times as slow as it is. The last column
+says how many cores other processes kept busy meanwhile (on Linux); if it is above 0.1, measure
+again. Needs the `torch` extra. Prints a table and writes updates.json.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def torch_updates(
 
 
 def milliseconds(run: Run) -> float:
-    """Per update, after one that lets the other library's threads go to sleep."""
+    """Milliseconds per update, after an untimed one that lets the other's threads fall asleep."""
     run(1)
     start = time.perf_counter()
     run(UPDATES.value)
