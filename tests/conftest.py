@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Two test processes on two cores: one thread each. Nearly all of their time is compiling, of which
-# LLVM's optimisations are two thirds; what they would speed up is small here.
+# Two test processes on two cores: one thread each. Nearly all of their time is compiling,
+# two thirds of it LLVM's optimisations, which would make the small programs here hardly faster.
 os.environ.setdefault("NPROC", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("nash")
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
-    """Each program of XLA holds maps of memory, of which the system lets a process have 65,530."""
+    """Drop XLA's programs: each holds memory maps, and a process may have only 65,530 of them."""
     yield
     jax.clear_caches()
 

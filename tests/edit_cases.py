@@ -17,7 +17,7 @@ from nash_jax.morphisms import EDITS, Blend, Branch, Insert, Sequence, Widen
 
 KEY = jax.random.key(7)
 
-#: Edits of the way back apply where another has been before.
+#: Edits that undo others apply only after one of these edits.
 AFTER = {
     "Remove": (Insert,),
     "RemoveBranch": (Blend,),

@@ -1,4 +1,4 @@
-"""What several tests are made of."""
+"""Functions that several test files share."""
 
 import dataclasses
 import functools
@@ -113,7 +113,7 @@ class Silent:
 
 
 def history(trials):
-    """What trials, or lines of the ledger, say that does not depend on clock and workers."""
+    """The part of trials, or of ledger lines, that does not depend on the clock and the workers."""
     trials = [trial_of(each) if isinstance(each, dict) else each for each in trials]
     return [
         {

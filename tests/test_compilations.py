@@ -58,7 +58,7 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
             self.jobs.append(job)
 
         def done(self):
-            if len(self.jobs) == TINY.strategy.num_neighbours:  # all of a step, and none is done
+            if len(self.jobs) == TINY.strategy.num_neighbours:  # a whole step; none is done yet
                 compilations.new()
                 self.steps.append(self.jobs)
                 self.jobs = []

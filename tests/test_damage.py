@@ -72,7 +72,7 @@ def test_a_run_whose_file_is_damaged_recovers_or_says_so(finished, name, damage,
     reporter = Silent()
     run(CONFIG, tmp_path, reporter)
     assert contents(tmp_path) == contents(whole)
-    # Whatever was lost was said, unless it is made of the rest; an empty ledger tells nothing.
+    # Every loss is noted, unless the file is made from the others; an empty ledger shows no loss.
     silent = name in ("result.json", "lock") or (name, damage) == ("ledger.jsonl", "empty")
     assert bool(reporter.notes) != silent
 
@@ -141,7 +141,7 @@ def test_a_command_on_damaged_files_does_not_fall_over(
 def test_a_command_on_hostile_files_does_not_fall_over(
     finished, tmp_path_factory, capsys, command, name, choice
 ):
-    """What has a right checksum and wrong content."""
+    """Files with a right checksum and wrong content."""
     workdir = copy(finished[0], tmp_path_factory.mktemp("fuzz"))
     path = workdir / name
     texts = path.read_text().splitlines() if name.endswith("jsonl") else [path.read_text()]

@@ -1,4 +1,4 @@
-"""What README and docs/ promise: examples run, links lead somewhere, the table of edits is true."""
+"""README and docs/ keep their promises: examples run, links work, the table of edits is true."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_without_a_stop(finished, t
     assert_same(tmp_path, finished)
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
     assert [trial.name for trial in last.known] == NAMES[:-1]
-    # What was trained twice: at most one epoch of each worker per stop.
+    # At most one epoch of each worker per stop is trained twice.
     assert epochs + last.epochs <= last.total + 2 * 10
     assert last.notes == []
 
@@ -280,7 +280,7 @@ def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tm
     for line in children:
         assert line["failure"].startswith("diverged: the training loss was ")
         assert line["validation_accuracy"] is None
-    # They are tried again, because what was wrong may have been put right.
+    # They are tried again, because the cause may have been removed.
     reporter = Silent()
     with pytest.raises(runs.StoppedError, match="all trials of step 1 failed"):
         run(config, tmp_path, reporter, workers=2)

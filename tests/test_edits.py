@@ -56,7 +56,7 @@ def test_widening_before_flatten_puts_zeros_between_the_pixels():
     variables = random_variables(spec)
     _, new = morphisms.widen(spec, variables, KEY, node="conv1", features=3)
     kernel, old = new["params"]["dense"]["kernel"], variables["params"]["dense"]["kernel"]
-    # The vector of 4 values had the length sqrt(2) / 2 times theirs, that of 6 has sqrt(2 / 6).
+    # Flattening scaled the 4 values by sqrt(2 / 4); it scales the 6 values by sqrt(2 / 6).
     np.testing.assert_allclose(kernel[np.array([0, 1, 3, 4])], old * np.sqrt(6 / 4), rtol=1e-6)
     np.testing.assert_array_equal(kernel[np.array([2, 5])], np.zeros((2, 2)))
 
@@ -368,7 +368,7 @@ def test_a_sequence_is_an_edit():
     grown, new = edits(spec, variables, KEY)
     assert error(nj.apply(grown, new, images), nj.apply(spec, variables, images)) <= 1e-5
     assert morphisms.edit_from_dict(morphisms.edit_to_dict(edits)) == edits
-    # It is what its edits are one by one, with a key for each.
+    # It gives what its edits give one by one, with a key for each.
     one, weights = spec, variables
     for number, edit in enumerate(edits.edits):
         one, weights = edit(one, weights, jax.random.fold_in(KEY, number))

@@ -123,7 +123,7 @@ def test_weights_that_are_lost_are_made_again_along_the_ancestry(engine):
 
 
 def test_a_strategy_is_told_of_trials_in_the_order_of_its_proposals(engine, monkeypatch):
-    """With `leave`, an answer has those that are due, whichever is finished first."""
+    """With `leave`, an answer has the trials that are due, whichever is finished first."""
     told = []
 
     def window(space, settings, keys):

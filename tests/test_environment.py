@@ -248,7 +248,7 @@ def test_data_and_networks_are_known_by_their_content(in_two_places):
 
 
 def test_a_run_of_before_names_did_not_count_goes_on(in_two_places):
-    """Its lines have a checksum of all settings, those that name places among them."""
+    """Its lines have a checksum of all settings, including those that name places."""
     folder, config, elsewhere = in_two_places
     recorded = files.read_json(folder / "run", "config.json")
     contents = {name: recorded[name] for name in ("data", "network", "model_0")}
@@ -357,7 +357,7 @@ def image_file():
     return content.getvalue()
 
 
-# What edits keep in programs compiled as users' are.
+# Edits keep the function in programs that are compiled with the launcher's flags.
 
 AS_LAUNCHED = """
 import jax, numpy as np

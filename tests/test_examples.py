@@ -66,8 +66,8 @@ def test_growth_keeps_the_outputs_and_everything_new_learns(example):
     start = [np.array(x) for x in params(network)]
     trained, (first, last) = train_on(network, images, labels)
     assert last < first
-    # Adam moves what has ever had a gradient: all but weights of units that are never active and
-    # of pixels that are always black.
+    # Adam moves every weight that ever had a gradient: all except those of units that are never
+    # active and of pixels that are always black.
     for old, new in zip(start, params(trained), strict=True):
         assert (old != new).mean() > 0.8
 

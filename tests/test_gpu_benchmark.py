@@ -164,7 +164,7 @@ def test_throughput_beside_pytorch(monkeypatch):
 
 
 def test_pytorch_compiles_the_networks_whole():
-    """Tracing finds no part that would have to stay Python."""
+    """Tracing finds no part that must stay in Python."""
     torch = pytest.importorskip("torch")
     from benchmarks import torch_network
 

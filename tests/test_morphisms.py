@@ -140,8 +140,8 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
 
 
 def keeps_training(edit, spec, changed):
-    """Whether an edit promises the same outputs in training: not about dropout, nor what is taken
-    out of the statistics of a batch."""
+    """Whether an edit promises the same outputs in training: not for networks with dropout, nor if
+    it removes a batch normalisation."""
     if any(isinstance(node.op, ops.Dropout) for node in (*spec.nodes, *changed.nodes)):
         return False
     removes_norm = isinstance(edit, Remove) and isinstance(spec[edit.node].op, ops.BatchNorm)

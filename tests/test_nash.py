@@ -48,7 +48,7 @@ def error(*args):
 
 
 def test_the_defaults_are_the_paper_s():
-    limit = 1_000_000_000  # the one that the paper does not name
+    limit = 1_000_000_000  # the paper names no limit
     assert config() == Config().replace(max_flops=limit)
     assert config().recipes.training.precision == "float32"  # auto, on a CPU
     assert config("--max_flops=-1") == Config()

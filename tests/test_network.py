@@ -191,7 +191,7 @@ def test_max_pooling_passes_on_what_is_not_a_number():
 def test_a_kernel_larger_than_the_image_convolves_all_the_same(
     x64, image, size, stride, dilation, padding
 ):
-    """There a dense matrix takes the convolution's place."""
+    """For such kernels, `_convolve` uses a dense matrix instead of a convolution."""
     rng = np.random.default_rng(0)
     images, kernel = rng.normal(size=(3, *image, 4)), rng.normal(size=(*size, 4, 5))
     options = {
@@ -215,7 +215,7 @@ def test_a_kernel_larger_than_the_image_convolves_all_the_same(
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-#: The rms error of a gradient in bfloat16, as a share of its rms: kernels are rounded themselves.
+#: The rms error of a gradient in bfloat16, as a share of its rms: the kernels are rounded too.
 BFLOAT16_BOUNDS = {
     **{"Mix.lambda": 0.01, "Affine.scale": 0.01, "Affine.bias": 0.01, "Conv.bias": 0.01},
     **{"Dense.bias": 0.01, "Dense.kernel": 0.02, "BatchNorm.scale": 0.04, "BatchNorm.bias": 0.04},

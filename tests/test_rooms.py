@@ -1,4 +1,4 @@
-"""Imports flow one way, and what is one room's own stays there."""
+"""Imports go one way between the packages (rooms), and what belongs to one room stays in it."""
 
 import ast
 import pathlib

@@ -66,13 +66,14 @@ def test_a_widening_that_is_too_large_is_made_smaller():
     for key in jax.random.split(KEY, 200):
         edit = morphisms.sample(spec, key, bound=2 * most - nj.count_flops(spec))
         drawn |= {edit.features} if isinstance(edit, Widen) and edit.node == "conv2" else set()
-    # Half of the room is that to 48. Of 64 comes 48; of 128 come 80, 56 and, in eights, 40.
+    # Half of the room reaches to width 48. A draw of 64 becomes 48; a draw of 128 becomes 80,
+    # then 56, then 40 (a multiple of 8).
     assert drawn == {40, 48}
 
 
 @pytest.mark.parametrize("preset", ["paper", "small", "laptop", "digits"])
 def test_sampling_stays_uniform_under_the_bound_of_a_preset(preset):
-    """A fifth at least of every kind in every step, and nothing above the bound: 30 networks."""
+    """In 30 networks, every kind is at least a fifth of each step; none exceeds the bound."""
     config = nj.preset(preset, num_neighbours=1)
     counts = [collections.Counter() for _ in range(config.strategy.num_steps)]
     params = []
@@ -89,7 +90,7 @@ def test_sampling_stays_uniform_under_the_bound_of_a_preset(preset):
     for of_step in counts:
         assert of_step.total() == 30 * config.strategy.num_morphisms
         assert min(of_step[kind] for kind in ("Deep", "Wide", "Skip")) >= of_step.total() / 5
-    if preset == "paper":  # the paper's random networks have 4.4, those that it chose 5.7
+    if preset == "paper":  # the paper's random networks have 4.4 million, those it chose 5.7
         assert 4 < statistics.mean(params) < 6
 
 

@@ -208,7 +208,7 @@ def test_a_random_search_returns_its_samples_the_best_first():
 
 
 def evolved(settings, accuracy=at_random, failing=lambda name: False, space=SPACE):
-    """The asks of an aging evolution, and its trials in the order in which it was told."""
+    """What an aging evolution asked for, and its trials in the order in which it was told."""
     strategy, asks, told, out = aging_evolution(space, settings, KEYS), [], [], []
     ask = next(strategy)
     with contextlib.suppress(StopIteration):
@@ -286,7 +286,7 @@ def _numbers(key):
 
 
 def test_where_estimates_are_noisy_it_is_better_that_the_oldest_dies():
-    """Who is lucky once would live for ever, where the worst dies (Real et al. 2019)."""
+    """If the worst dies, a network that was lucky once lives for ever (Real et al. 2019)."""
 
     def noisy(proposal):
         return sum(proposal.genotype) + 4 * _numbers(proposal.key).normal()

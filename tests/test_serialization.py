@@ -1,4 +1,4 @@
-"""JSON of specs: the round trip is exact, and bad text is a ValueError whatever it is."""
+"""JSON of specs: the round trip is exact, and any bad text is a ValueError."""
 
 import json
 

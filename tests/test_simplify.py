@@ -1,4 +1,4 @@
-"""The way back: simplification undoes growth, and folding normalisation keeps evaluation."""
+"""Simplification undoes growth, and folding normalisation keeps the outputs of evaluation."""
 
 import functools
 
@@ -35,7 +35,8 @@ def test_simplification_undoes_what_an_edit_has_added(name, x64):
             grown, new = edit(spec, variables, KEY)
             smaller, left = morphisms.simplify(grown, new)
             assert smaller == plain, edit
-            # Bit by bit, but for dense layers that took the inverse of a length twice.
+            # Bit by bit, except dense kernels that are rescaled when a flattened map grows and
+            # again when it shrinks.
             close = functools.partial(np.testing.assert_allclose, rtol=1e-15, atol=0)
             jax.tree.map(close, left, arrays)
 

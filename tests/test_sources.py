@@ -425,7 +425,7 @@ def test_a_set_is_prepared_where_tensorflow_is_installed(tfds, prepared, tmp_pat
         load_tfds("other", tmp_path)
 
 
-# What is said of a set.
+# Findings about a data set.
 
 
 def dataset(train_labels, test_labels, first_test=1000):

@@ -1,4 +1,4 @@
-"""Specs: validation, shapes, hashing, names, and how a network looks as text."""
+"""Specs: validation, shapes, hashing, names, and the table that a network prints as."""
 
 import dataclasses
 import pickle

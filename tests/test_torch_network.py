@@ -74,7 +74,7 @@ def test_vectors_are_normalised_scaled_and_padded_too():
 
 
 def without_chance(spec):
-    """The network with dropout that drops nothing: the two libraries draw other numbers."""
+    """The network with dropout at rate 0, because the two libraries draw different numbers."""
     nodes = [
         dataclasses.replace(n, op=ops.Dropout(0.0)) if isinstance(n.op, ops.Dropout) else n
         for n in spec.nodes

@@ -102,7 +102,7 @@ def test_cutout_blackens_a_square_and_nothing_else():
 
 
 def test_what_is_padded_and_cut_out_has_the_mean_colour():
-    """The one that the network's normalisation makes zero, as in the reference code of SGDR."""
+    """The colour that the network's normalisation makes zero, as in the reference code of SGDR."""
     images = jnp.full((40, 8, 8, 2), 200, jnp.uint8)
     settings = dataclasses.replace(PLAIN, crop_padding=2, cutout=3)
     fill = np.array([90, 91], np.uint8)

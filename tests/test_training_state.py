@@ -153,7 +153,7 @@ def test_any_chain_keeps_old_entries_and_starts_new_ones_fresh(optimizer):
         else:
             assert leaf is old[path]
     assert mirrored
-    # The state is one that the optimiser takes.
+    # The optimiser accepts the state.
     step(optimizer, grown)(new, carried, images, ones(new["params"]))
 
 
