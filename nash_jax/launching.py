@@ -98,8 +98,8 @@ def define_flags() -> None:
         str: flags.DEFINE_string,
         tuple: flags.DEFINE_list,
     }
-    for name, group, _, default, words in all_settings():
-        texts = [str(item) for item in default] if isinstance(default, tuple) else default
+    for name, group, value, default, words in all_settings():
+        texts = [str(item) for item in value] if isinstance(value, tuple) else value
         define[type(default)](name, texts, words)
         if group != name:
             flags.DEFINE_alias(f"{group}.{name}", name)

@@ -310,4 +310,5 @@ def test_the_installed_command_shows_all_flags_by_group(capsys):
     for setting in all_settings():
         assert f"  --{setting.name}\n" in said
         assert setting.help.split()[0] in said
+    assert "by default: aging_evolution 20000, random_search" in said
     assert "--workdir" in said

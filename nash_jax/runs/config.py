@@ -283,12 +283,22 @@ class Config:
 
 
 def all_settings() -> list[Setting]:
-    """The settings of all strategies and spaces, with their defaults; each name once."""
+    """The settings of all strategies and spaces, with their defaults; each name once.
+
+    Where strategies have different defaults, the value is None, and the help says them.
+    """
     found = {setting.name: setting for setting in Config().settings()}
     for group, kinds in KINDS.items():
-        for kind in kinds.values():
-            for setting in _settings_in(group, kind()):
-                found.setdefault(setting.name, setting)
+        by_name: dict[str, dict[str, Setting]] = {}
+        for kind, settings in kinds.items():
+            for setting in _settings_in(group, settings()):
+                by_name.setdefault(setting.name, {})[kind] = setting
+        for name, several in by_name.items():
+            found[name] = min(several.values(), key=lambda setting: len(setting.help))
+            if len({setting.default for setting in several.values()}) > 1:
+                defaults = ", ".join(f"{kind} {each.default}" for kind, each in several.items())
+                text = f"{found[name].help}; by default: {defaults}"
+                found[name] = found[name]._replace(value=None, help=text)
     order = [*(field.name for field in dataclasses.fields(Config)), "run"]
     return sorted(found.values(), key=lambda setting: order.index(setting.group))
 
