@@ -101,15 +101,15 @@ class Devices:
             device: dataclasses.replace(
                 tools, on_epoch=self._epoch, max_bytes=memory_limit(max_memory, device)
             )
-            for device in devices
+            for device in dict.fromkeys(devices)
         }
-        self._room = {device: _Room(self._tools[device].max_bytes) for device in devices}
+        self._room = {device: _Room(tools.max_bytes) for device, tools in self._tools.items()}
         self._settings, self._devices = settings(), devices
         self._images = {
             device: Images(
                 _placed(images.train, device), _placed(images.valid, device), images.test
             )
-            for device in dict.fromkeys(devices)
+            for device in self._tools
         }
         self._networks: dict[str, Network] = {}
         self._placed: dict[tuple[str, jax.Device], Network] = {}
@@ -198,7 +198,6 @@ class Devices:
             if self._closing:
                 raise KeyboardInterrupt
             device = self._devices[number]
-            waited = time.time() - max(submitted, self._free_since[number])
             # A job whose preparation failed fails here again, which is recorded.
             ready = _Prepared(0.0, 0, None) if ahead.exception() else ahead.result()
             parent = self._placed.get((job.parent or "", device))
@@ -208,6 +207,7 @@ class Devices:
                 holding(self._settings),
                 jax.default_device(device),
             ):
+                waited = time.time() - max(submitted, self._free_since[number])
                 outcome = perform(job, images, parent, tools, grown=ready.variables)
             self._free_since[number] = time.time()
             self._load[number] -= count_flops(job.spec)

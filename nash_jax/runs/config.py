@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from nash_jax.architecture import Architecture, count_flops
+from nash_jax.checks import check_least, check_word, did_you_mean
 from nash_jax.data import CORRUPT_IMAGES
 from nash_jax.estimation import INHERIT, METRICS, Recipe, Weights
 from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
@@ -25,26 +24,6 @@ from nash_jax.training import TrainingSettings
 #: How many times the FLOPs of model_0 a network may have by default: for the paper's model_0 on
 #: CIFAR's images, that is 1 GFLOP.
 GROWTH = 12.5
-
-
-def _check_least(part: Any, **least: int) -> None:
-    """Raises `ValueError` if a field is too small, or not finite."""
-    for name, smallest in least.items():
-        value = getattr(part, name)
-        if not smallest <= value < math.inf:
-            finite = " and finite" if isinstance(value, float) else ""
-            raise ValueError(f"{name} must be >= {smallest}{finite}; got {value}")
-
-
-def _check_word(name: str, value: Any, words: Sequence[str]) -> None:
-    if value not in words:
-        meant = _did_you_mean(str(value), words)
-        raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}{meant}")
-
-
-def _did_you_mean(word: str, words: Sequence[str]) -> str:
-    near = get_close_matches(word, words, 1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +47,8 @@ class DataSettings:
     validation_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_least(self, max_train_examples=0, image_size=0)
-        _check_word("corrupt_images", self.corrupt_images, CORRUPT_IMAGES)
+        check_least(self, max_train_examples=0, image_size=0)
+        check_word("corrupt_images", self.corrupt_images, CORRUPT_IMAGES)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must be between 0 and 1; got {self.validation_fraction}"
@@ -98,7 +77,7 @@ class MorphsSettings:
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
-        _check_least(self, num_edits=0)
+        check_least(self, num_edits=0)
         check_sizes(self.kernel_sizes, self.widening_factors)
 
 
@@ -124,8 +103,8 @@ class RecipeSettings:
     training: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
-        _check_least(self, epochs_pretrain=0, epochs_neighbours=1, epochs_final=0, constant_lr=0)
-        _check_word("inherit", self.inherit, INHERIT)
+        check_least(self, epochs_pretrain=0, epochs_neighbours=1, epochs_final=0, constant_lr=0)
+        check_word("inherit", self.inherit, INHERIT)
         _ = self.of_children  # checks its own fields
 
     @property
@@ -168,8 +147,8 @@ class Bounds:
     max_memory: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_least(self, max_flops=-1, max_params=0, max_bytes=0, max_activation_bytes=0)
-        _check_least(self, max_memory=0)
+        zero = dict.fromkeys(("max_params", "max_bytes", "max_activation_bytes", "max_memory"), 0)
+        check_least(self, max_flops=-1, **zero)
 
     def limits(self, model_0: Architecture) -> dict[str, float]:
         """What each cost of `architecture.COSTS` may be, of those that have a bound."""
@@ -234,8 +213,8 @@ class Config:
     threads_per_child: int = 1
 
     def __post_init__(self) -> None:
-        _check_least(self, seed=0, threads_per_child=1)
-        _check_word("metric", self.metric, METRICS)
+        check_least(self, seed=0, threads_per_child=1)
+        check_word("metric", self.metric, METRICS)
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
 
@@ -254,7 +233,7 @@ class Config:
         kinds = {group: settings.pop(group) for group in KINDS if group in settings}
         config = self
         for group, name in kinds.items():
-            _check_word(group, name, tuple(KINDS[group]))
+            check_word(group, name, tuple(KINDS[group]))
             if name != _kind(group, getattr(config, group)):
                 config = dataclasses.replace(config, **{group: KINDS[group][name]()})
         config = _replaced(config, settings)
@@ -398,7 +377,7 @@ def _unknown(name: str, config: Config) -> str:
                 f"{_kind(group, getattr(config, group))}; leave it out, or give "
                 f"--{group}={others[0]}"
             )
-    return f"there is no setting {name!r}{_did_you_mean(name, list(config.values()))}"
+    return f"there is no setting {name!r}{did_you_mean(name, list(config.values()))}"
 
 
 def _names(kind: type[Any]) -> set[str]:

@@ -91,21 +91,6 @@ class _Asked:
     step: int
     index: int
 
-    metric: Metric
-
-    def trial(self, estimate: Estimate, elapsed: float, workers: int) -> Trial:
-        """The trial: the proposal with its outcome."""
-        return Trial(
-            self.proposal,
-            self.spec,
-            estimate,
-            self.step,
-            self.index,
-            elapsed,
-            workers,
-            metric=self.metric,
-        )
-
 
 class Engine:
     """Takes trials from the record or has them made, records new ones and tells the strategy."""
@@ -119,7 +104,6 @@ class Engine:
         self._recipes = run.config.recipes.by_name()
         self._metric = cast(Metric, run.config.metric)
         self._space = space_of(run.config, run.problem.model_0)
-        self._limits = run.config.bounds.limits(run.problem.model_0)
         self._start = time.perf_counter()
         lines = self._record.lines.values()
         self._before = max((line["elapsed"] for line in lines), default=0.0)
@@ -209,7 +193,7 @@ class Engine:
             self._check(proposal)
             spec = self._space.build(proposal.genotype, "search")
             self._check_bound(proposal, spec)
-            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index, self._metric)
+            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index)
             self._later.discard(proposal.name)
             line = self._record.lines.get(proposal.name)
             if line is None or proposal.name in self._forgotten:
@@ -249,7 +233,7 @@ class Engine:
         """Raises `ValueError` if a network exceeds a bound; only model_0 may."""
         if proposal.recipe == "pretrain":
             return
-        for name, most in self._limits.items():
+        for name, most in self._run.problem.limits.items():
             if (cost := COSTS[name](spec)) > most:
                 raise ValueError(
                     f"max_{name} must be kept by every proposal, {most:.0f}; got {cost} of "
@@ -267,9 +251,22 @@ class Engine:
                 f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
                 "resume with the versions that began the run (config.json has them)"
             )
-        trial = asked.trial(estimate_of(line), line["elapsed"], line["workers"])
+        trial = self._trial(asked, estimate_of(line), line["elapsed"], line["workers"])
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
+
+    def _trial(self, asked: _Asked, estimate: Estimate, elapsed: float, workers: int) -> Trial:
+        """A proposal with its outcome."""
+        return Trial(
+            asked.proposal,
+            asked.spec,
+            estimate,
+            asked.step,
+            asked.index,
+            elapsed,
+            workers,
+            metric=self._metric,
+        )
 
     def _submit(self, asked: _Asked) -> None:
         """Have a trial made; if its parent's weights are lost, the parent is made again first."""
@@ -341,7 +338,8 @@ class Engine:
         name, estimate = asked.proposal.name, outcome.estimate
         del self._out[name]
         # Rounded as in the record: a strategy is told the same when the run is replayed.
-        trial = asked.trial(
+        trial = self._trial(
+            asked,
             dataclasses.replace(estimate, seconds=estimate.seconds.rounded),
             round(self.elapsed(), 3),
             self._workers,
@@ -427,7 +425,7 @@ class Engine:
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")
         proposal = Proposal(FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL)
-        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0, self._metric)
+        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0)
         line = self._record.lines.get(FINAL)
         if line is not None:
             self._recall(asked, line)
@@ -440,7 +438,7 @@ class Engine:
         name, outcome = next(self._alone.done())
         if outcome.variables is None:
             del self._out[name]
-            raise _stopped([asked.trial(outcome.estimate, self.elapsed(), self._workers)])
+            raise _stopped([self._trial(asked, outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
 
 

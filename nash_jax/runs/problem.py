@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -29,11 +29,19 @@ from nash_jax.training import check_batch_size, check_streaming, fits_on_device
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """What the search may see: training and validation images, and the network it starts from."""
+    """What the search may see: training and validation images, and the network it starts from.
+
+    Attributes:
+      train: to train on.
+      valid: to choose by.
+      start: model_0.
+      limits: what each cost of `architecture.COSTS` may be, of those that have a bound.
+    """
 
     train: Examples
     valid: Examples
     start: Start
+    limits: Mapping[str, float]
 
     @property
     def model_0(self) -> Architecture:
@@ -63,14 +71,15 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = starting_network(config.space, dataset.image_shape, dataset.num_classes, normalize)
+    limits = config.bounds.limits(start.spec)
     if config.strategy.num_edits(config.space.num_edits) > 0:
-        for name, most in config.bounds.limits(start.spec).items():
+        for name, most in limits.items():
             if (least := COSTS[name](start.spec)) > most:
                 raise ValueError(
                     f"max_{name} must be at least those of model_0, {least}; got {most}; raise it "
                     "or take smaller widths"
                 )
-    return Problem(train, valid, start)
+    return Problem(train, valid, start, limits)
 
 
 def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
@@ -95,7 +104,7 @@ def space_of(config: Config, model_0: Architecture) -> Morphs:
     num_edits = config.strategy.num_edits(space.num_edits)
     cost: Cost = count_flops
     bounds: tuple[float, ...] = ()
-    if set(limits) == {"flops"}:
+    if set(limits) == {"flops"}:  # in FLOPs, not shares of them: seeds keep their edits bit by bit
         bounds = morphisms.rising_bounds(count_flops(model_0), limits["flops"], num_edits)
     elif limits:
         cost = Growth.towards(limits, model_0)

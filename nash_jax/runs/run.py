@@ -78,7 +78,7 @@ def open_run(
         workdir,
         settings,
         contents,
-        {**(origin or {}), "limits": config.bounds.limits(problem.model_0)},
+        {**(origin or {}), "limits": dict(problem.limits)},
         note,
         checkpoint_seconds=checkpoint_seconds,
         keep_all=keep_all,
@@ -136,8 +136,7 @@ def execute(
         number * (recipes[recipe].epochs if budget is None else round(budget))
         for recipe, number, budget in planned
     )
-    limits = config.bounds.limits(run.problem.model_0)
-    tell(Begun(epochs, trials_of(record.lines.values()), limits))
+    tell(Begun(epochs, trials_of(record.lines.values()), run.problem.limits))
     with contextlib.ExitStack() as stack:
         executors = _executors(run, tell, at_once, devices)
         for executor in executors:

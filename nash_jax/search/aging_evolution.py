@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from nash_jax.checks import check_least, check_word
 from nash_jax.search.strategy import (
     AllFailedError,
     Ask,
@@ -46,15 +47,12 @@ class AgingEvolutionSettings:
     window: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "population", "tournament", "mutations", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        check_least(self, num_samples=1, population=1, tournament=1, mutations=1, window=1)
         if self.tournament > self.population:
             raise ValueError(
                 f"tournament must be at most population, {self.population}; got {self.tournament}"
             )
-        if self.dies not in DIES:
-            raise ValueError(f"dies must be one of {', '.join(DIES)}; got {self.dies!r}")
+        check_word("dies", self.dies, DIES)
 
     @property
     def plan(self) -> list[Planned]:

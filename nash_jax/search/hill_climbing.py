@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 
+from nash_jax.checks import check_least
 from nash_jax.morphisms import Edit
 from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, select
 from nash_jax.spaces import Space
@@ -27,10 +28,7 @@ class HillClimbingSettings:
     num_morphisms: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("num_steps", 0), ("num_neighbours", 1), ("num_morphisms", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name} must be >= {least}; got {value}")
+        check_least(self, num_steps=0, num_neighbours=1, num_morphisms=1)
 
     @property
     def plan(self) -> list[Planned]:

@@ -7,6 +7,7 @@ import math
 
 import jax
 
+from nash_jax.checks import check_least
 from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, ranked
 from nash_jax.spaces import Space
 
@@ -22,8 +23,7 @@ class RandomSearchSettings:
     num_samples: int = 40
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be >= 1; got {self.num_samples}")
+        check_least(self, num_samples=1)
 
     @property
     def plan(self) -> list[Planned]:

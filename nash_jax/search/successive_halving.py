@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 
+from nash_jax.checks import check_least
 from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, Trial, ranked
 from nash_jax.spaces import Space
 
@@ -43,9 +44,7 @@ class SuccessiveHalvingSettings:
     anew: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("num_samples", 1), ("eta", 2), ("first_epochs", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        check_least(self, num_samples=1, eta=2, first_epochs=1)
 
     @property
     def rungs(self) -> list[Rung]:
