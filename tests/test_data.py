@@ -3,6 +3,8 @@
 import re
 import zipfile
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -228,6 +230,81 @@ def test_bad_fraction(fraction):
 def test_a_class_with_one_image_cannot_be_split():
     with pytest.raises(ValueError, match="class 1 has 1"):
         data.stratified_split(examples([4, 1]), 0.5, 0)
+
+
+def grouped(groups_of_classes):
+    """One example for each group that is listed for each class."""
+    labels = [label for label, groups in enumerate(groups_of_classes) for _ in groups]
+    groups = np.array([group for groups in groups_of_classes for group in groups])
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    return data.Examples(images, np.array(labels, np.int32), groups)
+
+
+@hypothesis.given(
+    st.lists(
+        st.lists(st.integers(0, 30), min_size=2, max_size=40),
+        min_size=1,
+        max_size=5,
+    ),
+    st.floats(0.05, 0.5),
+    st.integers(0, 100),
+)
+def test_no_group_is_divided_and_every_class_is_on_both_sides(groups, fraction, seed):
+    whole = grouped(groups)
+    try:
+        first, second = data.stratified_split(whole, fraction, seed)
+    except ValueError:
+        with pytest.raises(ValueError, match="every class needs groups on both sides of a split"):
+            data.stratified_split(whole, fraction, seed)
+        return
+    assert not set(first.groups) & set(second.groups)
+    assert len(first) + len(second) == len(whole)
+    for part in (first, second):
+        assert set(part.labels) == set(whole.labels)
+    again = data.stratified_split(whole, fraction, seed)[1]
+    np.testing.assert_array_equal(again.groups, second.groups)
+
+
+def test_groups_are_divided_nearly_in_proportion():
+    rng = np.random.default_rng(0)  # 300 patients of 1 to 20 images, most of them of one class
+    sizes = rng.integers(1, 21, 300)
+    groups = np.repeat(np.arange(300), sizes)
+    labels = np.where(rng.random(len(groups)) < 0.9, groups % 3, (groups + 1) % 3).astype(np.int32)
+    whole = data.Examples(np.zeros((len(groups), 1, 1, 1), np.uint8), labels, groups)
+    _, second = data.stratified_split(whole, 0.2, 0)
+    shares = np.bincount(second.labels) / np.bincount(labels)
+    assert (abs(shares - 0.2) < 0.02).all()
+
+
+def test_classes_of_two_groups_each_can_be_split():
+    """Folds of groups, each for all classes, would leave some class out."""
+    whole = grouped([[2 * label] * 5 + [2 * label + 1] * 5 for label in range(40)])
+    _, second = data.stratified_split(whole, 0.2, 0)
+    np.testing.assert_array_equal(np.bincount(second.labels), [5] * 40)
+
+
+def test_a_class_of_one_group_is_named():
+    with pytest.raises(
+        ValueError, match="set: .*; dog has 1 group, and none can be set apart; add"
+    ):
+        data.stratified_split(grouped([[0, 1, 2], [5, 5, 5]]), 0.5, 0, "set", ["cat", "dog"])
+
+
+def test_a_subset_has_images_of_all_groups():
+    whole = grouped([np.arange(30) % 10] * 2)
+    assert set(data.subset(whole, 40, 0).groups) == set(range(10))
+
+
+def test_groups_are_read_from_npz(npz):
+    names = np.array([*"abcabcabcabc"])
+    loaded = data.load_dataset(npz(groups=names, groups_test=np.array([*"cdee"])))
+    assert loaded.train.groups.tolist() == [0, 1, 2] * 4
+    assert loaded.test.groups.tolist() == [2, 3, 4, 4]
+    (said,) = [text for text in data.findings(loaded) if "groups" in text]
+    assert "1 of 4 test images are of groups that training images are of, too" in said
+    other = data.load_dataset(npz(groups=names))
+    assert other.test.groups is None
+    assert other.fingerprint() != data.load_dataset(npz()).fingerprint()
 
 
 def test_subset_keeps_the_proportions():

@@ -101,6 +101,53 @@ def test_without_a_test_folder_a_fifth_of_each_class_is_held_out(tmp_path):
     assert again.fingerprint() == loaded.fingerprint()
 
 
+def write_tracks(root):
+    """Five tracks of two frames for each class; the classes number their tracks alike."""
+    for number, name in enumerate(("stop", "yield")):
+        for track in range(5):
+            (root / name / f"track{track}").mkdir(parents=True)
+            for frame in range(2):
+                pixels = image(100 * number + 10 * track + frame)
+                path = root / name / f"track{track}" / f"{track:03}_{frame:03}.png"
+                PIL.Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("folder", 5),
+        (r"/(\d+)_\d+[.]png", 5),
+        (r"^.*/\d+_", 10),
+        (r"^(\w+)/.*?(\d)_", 10),
+        (r"_(\d+)", 2),
+    ],
+)
+def test_groups_of_a_folder_are_what_paths_share(tmp_path, groups, expected):
+    write_tracks(tmp_path / "set")
+    loaded, notes = load(tmp_path / "set", groups=groups)
+    both = {*loaded.train.groups}, {*loaded.test.groups}
+    assert len(both[0] | both[1]) == expected
+    assert not both[0] & both[1]  # a fifth is held out, of whole groups
+    assert f"makes {expected} groups of {20 // expected} to {20 // expected} images" in " ".join(
+        notes
+    )
+
+
+def test_groups_that_cannot_be_are_one_clear_error(tmp_path):
+    write_folder(tmp_path / "set", count=10)
+    assert "'folder' gives none to cat/0.png; put the images of each group into a folder" in (
+        message(tmp_path / "set", groups="folder")
+    )
+    assert "'dog' gives none to cat/0.png; let it match" in message(tmp_path / "set", groups="dog")
+    with pytest.raises(
+        ValueError, match="groups must be folder or a regular expression; got '[(]'"
+    ):
+        load(tmp_path / "set", groups="(")
+    with pytest.raises(ValueError, match="groups is for folder:; got folder with dataset 'digits'"):
+        data.load_dataset("digits", groups="folder")
+    assert "cat has 1 group, and none can be" in message(tmp_path / "set", groups=r"^\w+")
+
+
 def test_images_of_any_size_and_kind_are_resized_and_made_alike(folder):
     cat = folder / "train" / "cat"
     PIL.Image.fromarray(image(5, (40, 20), 1)).save(cat / "grey.jpg")
@@ -449,6 +496,21 @@ def test_imbalance_is_told_of():
 def test_duplicates_are_told_of():
     (said,) = data.findings(dataset([0, 1, 0, 1], [0, 0], first_test=0))
     assert said.startswith("set: 2 of 2 test images are also training images, 1 of them with anoth")
+
+
+def test_frames_of_one_video_on_both_sides_are_told_of():
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (10, 16, 16, 3)).repeat(2, 1).repeat(2, 2)
+    frames = np.clip(scenes.repeat(4, 0) + rng.integers(-9, 10, (40, 32, 32, 3)), 0, 255)
+    frames, labels = frames.astype(np.uint8), np.arange(40) // 20
+    numbers = np.arange(40)
+    train = data.Examples(frames[numbers % 4 > 0], labels[numbers % 4 > 0])
+    others = data.Examples(frames[numbers % 4 == 0], labels[numbers % 4 == 0])
+    (said,) = data.shared("set", train, others, "validation")
+    assert said.startswith("set: of 10 validation images, 10 are nearly the same as a training im")
+    assert (
+        data.shared("set", train.take(np.arange(15)), others.take(np.arange(5, 10)), "test") == []
+    )
 
 
 # The real CIFAR-10, in all its forms.

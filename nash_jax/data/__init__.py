@@ -1,7 +1,7 @@
 """Where images come from."""
 
 from nash_jax.data.dataset import Dataset, Examples, channel_statistics, make_dataset
-from nash_jax.data.findings import findings
+from nash_jax.data.findings import findings, shared
 from nash_jax.data.image_sets import CORRUPT_IMAGES, warnings_by_name
 from nash_jax.data.images import BACKGROUND, ImageError, read_image, with_channels
 from nash_jax.data.sources import load_dataset
@@ -18,6 +18,7 @@ __all__ = [
     "load_dataset",
     "make_dataset",
     "read_image",
+    "shared",
     "stratified_split",
     "subset",
     "warnings_by_name",

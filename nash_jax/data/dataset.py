@@ -19,23 +19,29 @@ class Examples:
     Attributes:
       images: uint8 `[n, height, width, channels]`.
       labels: int32 `[n]`, from 0.
+      groups: `[n]`, equal numbers for images that no split may divide, such as those of one patient
+        or one video; None: each image may go anywhere.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: np.ndarray) -> Examples:
         """The examples at these places, in their order."""
-        return Examples(self.images[index], self.labels[index])
+        groups = None if self.groups is None else self.groups[index]
+        return Examples(self.images[index], self.labels[index], groups)
 
     def join(self, other: Examples) -> Examples:
-        """These examples, then the others."""
+        """These examples, then the others; without groups, unless both have them."""
+        known = self.groups is not None and other.groups is not None
         return Examples(
             np.concatenate([self.images, other.images]),
             np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.groups, other.groups]) if known else None,
         )
 
 
@@ -69,12 +75,13 @@ class Dataset:
         return self.class_names[label] if self.class_names else str(label)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that other images or labels would not have."""
+        """Sixteen hexadecimal digits that other images, labels or groups would not have."""
         digest = hashlib.sha256()
         for examples in (self.train, self.test):
-            for array in (examples.images, examples.labels):
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
+            for array in (examples.images, examples.labels, examples.groups):
+                if array is not None:
+                    digest.update(f"{array.dtype} {array.shape}".encode())
+                    digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
 
@@ -85,6 +92,8 @@ def make_dataset(
     x_test: ArrayLike,
     y_test: ArrayLike,
     class_names: Sequence[str] = (),
+    groups_train: ArrayLike | None = None,
+    groups_test: ArrayLike | None = None,
 ) -> Dataset:
     """A `Dataset` of four arrays, or of nested lists, after checking them.
 
@@ -96,6 +105,9 @@ def make_dataset(
       x_test: as `x_train`.
       y_test: as `y_train`.
       class_names: of the classes, in their order; none, if they have no names.
+      groups_train: whole numbers or words `[n]` or `[n, 1]`, equal for images that no split may
+        divide; None: each image may go anywhere.
+      groups_test: as `groups_train`; a group that is in both is reported by `findings`.
 
     Raises:
       ValueError: naming the array that breaks a rule, what it is and what to do.
@@ -105,6 +117,7 @@ def make_dataset(
     )
     y_train = _labels(y_train, len(x_train), f"{name}: y_train")
     y_test = _labels(y_test, len(x_test), f"{name}: y_test")
+    groups = _groups([groups_train, groups_test], [len(x_train), len(x_test)], name)
     classes = np.unique(y_train)
     num_classes = len(classes)
     if num_classes < 2:
@@ -148,8 +161,8 @@ def make_dataset(
         )
     return Dataset(
         name,
-        Examples(x_train, y_train.astype(np.int32)),
-        Examples(x_test, y_test.astype(np.int32)),
+        Examples(x_train, y_train.astype(np.int32), groups[0]),
+        Examples(x_test, y_test.astype(np.int32), groups[1]),
         num_classes,
         tuple(class_names),
     )
@@ -215,6 +228,36 @@ def _labels(labels: ArrayLike, count: int, what: str) -> np.ndarray:
             "np.unique(y, return_inverse=True)[1], of all labels together"
         )
     return y
+
+
+def _groups(
+    given: Sequence[ArrayLike | None], counts: Sequence[int], name: str
+) -> list[np.ndarray | None]:
+    """Groups of the training and the test images, numbered alike, int32 `[n]`."""
+    found = {}
+    for part, (values, count) in enumerate(zip(given, counts)):
+        if values is None:
+            continue
+        what = f"{name}: groups_{('train', 'test')[part]}"
+        array = _array(values, what)
+        array = array[:, 0] if array.shape == (count, 1) else array
+        if array.shape != (count,) or array.dtype.kind not in "iuUS":
+            raise ValueError(
+                f"{what} must have a whole number or a word for each of {count} images; got "
+                f"{array.dtype} {list(array.shape)}; give one for each image"
+            )
+        found[part] = array
+    if len({array.dtype.kind in "iu" for array in found.values()}) > 1:
+        raise ValueError(
+            f"{name}: groups must be whole numbers or words; got both; name those of training and "
+            "test images alike"
+        )
+    if not found:
+        return [None, None]
+    numbers = np.unique(np.concatenate(list(found.values())), return_inverse=True)[1]
+    parts = np.split(numbers.astype(np.int32), np.cumsum([len(each) for each in found.values()]))
+    numbered = dict(zip(found, parts))
+    return [numbered.get(0), numbered.get(1)]
 
 
 def _array(values: ArrayLike, what: str) -> np.ndarray:

@@ -9,14 +9,44 @@ from nash_jax.data.dataset import Dataset, Examples
 #: The ratio of the largest class to the smallest from which on a finding is reported.
 IMBALANCE = 2.0
 
+#: Two images are nearly the same if their pixels have a larger correlation than this.
+ALIKE = 0.98
+
+#: The share of nearly the same images from which on it is reported: smaller ones are met in every
+#: large set (CIFAR-10: 0.02%; Fashion-MNIST, whose pictures are all much alike: 5.6%).
+MANY_ALIKE = 0.01
+
+#: Images are compared in grey, with at most so many pixels at an edge.
+_EDGE = 16
+
+#: At most so many images are compared with each other, evenly spaced: more would take long.
+_MOST_TRAIN, _MOST_OTHERS = 50_000, 1_000
+
 
 def findings(dataset: Dataset) -> list[str]:
-    """Classes of unequal sizes, and test images that are in the training set too: a line each.
+    """Classes of unequal sizes, and what `shared` says of the test set: a line each.
 
     Args:
       dataset: any.
     """
-    return [*_imbalance(dataset), *_duplicates(dataset)]
+    return [*_imbalance(dataset), *shared(dataset.name, dataset.train, dataset.test, "test")]
+
+
+def shared(name: str, train: Examples, others: Examples, part: str) -> list[str]:
+    """Images on one side of a split that the other side has too, or nearly, or that are of its
+    groups: a line each.
+
+    Args:
+      name: of the data set.
+      train: the side that networks are trained on.
+      others: the side that they are judged by.
+      part: what it is called: 'test' or 'validation'.
+    """
+    return [
+        *_duplicates(name, train, others, part),
+        *_almost_duplicates(name, train, others, part),
+        *_divided_groups(name, train, others, part),
+    ]
 
 
 def _imbalance(dataset: Dataset) -> list[str]:
@@ -32,20 +62,79 @@ def _imbalance(dataset: Dataset) -> list[str]:
     ]
 
 
-def _duplicates(dataset: Dataset) -> list[str]:
+def _duplicates(name: str, train: Examples, others: Examples, part: str) -> list[str]:
     known: dict[bytes, int] = {}
-    for image, label in zip(*_rows(dataset.train)):
+    for image, label in zip(*_rows(train)):
         known.setdefault(image, label)
-    labels = [(known[image], label) for image, label in zip(*_rows(dataset.test)) if image in known]
+    labels = [(known[image], label) for image, label in zip(*_rows(others)) if image in known]
     if not labels:
         return []
     differ = sum(first != second for first, second in labels)
     return [
-        f"{dataset.name}: {len(labels):,} of {len(dataset.test):,} test images are also training "
-        f"images{f', {differ:,} of them with another label' if differ else ''}: test accuracies "
+        f"{name}: {len(labels):,} of {len(others):,} {part} images are also training images"
+        f"{f', {differ:,} of them with another label' if differ else ''}: {part} accuracies "
         "are too high, remove them"
     ]
 
 
 def _rows(examples: Examples) -> tuple[list[bytes], list[int]]:
     return [image.tobytes() for image in examples.images], examples.labels.tolist()
+
+
+def _almost_duplicates(name: str, train: Examples, others: Examples, part: str) -> list[str]:
+    if min(train.images.shape[1:3]) < _EDGE:
+        return []  # images of few pixels are alike without being the same
+    train, others = _thinned(train, _MOST_TRAIN), _thinned(others, _MOST_OTHERS)
+    known, small = _standardised(_reduced(train.images)), _standardised(_reduced(others.images))
+    found = 0
+    for start in range(0, len(small), 100):  # in parts, so that the products fit into memory
+        products = small[start : start + 100] @ known.T
+        for place, nearest in enumerate(products.argmax(axis=1)):
+            if products[place, nearest] > ALIKE:
+                pair = np.stack([others.images[start + place], train.images[nearest]])
+                first, second = _standardised(pair)
+                found += bool(first @ second > ALIKE) and bool((pair[0] != pair[1]).any())
+    if found < MANY_ALIKE * len(small):
+        return []
+    return [
+        f"{name}: of {len(small):,} {part} images, {found:,} are nearly the same as a training "
+        f"image, though not equal: {part} accuracies are too high if these are of one object; "
+        "keep such images together by groups"
+    ]
+
+
+def _thinned(examples: Examples, most: int) -> Examples:
+    """At most so many of them, evenly spaced."""
+    if len(examples) <= most:
+        return examples
+    return examples.take(np.linspace(0, len(examples) - 1, most).astype(int))
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """Means over blocks of pixels and over channels, `[n, at most about 16, the same]`."""
+    height, width = (max(1, size // _EDGE) for size in images.shape[1:3])
+    rows, columns = images.shape[1] // height, images.shape[2] // width
+    cut = images[:, : rows * height, : columns * width]
+    blocks = cut.reshape(len(images), rows, height, columns, width, -1)
+    return np.concatenate(
+        [part.mean(axis=(2, 4, 5), dtype=np.float32) for part in np.array_split(blocks, 100)]
+    )
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    """Each image as a row with mean 0 and length 1, so that products are correlations."""
+    rows = images.reshape(len(images), -1).astype(np.float32)
+    rows -= rows.mean(axis=1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+
+
+def _divided_groups(name: str, train: Examples, others: Examples, part: str) -> list[str]:
+    if train.groups is None or others.groups is None:
+        return []
+    divided = int(np.isin(others.groups, train.groups).sum())
+    if not divided:
+        return []
+    return [
+        f"{name}: {divided:,} of {len(others):,} {part} images are of groups that training images "
+        f"are of, too: {part} accuracies are too high, remove them"
+    ]

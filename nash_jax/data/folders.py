@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,9 +16,16 @@ from nash_jax.data.layout import is_data, parts_in
 from nash_jax.data.splits import HELD_OUT, held_out
 from nash_jax.text import listed, printable
 
+#: The value of `groups` for which the folder below that of the class is the group.
+BY_FOLDER = "folder"
+
 
 def read_folder(
-    folder: pathlib.Path, image_size: int, corrupt_images: str, note: Callable[[str], None]
+    folder: pathlib.Path,
+    image_size: int,
+    corrupt_images: str,
+    note: Callable[[str], None],
+    groups: str = "",
 ) -> Dataset:
     """`DIR/CLASS/FILE`, of which a fifth is held out as the test set, or `DIR/train/CLASS/FILE` and
     `DIR/test/CLASS/FILE`, or `DIR/CLASS/train/FILE` and `DIR/CLASS/test/FILE`.
@@ -25,6 +33,14 @@ def read_folder(
     `train` and `test` may have any of their usual names, see `parts.parts_of`. Classes are
     numbered in the order of their folders' names; files in folders below count too, and links are
     followed. What is hidden, or does not end like an image, is left out.
+
+    Args:
+      folder: holds the images.
+      image_size, corrupt_images, note: as in `load_dataset`.
+      groups: what images share that no split may divide. `folder`: the name of the first folder
+        below that of the class. Else a regular expression that is searched in `CLASS/.../FILE`:
+        images are of one group if what it finds is equal, or what is in its parentheses, if it has
+        any. Empty: each image may go anywhere.
 
     Raises:
       ValueError: if there are no such folders, they do not agree, or files cannot be read.
@@ -76,12 +92,50 @@ def read_folder(
                 "none that can be read; add some or remove the folder"
             )
     names = tuple(printable(name) for name in classes)
+    grouped = None
+    if groups:
+        below = [parts[place][classes[label]] for place, label, _ in files]
+        inside = [
+            f"{classes[label]}/{path.relative_to(root).as_posix()}"
+            for (_, label, path), root in zip(files, below)
+        ]
+        grouped = _groups([inside[place] for place in found.places], groups, what, note)
     if len(parts) == 1:
         note(f"{what} has no test/: {HELD_OUT:.0%} of its images are the test set")
-        test = held_out(labels, what, names)
+        test = held_out(labels, what, names, grouped)
     else:
         test = part == 1
-    return as_dataset(f"folder:{printable(folder)}", found, labels, test, names)
+    return as_dataset(f"folder:{printable(folder)}", found, labels, test, names, grouped)
+
+
+def _groups(paths: list[str], groups: str, what: str, note: Callable[[str], None]) -> np.ndarray:
+    """A number for each path `CLASS/.../FILE`, equal for those of one group."""
+    try:
+        pattern = re.compile("^[^/]+/([^/]+)/" if groups == BY_FOLDER else groups)
+    except re.error as error:
+        raise ValueError(
+            f"groups must be {BY_FOLDER} or a regular expression; got {groups!r}, with {error}; "
+            "correct it"
+        ) from None
+    matches = [pattern.search(path) for path in paths]
+    for path, match in zip(paths, matches):
+        if match is None:
+            remedy = "let it match that, too"
+            if groups == BY_FOLDER:
+                remedy = "put the images of each group into a folder, or give a regular expression"
+            raise ValueError(
+                f"{what}: groups must give a group to every image; {groups!r} gives none to "
+                f"{printable(path)}; {remedy}"
+            )
+    keys = [match.groups("") or match[0] for match in matches if match]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    found = np.array([numbers[key] for key in keys], np.int32)
+    sizes = np.bincount(found)
+    note(
+        f"{what}: groups {groups!r} makes {len(sizes):,} groups of {sizes.min():,} to "
+        f"{sizes.max():,} images; no split divides one"
+    )
+    return found
 
 
 def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -103,7 +103,12 @@ def read_images(
 
 
 def as_dataset(
-    name: str, found: Images, labels: np.ndarray, test: np.ndarray, class_names: Sequence[str]
+    name: str,
+    found: Images,
+    labels: np.ndarray,
+    test: np.ndarray,
+    class_names: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> Dataset:
     """A data set of images that were read.
 
@@ -113,6 +118,7 @@ def as_dataset(
       labels: theirs, `[n]`.
       test: which are the test set, booleans `[n]`.
       class_names: of all classes.
+      groups: of the images, `[n]`, if they have any.
     """
     dataset = make_dataset(
         name=name,
@@ -121,6 +127,8 @@ def as_dataset(
         x_test=found.images[test],
         y_test=labels[test],
         class_names=class_names,
+        groups_train=None if groups is None else groups[~test],
+        groups_test=None if groups is None else groups[test],
     )
     return dataclasses.replace(dataset, pixel_range=found.pixel_range)
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,13 @@ from nash_jax.text import listed, one_line, printable
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
+#: Arrays that may be missing; see `make_dataset`.
+GROUPS = ("groups_train", "groups_test")
+
 _WORDS = {
     "x": ("x", "image", "images", "img", "imgs", "data", "features", "inputs", "pixels"),
     "y": ("y", "label", "labels", "target", "targets", "class", "classes"),
+    "groups": ("group", "groups"),
 }
 
 
@@ -25,7 +30,7 @@ def read_npz(name: str, note: Callable[[str], None]) -> Dataset:
     """A file with the arrays `x_train, y_train, x_test, y_test`, as `numpy.savez` writes it.
 
     Other usual names are understood, such as `train_images`. Without a test set, a validation
-    set takes its place.
+    set takes its place. `groups_train` (or `groups`) and `groups_test` may be there, too.
 
     Args:
       name: the file's path.
@@ -38,31 +43,30 @@ def read_npz(name: str, note: Callable[[str], None]) -> Dataset:
     path = pathlib.Path(os.path.expanduser(name))
     try:
         found = path.is_file()
-        arrays = _read(path, what, note) if found else []
+        arrays = _read(path, what, note) if found else {}
     except Exception as error:  # a damaged file makes NumPy and zipfile raise all kinds of errors
         raise ValueError(f"dataset {what} cannot be used: {one_line(error)}") from None
     if not found:
         raise ValueError(
             f"dataset npz: there is no file {printable(name)}; give the path of an .npz file"
         )
-    x_train, y_train, x_test, y_test = arrays
-    return make_dataset(f"npz:{printable(path.name)}", x_train, y_train, x_test, y_test)
+    return make_dataset(f"npz:{printable(path.name)}", **arrays)
 
 
-def _read(path: pathlib.Path, what: str, note: Callable[[str], None]) -> list[np.ndarray]:
+def _read(path: pathlib.Path, what: str, note: Callable[[str], None]) -> dict[str, Any]:
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
             raise ValueError(f"it is no .npz file; write {', '.join(ARRAYS)} with numpy.savez")
         opened.seek(0)
         file = np.load(opened, allow_pickle=False)
         names = _names(file)
-        if others := [printable(each) for each in file if each not in names]:
-            note(f"dataset {what}: only {', '.join(names)} are read, not {listed(others)}")
-        return [_array(file, name) for name in names]
+        if others := [printable(each) for each in file if each not in names.values()]:
+            note(f"dataset {what}: only {', '.join(names.values())} are read, not {listed(others)}")
+        return {wanted: _array(file, name) for wanted, name in names.items()}
 
 
-def _names(there: Iterable[str]) -> list[str]:
-    """The names that stand for `ARRAYS`, in this order."""
+def _names(there: Iterable[str]) -> dict[str, str]:
+    """The names that stand for `ARRAYS` and, if they are there, for `GROUPS`."""
     there = sorted(there)
     meant: dict[str, list[str]] = {}
     for name in there:
@@ -72,8 +76,10 @@ def _names(there: Iterable[str]) -> list[str]:
                 meant.setdefault(f"{letter}_{part}", []).append(name)
     only_validation = {"x_validation", "y_validation"} <= meant.keys()
     test = "validation" if only_validation and not {"x_test", "y_test"} & meant.keys() else "test"
-    names = []
-    for wanted in ARRAYS:
+    names = {}
+    if "groups" in there:
+        meant.setdefault("groups_train", []).append("groups")
+    for wanted in (*ARRAYS, *GROUPS):
         found = meant.get(wanted.replace("test", test), [])
         if wanted in found:
             found = [wanted]
@@ -81,13 +87,15 @@ def _names(there: Iterable[str]) -> list[str]:
             raise ValueError(
                 f"it must have one array {wanted}; got {' and '.join(found)}; keep one"
             )
+        if not found and wanted in GROUPS:
+            continue
         if not found:
             raise ValueError(
                 f"it has no array {wanted}; it needs {', '.join(ARRAYS)}, and has "
                 f"{listed(there, most=10) or 'none'}; name its "
                 "arrays so"
             )
-        names += found
+        names[wanted] = found[0]
     return names
 
 

@@ -26,6 +26,7 @@ def load_dataset(
     label: str = "",
     image_size: int = 0,
     corrupt_images: str = "stop",
+    groups: str = "",
     note: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
     """The data set of a name.
@@ -44,6 +45,7 @@ def load_dataset(
       image_size: edge to which the images of a folder or of TensorFlow Datasets are resized; 0: as
         they are.
       corrupt_images: 'stop' at such images that cannot be read, or 'skip' them.
+      groups: for a folder, what images share that no split may divide, see `read_folder`.
       note: is told of what users should know.
 
     Raises:
@@ -57,6 +59,7 @@ def load_dataset(
         ("data_dir", data_dir, ("tfds",)),
         ("label", label, ("tfds", "cifar")),
         ("image_size", image_size, ("tfds", "folder")),
+        ("groups", groups, ("folder",)),
     ):
         if value and kind not in kinds:
             raise ValueError(
@@ -77,7 +80,7 @@ def load_dataset(
                     there = None if data_dir is None else pathlib.Path(data_dir)
                     return read_tfds(rest, there, label, *options)
                 case "folder":
-                    return read_folder(_path(rest), *options)
+                    return read_folder(_path(rest), *options, groups)
                 case "cifar":
                     return read_cifar(_path(rest), label)
                 case "npz":

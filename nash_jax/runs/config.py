@@ -35,6 +35,9 @@ class DataSettings:
       label: which label of a TFDS set that has several, such as coarse_label.
       image_size: edge to which the images of a folder or a TFDS set are resized; 0: as they are.
       corrupt_images: what to do if an image cannot be read: stop, skip.
+      groups: what images of a folder: share that no split may divide: folder (the name of the
+        first folder below that of the class), or a regular expression for CLASS/.../FILE; images
+        are of one group if what it finds is equal, or what is in its parentheses.
       max_train_examples: use a stratified subset of the training images; 0: all.
       validation_fraction: share of the training images to validate on.
     """
@@ -43,6 +46,7 @@ class DataSettings:
     label: str = ""
     image_size: int = 0
     corrupt_images: str = "stop"
+    groups: str = ""
     max_train_examples: int = 0
     validation_fraction: float = 0.2
 
@@ -289,7 +293,10 @@ def settings_of(config: Config) -> Settings:
         {setting.name: _as_json(setting.value) for setting in settings},
         {setting.name: _as_json(setting.default) for setting in settings},
         {setting.name: setting.group for setting in settings},
-        later=(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
+        later=(
+            *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
+            "groups",
+        ),
     )
 
 

@@ -61,7 +61,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         _check_classes(dataset, examples.labels, "raise max_train_examples")
     if not fits_on_device(dataset.train):
         check_streaming()
-    train, valid = stratified_split(examples, config.data.validation_fraction, config.seed)
+    fraction, names = config.data.validation_fraction, dataset.class_names
+    train, valid = stratified_split(examples, fraction, config.seed, dataset.name, names)
     check_batch_size(config.recipes.training, len(train))
     smallest, cutout = min(dataset.image_shape[:2]), config.recipes.training.cutout
     if cutout >= smallest:
@@ -135,6 +136,7 @@ def dataset_of(
         label=config.data.label,
         image_size=config.data.image_size,
         corrupt_images=config.data.corrupt_images,
+        groups=config.data.groups,
         note=note,
     )
     for finding in findings(dataset):

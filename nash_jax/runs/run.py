@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from nash_jax.data import Dataset
+from nash_jax.data import Dataset, shared
 from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Executor, Processes, Serial, memory_limit
 from nash_jax.jax_settings import check_devices
@@ -59,6 +59,8 @@ def open_run(
     """
     dataset = dataset_of(config, note) if dataset is None else dataset
     problem = prepare(config, dataset)
+    for finding in shared(dataset.name, problem.train, problem.valid, "validation"):
+        note(finding)
     contents: dict[str, Any] = {"data": dataset.fingerprint()}
     if dataset.class_names:
         contents["classes"] = list(dataset.class_names)
