@@ -30,7 +30,7 @@ import nash_jax as nj
 from benchmarks.machine import machine
 from nash_jax import runs, training
 from nash_jax.launching import compile_faster
-from nash_jax.record import files, networks, workdir
+from nash_jax.record import checkpoints, files, workdir
 from nash_jax.reporting import TensorBoard, charts, pictures, plain, several
 from nash_jax.runs import engine, result
 from nash_jax.training.loop import _snapshot, _start
@@ -67,7 +67,7 @@ def measure_search() -> tuple[float, Spent]:
     spent = Spent()
     for module, name, what in (
         (workdir, "save_network", "networks"),
-        (networks, "save_snapshot", "snapshots"),
+        (checkpoints.Writer, "write", "snapshots"),
         (workdir, "append_line", "ledger"),
         (engine, "line_of", "ledger"),
         (workdir, "write_json", "config and result"),
@@ -90,15 +90,17 @@ def measure_search() -> tuple[float, Spent]:
 def measure_snapshot(spec: nj.Architecture, rounds: int = 5) -> tuple[float, float]:
     """Median seconds of taking and writing a snapshot, and its size in MiB."""
     variables = nj.init(spec, jax.random.key(0))
-    state = _start(variables, training.TrainingSettings())
+    state = jax.device_put(_start(variables, training.TrainingSettings()))
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "x.safetensors")
-        for _ in range(rounds):
-            start = time.perf_counter()
-            networks.save_snapshot(path, _snapshot(state, [0.0]))
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds), path.stat().st_size / 2**20
+        path = pathlib.Path(folder, "model_0")
+        with checkpoints.Writer(path) as writer:
+            for epoch in range(1, rounds + 1):
+                start = time.perf_counter()
+                writer.write(_snapshot(state, [0.0] * epoch))
+                seconds.append(time.perf_counter() - start)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return statistics.median(seconds), size / 2**20
 
 
 def main(_: list[str]) -> None:

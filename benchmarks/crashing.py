@@ -65,7 +65,9 @@ def watch() -> None:
     write_atomically, append_line = files.write_atomically, ledger.append_line
 
     def writing(path: pathlib.Path, data: bytes) -> None:
-        kind = {"networks": "network", "trainings": "snapshot"}.get(path.parent.name, path.stem)
+        kind = "network" if path.parent.name == "networks" else path.stem
+        if path.parent.parent.name == "trainings":
+            kind = "snapshot"
         if kind in ("network", "snapshot", "config", "result"):
             if reach(f"{kind} half written"):
                 path.with_name(path.name + ".1.new").write_bytes(data[: len(data) // 2])

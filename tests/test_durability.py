@@ -202,7 +202,7 @@ def test_a_damaged_snapshot_is_said_and_the_training_begins_anew(finished, tmp_p
     with pytest.raises(StopError):
         run(config, tmp_path, Stopping("model_0 epoch 1"), checkpoint_seconds=0)
     reporter = Stopping("step 1 of 2")
-    flip(tmp_path / "trainings" / "model_0.safetensors", -1)
+    flip(tmp_path / "trainings" / "model_0" / "1" / "manifest.ocdbt", -1)
     with pytest.raises(StopError):
         run(config, tmp_path, reporter, checkpoint_seconds=0)
     assert len(reporter.notes) == 1
@@ -392,7 +392,7 @@ def wait_for(condition, process):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_says_how_to_resume(number, tmp_path):
     process = launch(tmp_path / "run")
-    wait_for((tmp_path / "run" / "trainings" / "step1-child1.safetensors").exists, process)
+    wait_for((tmp_path / "run" / "trainings" / "step1-child1").exists, process)
     workers = children_of(process.pid)
     assert workers
     process.send_signal(number)
@@ -408,7 +408,7 @@ def test_a_signal_ends_the_run_and_says_how_to_resume(number, tmp_path):
 @pytest.mark.slow
 def test_workers_end_when_the_run_is_killed(tmp_path):
     process = launch(tmp_path / "run")
-    wait_for((tmp_path / "run" / "trainings" / "step1-child1.safetensors").exists, process)
+    wait_for((tmp_path / "run" / "trainings" / "step1-child1").exists, process)
     workers = children_of(process.pid)
     assert workers
     process.kill()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import chex
 import jax
 import numpy as np
 import PIL.Image
@@ -18,6 +19,7 @@ from nash_jax import Node, cli, ops
 from nash_jax.export import export
 from nash_jax.export.flax_source import flax_source
 from nash_jax.record.files import write_json
+from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.runs import Config, save_network, settings_of
 
 BOUND = 1e-5
@@ -117,6 +119,15 @@ logits = None
 with safetensors.safe_open(folder + "/weights.safetensors", "numpy") as file:
     classes = json.loads(file.metadata()["classes"])
 """,
+    "orbax": """
+import orbax.checkpoint as ocp
+variables = ocp.PyTreeCheckpointer().restore(
+    folder + "/variables", args=ocp.args.PyTreeRestore()
+)
+np.savez(result + ".npz", kernel=variables["params"]["dense"]["kernel"])
+logits = None
+classes = json.load(open(folder + "/data.json"))["classes"]
+""",
     "flax": """
 sys.path.insert(0, folder)
 import network
@@ -174,12 +185,17 @@ def test_a_fresh_process_without_us_gives_the_same_logits(format, workdir, tmp_p
     subprocess.run([sys.executable, "-c", program, *files], check=True)
     known = json.loads((out / "data.json").read_text())
     assert known == {"classes": CLASSES, "pixel_range": [0, 4095]}
-    if format == "weights":
+    if format in ("weights", "orbax"):
         assert nj.from_json((out / "spec.json").read_text()) == spec
-        weights = safetensors.numpy.load_file(out / "weights.safetensors")
-        np.testing.assert_array_equal(
-            weights["params/dense/kernel"], variables["params"]["dense"]["kernel"]
-        )
+        if format == "weights":
+            weights = safetensors.numpy.load_file(out / "weights.safetensors")
+            kernel = weights["params/dense/kernel"]
+        else:
+            kernel = np.load(tmp_path / "logits.npy.npz")["kernel"]
+            there, read = load_orbax(out)
+            assert there == spec
+            chex.assert_trees_all_equal(read, variables)
+        np.testing.assert_array_equal(kernel, variables["params"]["dense"]["kernel"])
     else:
         logits = np.load(tmp_path / "logits.npy")
         assert relative(logits, nj.apply(spec, variables, images)) <= BOUND

@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from helpers import TINY, Silent, history, run
 
@@ -69,6 +70,41 @@ def test_a_network_is_trained_on_from_its_weights_without_a_search(digits, tmp_p
     runs.save_network(moved, spec, nj.init(spec, jax.random.key(6)))
     with pytest.raises(ValueError, match="settings that it began with; network was"):
         run(config, tmp_path / "run", Silent())
+
+
+def test_a_run_starts_from_what_flax_users_have(digits, tmp_path):
+    """A training state in a manager's step, of which the variables are read."""
+    spec = nj.chain((8, 8, 1), 10, (3,))
+    variables = nj.init(spec, jax.random.key(5))
+    state = {**variables, "opt_state": ({"mu": jax.numpy.zeros(3)},), "step": 7}
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(7, args=ocp.args.StandardSave(state))
+    config = ALONE.replace(model_0=str(tmp_path))
+    with pytest.raises(ValueError, match="must have a file spec.json, the architecture; nash exp"):
+        runs.prepare(config, digits)
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(ValueError, match="spec.json is no architecture: "):
+        runs.prepare(config, digits)
+    (tmp_path / "spec.json").write_text(nj.to_json(spec))
+    start = runs.prepare(config, digits).start
+    assert start.spec == spec
+    chex.assert_trees_all_equal(start.variables, variables)
+    metadata = tmp_path / "7" / "default" / "_METADATA"
+    for other, message in (
+        (nj.chain((8, 8, 1), 10, (4,)), r"bn1/mean is \[3\] there, \[4\] here; put the"),
+        (nj.chain((8, 8, 1), 10, (3, 3)), "it lacks batch_stats/bn2/mean"),
+    ):
+        (tmp_path / "spec.json").write_text(nj.to_json(other))
+        with pytest.raises(ValueError, match=message):
+            runs.prepare(config, digits)
+    (tmp_path / "spec.json").write_text(nj.to_json(spec))
+    metadata.write_bytes(metadata.read_bytes()[:50])
+    with pytest.raises(ValueError, match="cannot be read by orbax: ") as caught:
+        runs.prepare(config, digits)
+    assert "\n" not in str(caught.value)
+    metadata.unlink()
+    with pytest.raises(ValueError, match="must have one orbax checkpoint beside spec.json; got no"):
+        runs.prepare(config, digits)
 
 
 @pytest.mark.parametrize(

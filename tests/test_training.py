@@ -144,10 +144,14 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(spec, digits, scan, membe
     key = KEY if members is None else jax.random.split(KEY, members)
     variables = (nj.init if members is None else jax.vmap(nj.init, (None, 0)))(spec, key)
     snapshots = []
+
+    def checkpoint(take):
+        taken = take()
+        on_host = jax.tree.map(np.array, taken.state)
+        snapshots.append(dataclasses.replace(taken, state=on_host))
+
     whole = training.fit(
-        *(spec, variables, digits, key, 3, settings),
-        scan=scan,
-        checkpoint=lambda take: snapshots.append(take()),
+        *(spec, variables, digits, key, 3, settings), scan=scan, checkpoint=checkpoint
     )
     assert [len(snapshot.losses) for snapshot in snapshots] == [1, 2]
     for snapshot in snapshots:
@@ -436,9 +440,11 @@ def test_too_few_images_are_one_clear_error(spec, digits):
 
 
 SHARDED = """
+import json, pathlib, tempfile
 import jax, numpy as np
 import nash_jax as nj
 from nash_jax import ops, training
+from nash_jax.record.checkpoints import Writer
 from nash_jax.data import Examples
 from nash_jax.training import TrainingSettings
 
@@ -462,6 +468,15 @@ for scan in (False, True):
         assert len(x.sharding.device_set) == 8
     other = training.fit(spec, variables, digits, key, 1, settings, scan=scan, devices=devices[3:4])
     assert all(x.devices() == {devices[3]} for x in jax.tree.leaves(other.variables))
+sharding = jax.sharding.NamedSharding(
+    jax.sharding.Mesh(np.array(devices), ("batch",)), jax.sharding.PartitionSpec("batch")
+)
+with tempfile.TemporaryDirectory() as folder, Writer(pathlib.Path(folder)) as writer:
+    state = {"x": jax.device_put(np.arange(32.0), sharding)}
+    writer.write(training.Snapshot(state, np.zeros(1, np.float32)))
+    array = json.loads(pathlib.Path(folder, "1", "_METADATA").read_text())["tree_metadata"]
+    (about,) = (each["value_metadata"] for name, each in array.items() if "'x'" in name)
+    assert about["write_shape"] == [4]  # each device's part, not the whole
 try:
     training.fit(spec, variables, digits, key, 1, settings, devices=devices[:3])
 except ValueError as error:

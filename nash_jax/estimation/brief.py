@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -41,32 +42,36 @@ def perform(
     start = time.perf_counter()
     recipe = job.recipe
     train, judge = images.of(recipe)
-    there = Unfinished()
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
+        tools.on_epoch(job.name, epoch, loss, rate)
+
+    trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
     if tools.trainings is not None:
-        there = tools.trainings.of(job.name, job.spec, recipe.training, tools.note)
+        trainings = tools.trainings.of(job.name, job.spec, recipe.training, tools.note)
     try:
-        variables: Variables = {}
-        if there.snapshot is None:
-            variables = grow(job, parent, train) if grown is None else grown
-            jax.block_until_ready(variables)
-        # Nearly all of growing is compiling the forward pass that calibrates normalisation.
-        growing = Seconds(compile=time.perf_counter() - start)
-        variables, estimate = train_and_validate(
-            job.spec,
-            variables,
-            job.random_key if recipe.weights == "given" else _keys(job)[1],
-            train,
-            judge,
-            recipe.epochs,
-            recipe.training,
-            lambda epoch, loss: tools.on_epoch(
-                job.name, epoch, loss, learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
-            ),
-            max_bytes=tools.max_bytes,
-            devices=tools.devices,
-            resume=there.snapshot,
-            checkpoint=there.checkpoint,
-        )
+        with trainings as there:
+            variables: Variables = {}
+            if there.snapshot is None:
+                variables = grow(job, parent, train) if grown is None else grown
+                jax.block_until_ready(variables)
+            # Nearly all of growing is compiling the forward pass that calibrates normalisation.
+            growing = Seconds(compile=time.perf_counter() - start)
+            variables, estimate = train_and_validate(
+                job.spec,
+                variables,
+                job.random_key if recipe.weights == "given" else _keys(job)[1],
+                train,
+                judge,
+                recipe.epochs,
+                recipe.training,
+                on_epoch,
+                max_bytes=tools.max_bytes,
+                devices=tools.devices,
+                resume=there.snapshot,
+                checkpoint=there.checkpoint,
+            )
     except FAILURES as error:
         return Outcome(failed(error, time.perf_counter() - start), None)
     return Outcome(dataclasses.replace(estimate, seconds=estimate.seconds + growing), variables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -106,7 +107,7 @@ class Unfinished(NamedTuple):
 
     Attributes:
       snapshot: the state in which it was stopped, if it was.
-      checkpoint: for `fit`: writes the state of the training, if it is to be kept.
+      checkpoint: for `fit`: writes where the training stands, if that is to be kept.
     """
 
     snapshot: Snapshot | None = None
@@ -122,8 +123,11 @@ class Trainings(Protocol):
         spec: Architecture,
         settings: TrainingSettings,
         note: Callable[[str], None],
-    ) -> Unfinished:
-        """What was kept of a trial's training; `note` is told if it is damaged."""
+    ) -> contextlib.AbstractContextManager[Unfinished]:
+        """What was kept of a trial's training; `note` is told if it is damaged.
+
+        The training is to end within the context.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from nash_jax.architecture import Architecture, Variables, apply, to_json
 from nash_jax.export.flax_source import flax_source
 from nash_jax.record.files import write_atomically
 from nash_jax.record.networks import load
+from nash_jax.record.orbax_folders import orbax_files
 from nash_jax.record.workdir import NO_MEANING, Meaning, read_meaning
 from nash_jax.text import one_line
 
@@ -66,6 +67,7 @@ def export(
                 f"out must be a new or empty folder; {out} is not; choose another"
             ) from None
     for file, content in files.items():
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out / file, content)
     return out
 
@@ -77,6 +79,11 @@ def as_weights(spec: Architecture, variables: Variables, meaning: Meaning = NO_M
     """
     weights = safetensors.numpy.save(_flat(variables), _metadata(meaning) or None)
     return {"spec.json": (to_json(spec, indent=1) + "\n").encode(), "weights.safetensors": weights}
+
+
+def as_orbax(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
+    """`spec.json`, and the variables as an orbax checkpoint in `variables/`."""
+    return orbax_files(spec, variables)
 
 
 def as_flax(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEANING) -> Files:
@@ -134,6 +141,7 @@ def as_onnx(spec: Architecture, variables: Variables, meaning: Meaning = NO_MEAN
 #: What writes each format.
 FORMATS: dict[str, Callable[[Architecture, Variables, Meaning], Files]] = {
     "weights": as_weights,
+    "orbax": as_orbax,
     "flax": as_flax,
     "stablehlo": as_stablehlo,
     "onnx": as_onnx,

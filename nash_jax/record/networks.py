@@ -1,18 +1,15 @@
-"""Networks and trainings as files: safetensors, with a checksum over names, shapes and bytes.
+"""Networks as files: safetensors, with the spec and a checksum in the header.
 
-One file holds a network, its spec in the header; another kind of file holds where a training
-stands. Both are written atomically and checked when they are read.
+A file is written atomically, and checked when it is read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -22,9 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from nash_jax.architecture import Architecture, Variables, from_json, init, to_json
-from nash_jax.estimation import Unfinished
 from nash_jax.record.files import CHECKSUM, DamagedError, read_inside, write_atomically
-from nash_jax.training import Snapshot, TrainingSettings, state_shapes
 
 NETWORK_ENDING = ".safetensors"
 _HEADER = "nash_jax"
@@ -64,76 +59,6 @@ def load_network(
     return spec, {"params": {}, "batch_stats": {}, **jax.device_put(nested, may_alias=False)}
 
 
-def save_snapshot(path: pathlib.Path, snapshot: Snapshot) -> None:
-    """Write where a training stands.
-
-    Raises:
-      WriteError: if it cannot be written.
-    """
-    leaves = {f"state{n}": x for n, x in enumerate(jax.tree.leaves(snapshot.state))}
-    _save(path, {"losses": snapshot.losses, **leaves}, {})
-
-
-def load_snapshot(
-    path: pathlib.Path, spec: Architecture, settings: TrainingSettings
-) -> Snapshot | None:
-    """Where the training of a network stood, if that was written.
-
-    Raises:
-      DamagedError: if the file is not that of such a training.
-    """
-    if not path.exists():
-        return None
-    arrays, _ = _load(path)
-    expected, structure = jax.tree.flatten(state_shapes(spec, settings))
-    leaves = [arrays.get(f"state{number}") for number in range(len(expected))]
-    fits = all(x is not None and x.shape == e.shape for x, e in zip(leaves, expected))
-    if not fits or "losses" not in arrays or len(arrays) != len(expected) + 1:
-        raise DamagedError(f"{path} is damaged: it is not of a training of this network")
-    return Snapshot(jax.tree.unflatten(structure, leaves), arrays["losses"])
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoints:
-    """Where trainings write how far they have come.
-
-    Attributes:
-      folder: with a file for each training; nothing is written if there is none.
-      seconds: between two writings, at least; they come between epochs.
-    """
-
-    folder: pathlib.Path | None = None
-    seconds: float = 60.0
-
-    def path(self, name: str) -> pathlib.Path:
-        assert self.folder is not None
-        return self.folder / (name + NETWORK_ENDING)
-
-    def of(
-        self,
-        name: str,
-        spec: Architecture,
-        settings: TrainingSettings,
-        note: Callable[[str], None],
-    ) -> Unfinished:
-        """What is there of a trial's training; if damaged, `note` is told and it begins anew."""
-        if self.folder is None:
-            return Unfinished()
-        path, unfinished, last = self.path(name), None, time.monotonic()
-        try:
-            unfinished = load_snapshot(path, spec, settings)
-        except DamagedError as error:
-            note(f"{error}; {name} is trained from its beginning")
-
-        def checkpoint(take: Callable[[], Snapshot]) -> None:
-            nonlocal last
-            if time.monotonic() - last >= self.seconds:
-                save_snapshot(path, take())
-                last = time.monotonic()
-
-        return Unfinished(unfinished, checkpoint)
-
-
 def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architecture, Variables]:
     """A network of a run, ready for `nj.apply` on raw pixels 0 to 255.
 
@@ -154,7 +79,7 @@ def load(workdir: str | os.PathLike[str], name: str = "final") -> tuple[Architec
 
 
 def files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The files of networks or trainings in a folder, by name."""
+    """The files of networks in a folder, by name."""
     paths = folder.glob("*" + NETWORK_ENDING)
     return {path.name.removesuffix(NETWORK_ENDING): path for path in paths}
 

@@ -3,7 +3,7 @@
 config.json    settings, fingerprint of the data, versions and machine
 ledger.jsonl   one line per trial, and what the strategy decided: see `ledger`
 networks/      every network that was the best so far, and the final one: see `networks`
-trainings/     where unfinished trainings stand
+trainings/     where unfinished trainings stand: see `checkpoints`
 tensorboard/   learning curves, if they are wanted
 network.png    a picture of the final network
 climb.png      the validation accuracy of every child, step by step
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import BACKGROUND
+from nash_jax.record.checkpoints import Checkpoints
 from nash_jax.record.files import (
     UNFINISHED,
     DamagedError,
@@ -34,7 +35,6 @@ from nash_jax.record.files import (
 from nash_jax.record.ledger import LEDGER_FILE, Ledger, Line, append_line, repair_ledger
 from nash_jax.record.networks import (
     NETWORK_ENDING,
-    Checkpoints,
     files_in,
     load_network,
     save_network,
@@ -156,8 +156,7 @@ class Workdir:
         self.end_training(line["name"])
 
     def end_training(self, name: str) -> None:
-        with writing(self.path / TRAININGS):
-            self.checkpoints.path(name).unlink(missing_ok=True)
+        self.checkpoints.remove(name)
 
     def decide(self, line: Line) -> None:
         append_line(self.path, line)
@@ -217,10 +216,15 @@ def open_workdir(
             for left in path.rglob("*" + UNFINISHED):
                 left.unlink(missing_ok=True)
             done = {line["name"] for line in ledger.trials if "failure" not in line}
-            for name, left in files_in(path / TRAININGS).items():
-                if name in done:
-                    left.unlink(missing_ok=True)
-        yield Workdir(path, ledger, checkpoint_seconds, keep_all, note)
+            early = files_in(path / TRAININGS)
+            for name, left in early.items():
+                left.unlink()
+                if name not in done:
+                    note(f"{left} is of an earlier version; {name} is trained from its beginning")
+        workdir = Workdir(path, ledger, checkpoint_seconds, keep_all, note)
+        for name in done:
+            workdir.end_training(name)
+        yield workdir
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

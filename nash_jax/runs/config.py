@@ -65,7 +65,8 @@ class MorphsSettings:
 
     Attributes:
       model_0: the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds,
-        FILE.json (an architecture) or FILE.safetensors (with its weights).
+        FILE.json (an architecture), FILE.safetensors (with its weights) or a folder (an orbax
+        checkpoint with its spec.json).
       widths: channels of the chain's convolutions.
       kernel_sizes: kernel sizes to deepen with.
       widening_factors: factors to widen by.

@@ -19,6 +19,7 @@ from nash_jax.architecture import (
     wide_resnet,
 )
 from nash_jax.record.networks import NETWORK_ENDING, load_network
+from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.runs.config import MorphsSettings
 
 
@@ -28,7 +29,7 @@ class Start(NamedTuple):
     Attributes:
       spec: the architecture.
       variables: its weights, if it has any.
-      checksum: of the file that it comes from; empty if it comes from none.
+      checksum: of the files that it comes from; empty if it comes from none.
     """
 
     spec: Architecture
@@ -59,28 +60,37 @@ def starting_network(
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return Start(wide_resnet(*data, int(match[1]), int(match[2]), normalize))
     path = pathlib.Path(os.path.expanduser(name))
-    if path.suffix not in (".json", NETWORK_ENDING):
+    if path.suffix not in (".json", NETWORK_ENDING) and not path.is_dir():
         raise ValueError(
-            "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, or a file that ends with "
-            f".json or {NETWORK_ENDING}; got {name!r}"
+            "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, a file that ends with .json or "
+            f"{NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
         )
     try:
-        content = path.read_bytes()
+        checksum, spec, variables = _read(path)
     except OSError as error:
         raise ValueError(f"model_0 {name} cannot be read: {error.strerror}") from None
-    spec, variables = _read(path, content)
     if (spec.input_shape, spec.num_classes) != data:
         raise ValueError(
             f"model_0 {name} is for images of {list(spec.input_shape)} and {spec.num_classes} "
             f"classes; the data have {list(input_shape)} and {num_classes}; give another network"
         )
-    return Start(spec, variables, hashlib.sha256(content).hexdigest()[:16])
+    return Start(spec, variables, checksum)
 
 
-def _read(path: pathlib.Path, content: bytes) -> tuple[Architecture, Variables | None]:
+def _read(path: pathlib.Path) -> tuple[str, Architecture, Variables | None]:
+    """A checksum of what is there, the architecture and the weights."""
+    if path.is_dir():
+        spec, variables = load_orbax(path)
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} ".encode())
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:16], spec, variables
+    content = path.read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()[:16]
     if path.suffix == NETWORK_ENDING:
-        return load_network(path)
+        return checksum, *load_network(path)
     try:
-        return from_json(content.decode()), None
+        return checksum, from_json(content.decode()), None
     except ValueError as error:  # also of what is no UTF-8
         raise ValueError(f"model_0 {path} is no architecture: {error}") from None

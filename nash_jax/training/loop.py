@@ -57,7 +57,8 @@ class Snapshot:
     """Where a training stands between two epochs: all that it needs to go on.
 
     Attributes:
-      state: variables and momentum, as NumPy arrays on the host; nodes go by `numbered`'s names.
+      state: variables and momentum; nodes go by `numbered`'s names. In a snapshot that `fit` gives,
+        these are the arrays on the devices that it goes on with: copy them before they change.
       losses: mean training loss of each epoch that is done, `[epochs]`; of a population
         `[epochs, members]`.
     """
@@ -117,7 +118,8 @@ def fit(
       max_bytes: the memory that may be taken on each device; by default any.
       resume: a snapshot of an earlier training with the same arguments, which goes on here as if
         it had never stopped; `variables` are not used then.
-      checkpoint: called after each epoch but the last with a function that takes a snapshot.
+      checkpoint: called after each epoch but the last with a function that takes a snapshot, whose
+        arrays last until `checkpoint` returns.
 
     Returns:
       The trained variables, on the devices, and what the training took.
@@ -235,7 +237,7 @@ def state_shapes(spec: Architecture, settings: TrainingSettings) -> TrainState:
 
 
 def _snapshot(state: TrainState, losses: Sequence[Any]) -> Snapshot:
-    return Snapshot(jax.tree.map(np.array, state), np.array([np.asarray(loss) for loss in losses]))
+    return Snapshot(state, np.array([np.asarray(loss) for loss in losses]))
 
 
 def _fold_in(key: jax.Array, number: int) -> jax.Array:
