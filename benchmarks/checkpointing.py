@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
@@ -104,6 +104,7 @@ def measure_snapshot(spec: nj.Architecture, rounds: int = 5) -> tuple[float, flo
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax tells every step
     compile_faster()
     on = machine()
     print(
