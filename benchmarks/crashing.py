@@ -107,7 +107,12 @@ def watch() -> None:
         setattr(module, name, wrapped)
 
     dying_after(nash_jax.record.workdir.Workdir, "keep_only", "other networks let go")
-    dying_after(sys.modules["nash_jax.search.hill_climbing"], "select", "selecting")
+    for name, chooses in (
+        ("hill_climbing", "select"),
+        ("aging_evolution", "select"),
+        ("successive_halving", "ranked"),
+    ):
+        dying_after(sys.modules[f"nash_jax.search.{name}"], chooses, "selecting")
     dying_after(nash_jax.execution.processes.Processes, "__init__", "executor made")
     dying_after(nash_jax.reporting.pictures, "draw_network", "picture drawn")
     told = Progress.__call__
@@ -124,12 +129,25 @@ def watch() -> None:
     Progress.__call__ = counting  # type: ignore[method-assign]
 
 
-SETTINGS = (
-    *("--preset=digits", "--widths=4,6", "--num_steps=2", "--num_neighbours=3"),
-    *("--num_morphisms=2", "--max_flops=400000", "--epochs_pretrain=4", "--epochs_neighbours=4"),
+_SMALL = (
+    *("--preset=digits", "--widths=4,6", "--max_flops=400000", "--epochs_neighbours=4"),
     *("--epochs_final=6", "--checkpoint_seconds=0"),
 )
-EPOCHS = 4 + 2 * 3 * 4 + 6
+SETTINGS = (
+    *(*_SMALL, "--num_steps=2", "--num_neighbours=3", "--num_morphisms=2", "--epochs_pretrain=4"),
+)
+#: By strategy.
+RUNS = {
+    "hill_climbing": SETTINGS,
+    "aging_evolution": (
+        *(*_SMALL, "--strategy=aging_evolution", "--num_samples=8", "--population=4"),
+        *("--tournament=2", "--num_edits=2", "--window=3"),
+    ),
+    "successive_halving": (
+        *(*_SMALL, "--strategy=successive_halving", "--num_samples=4", "--eta=2"),
+        *("--first_epochs=2", "--num_edits=2"),
+    ),
+}
 
 
 def launch(

@@ -1,6 +1,6 @@
 """Searches on the digits that are killed again and again, against one that is not.
 
-  python -m benchmarks.faults --kills=80
+  python -m benchmarks.faults --kills=80 --strategy=hill_climbing
 
 Every run is killed by SIGKILL, resumed and killed again until its share of the kills is used up:
 first at each of the named points of `benchmarks.crashing`, then at random moments. Then it is
@@ -26,12 +26,13 @@ import time
 
 from absl import app, flags
 
-from benchmarks.crashing import EPOCHS, POINTS, content, finish, launch
+from benchmarks.crashing import POINTS, RUNS, content, finish, launch
 from benchmarks.machine import machine
 from nash_jax.runs import read_ledger
 
 KILLS = flags.DEFINE_integer("kills", 80, "in all; at least the named points", lower_bound=20)
 PER_RUN = flags.DEFINE_integer("kills_per_run", 8, "before a run is let to its end")
+STRATEGY = flags.DEFINE_enum("strategy", "hill_climbing", list(RUNS), "what is killed")
 OUT = flags.DEFINE_string("out", "faults.json", "file to write the figures to")
 
 
@@ -43,16 +44,20 @@ def known(workdir: pathlib.Path) -> set[str]:
 
 
 def main(_: list[str]) -> None:
-    rng = random.Random(0)
+    rng, settings = random.Random(0), RUNS[STRATEGY.value]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        assert finish(launch(folder / "compiling", 2)) == 0  # later runs reuse its programs
+        assert (
+            finish(launch(folder / "compiling", 2, settings=settings)) == 0
+        )  # later runs reuse its programs
         start = time.perf_counter()
-        assert finish(launch(folder / "undisturbed", 2)) == 0
+        assert finish(launch(folder / "undisturbed", 2, settings=settings)) == 0
         seconds = time.perf_counter() - start
         expected = content(folder / "undisturbed")
         # Later points come later in a run: the named ones are gone through in this order.
-        plan = [f"{point}:{rng.choice((1, 1, 2))}" for point in POINTS]
+        points = [p for p in POINTS if p != "pretraining" or STRATEGY.value == "hill_climbing"]
+        plan = [f"{point}:{rng.choice((1, 1, 2))}" for point in points]
+        num_epochs = len((folder / "undisturbed.epochs").read_text().splitlines())
         kinds = [*plan, *[""] * (KILLS.value - len(plan))]
         rows: dict[str, dict[str, int]] = {}
         kills = lost = differences = again = num_runs = 0
@@ -63,7 +68,7 @@ def main(_: list[str]) -> None:
                 session += 1
                 crash_at = kinds.pop(0)
                 before = known(workdir)
-                process = launch(workdir, 1 + session % 2, crash_at)
+                process = launch(workdir, 1 + session % 2, crash_at, settings)
                 if not crash_at:
                     time.sleep(rng.uniform(0, seconds))
                     if rng.random() < 0.5:
@@ -84,7 +89,7 @@ def main(_: list[str]) -> None:
                 in_run, kills, lost = in_run + 1, kills + 1, lost + vanished
                 row["kills"] += 1
                 row["trials lost"] += vanished
-            assert finish(launch(workdir, 2)) == 0
+            assert finish(launch(workdir, 2, settings=settings)) == 0
             found = content(workdir)
             differing = [name for name in expected | found if expected.get(name) != found.get(name)]
             differences += len(differing)
@@ -106,7 +111,7 @@ def main(_: list[str]) -> None:
         print(f"| {name} | {row['kills']} | {row['trials lost']} |")
     print(
         f"\n{kills} kills in {num_runs} runs: {lost} trials lost, {differences} differences, "
-        f"{again} of {num_runs * EPOCHS} epochs trained twice"
+        f"{again} of {num_runs * num_epochs} epochs trained twice"
     )
     pathlib.Path(OUT.value).write_text(
         json.dumps(
