@@ -1,5 +1,6 @@
 """The engine, with an executor that trains nothing: replay, order, and what it refuses."""
 
+import contextlib
 import dataclasses
 import hashlib
 
@@ -13,6 +14,7 @@ from nash_jax import runs
 from nash_jax.estimation import Estimate, Outcome, Seconds
 from nash_jax.record import Memory
 from nash_jax.record.ledger import in_order, trial_of
+from nash_jax.reporting.report import render
 from nash_jax.runs import run as run_module
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
@@ -50,7 +52,9 @@ class MadeUp:
             else:
                 accuracy = hashlib.sha256(f"{job.name}{job.spec}".encode()).digest()[0] / 256
                 variables = {"params": {"x": {"bias": np.full(1, accuracy)}}, "batch_stats": {}}
-                yield job.name, Outcome(Estimate(accuracy, 1.0, Seconds()), variables)
+                losses = (0.5,) * job.recipe.epochs
+                estimate = Estimate(accuracy, 1.0, Seconds(), train_losses=losses)
+                yield job.name, Outcome(estimate, variables)
 
     def close(self):
         pass
@@ -61,11 +65,12 @@ def engine(monkeypatch):
     """Runs a config on a record with an executor."""
     digits = nj.data.load_dataset("digits")
 
-    def run(config, record, executor=None, reporter=None):
+    def run(config, record=None, executor=None, reporter=None, workdir=None):
         executor = executor or MadeUp()
         monkeypatch.setattr(run_module, "_executors", lambda *_: (executor, executor))
-        with runs.open_run(config, dataset=digits) as opened:
-            opened = dataclasses.replace(opened, record=record)
+        with runs.open_run(config, workdir, dataset=digits) as opened:
+            if record is not None:
+                opened = dataclasses.replace(opened, record=record)
             return runs.execute(opened, reporter or Silent())
 
     return run
@@ -108,6 +113,76 @@ def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, 
         assert again.best.name == result.best.name
         assert again.best.variables == result.best.variables
         assert len(first.made) + len(second.made) == len(executor.made)
+
+
+def test_a_baseline_is_trained_as_long_as_the_best_was_and_changes_nothing_else(engine):
+    whole, plain, executor = Memory(), Memory(), MadeUp()
+    config = TINY.replace(baseline=True, epochs_pretrain=3, epochs_neighbours=2)
+    result = engine(config, whole, executor)
+    assert executor.made[-2:] == ["baseline", "final"]
+    way, name = [], result.best.parent
+    while name:
+        way.append(name)
+        name = whole.lines[name]["parent"]
+    line = whole.lines["baseline"]
+    assert len(line["train_losses"]) == 3 + 2 * (len(way) - 1)
+    assert line["spec"] == whole.lines["model_0"]["spec"]
+    engine(config.replace(baseline=False), plain)
+    for name, other in plain.lines.items():
+        changing = ("elapsed", "seconds", "config", "index" if name == "final" else "")
+        assert [v for k, v in other.items() if k not in changing] == [
+            v for k, v in whole.lines[name].items() if k not in changing
+        ]
+    for stop in (len(executor.made) - 2, len(executor.made) - 1):
+        record, again = Memory(), MadeUp()
+        assert not engine(config, record, MadeUp(stop)).finished
+        engine(config, record, again)
+        assert content(record) == content(whole)
+        assert len(again.made) == len(executor.made) - stop
+
+
+def test_what_a_strategy_drops_is_recorded_with_the_reason(engine):
+    def dropped(name):
+        record = Memory()
+        engine(CONFIGS[name], record)
+        decisions = [record.decisions[step] for step in sorted(record.decisions)]
+        return record, [(n, w) for d in decisions for n, w in d.get("dropped", {}).items()]
+
+    assert dropped("aging_evolution")[1] == [
+        (f"sample{number}", f"the oldest when child{number + 3} came") for number in (1, 2, 3)
+    ]
+    record, said = dropped("successive_halving")
+    rung1 = sorted(
+        (line for name, line in record.lines.items() if name.startswith("rung1")),
+        key=lambda line: -line["validation_accuracy"],
+    )
+    assert said[:3] == [
+        (line["name"], f"place {place} of 5 in rung 1, 2 went on")
+        for place, line in enumerate(rung1[2:], start=3)
+    ]
+    assert [why for _, why in said[3:]] == ["place 2 of 2 in rung 2, 1 went on"]
+    assert dropped("random_search")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "reason"),
+    [
+        ("aging_evolution", "The population", "dropped: the oldest when child4 came"),
+        ("successive_halving", "The rungs", "dropped: place 5 of 5 in rung 1, 2 went on"),
+        ("random_search", "The climb", "With --baseline a run also trains model_0"),
+    ],
+)
+def test_a_report_shows_what_became_of_every_network(name, title, reason, engine, tmp_path):
+    """Drawn by the record alone; runs that are stopped have a report too."""
+    for stop in (None, 2):
+        workdir = tmp_path / str(stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            engine(CONFIGS[name], executor=MadeUp(stop), workdir=workdir)
+        page = render(runs.read_run(workdir))
+        assert page.count("<svg") >= (5 if stop is None else 4)
+    page = render(runs.read_run(tmp_path / "None"))
+    assert f"<h2>{title}</h2>" in page
+    assert reason in page
 
 
 def test_weights_that_are_lost_are_made_again_along_the_ancestry(engine):
@@ -245,7 +320,8 @@ def test_a_strategy_is_told_the_same_when_it_is_replayed(engine, monkeypatch):
     ("ask", "message"),
     [
         ({"incumbent": "b"}, "must choose among trials that it was told of; got 'b'"),
-        ({"name": "final"}, "may not have the name of the last one; got 'final'"),
+        ({"name": "final"}, "may not have the name of one after the search; got 'final'"),
+        ({"dropped": {"b": "why"}}, "must choose among trials that it was told of; got 'b'"),
         ({"recipe": "final"}, "recipe must be one of pretrain, brief, .*; got 'final' of b"),
         ({"parent": "c"}, "the parent of b must be a trial that is done; got 'c'"),
     ],
@@ -257,8 +333,9 @@ def test_what_is_not_done_cannot_be_chosen(ask, message, engine, monkeypatch):
             [Proposal(name, space.start, keys.search, recipe="scratch") for name in names], 1
         )
         given = {"name": "b", "recipe": "scratch", **ask}
-        incumbent = given.pop("incumbent", None)
-        yield Ask([Proposal(genotype=space.start, key=keys.search, **given)], 0, incumbent)
+        incumbent, dropped = given.pop("incumbent", None), given.pop("dropped", {})
+        proposal = Proposal(genotype=space.start, key=keys.search, **given)
+        yield Ask([proposal], 0, incumbent, None, dropped)
         return new
 
     monkeypatch.setitem(STRATEGIES, "hill_climbing", strategy)

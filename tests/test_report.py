@@ -431,11 +431,12 @@ def test_a_browser_shows_the_report(finished, browser, scheme):
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     assert page.locator("#tip").is_hidden()
-    trial = read_run(finished).by_name["step1-child2"]
+    run = read_run(finished)
+    trial = run.by_name["step1-child2"]
     point = page.locator("#chart-climb [data-candidate=step1-child2]")
     point.hover()
-    assert page.locator("#tip").inner_text() == tip(trial)
-    assert "skip relu1 to relu2" in tip(trial)
+    assert page.locator("#tip").inner_text() == tip(run, trial)
+    assert "skip relu1 to relu2" in tip(run, trial)
     assert "lit" in page.locator("tr[data-candidate=step1-child2]").get_attribute("class")
     page.locator("h1").hover()
     assert page.locator("#tip").is_hidden()

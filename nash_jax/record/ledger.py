@@ -31,7 +31,7 @@ from nash_jax.record.files import (
     write_atomically,
     writing,
 )
-from nash_jax.search import Proposal, Trial
+from nash_jax.search import AFTER, Proposal, Trial
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -39,7 +39,7 @@ Line = dict[str, Any]
 
 
 #: The `kind` in a trial's line, by its recipe; 'child' for all others.
-_KINDS = {"pretrain": "pretrained", "final": "final"}
+_KINDS = {"pretrain": "pretrained", "baseline": "baseline", "final": "final"}
 _EARLY_RECIPES = {"pretrained": "pretrain", "child": "brief", "final": "final"}
 
 
@@ -51,8 +51,8 @@ def line_of(trial: Trial, config: str) -> Line:
       config: checksum of the run's settings and data.
 
     Returns:
-      The line. Its `kind` is 'pretrained', 'final' (trained on all training images; its accuracy
-      and loss are on the test set, those of the others on the validation set), or 'child'.
+      The line. Its `kind` is 'pretrained', 'child', 'baseline', or 'final' (trained on all training
+      images; its accuracy and loss are on the test set, those of the others on the validation set).
     """
     estimate, kind = trial.estimate, _KINDS.get(trial.recipe, "child")
     split = "test" if kind == "final" else "validation"
@@ -105,7 +105,7 @@ _NO_KEY: Any = None
 def trial_of(line: Line) -> Trial:
     """The trial that a line was made from; its proposal's key is not known."""
     spec = spec_of(line)
-    recipe = line.get("recipe", _EARLY_RECIPES[line["kind"]])
+    recipe = line["recipe"] if "recipe" in line else _EARLY_RECIPES[line["kind"]]
     edits = tuple(edit_from_dict(edit) for edit in line["edits"])
     proposal = Proposal(line["name"], spec, _NO_KEY, line["parent"], edits, recipe)
     return Trial(
@@ -173,7 +173,8 @@ class Ledger(NamedTuple):
 
     Attributes:
       trials: in the order in which they were written; of several with one name the last counts.
-      decisions: by step, what the strategy said when it asked (`incumbent`) or ended (`returned`).
+      decisions: by step, what the strategy said when it asked (`incumbent`, and `dropped` if it
+        dropped any) or ended (`returned`).
       damages: what is wrong with the other lines.
     """
 
@@ -278,7 +279,7 @@ def index_of(line: Line) -> int:
 
 
 def _place(line: Line) -> tuple[float, int]:
-    return math.inf if line["kind"] == "final" else line["step"], index_of(line)
+    return math.inf if line["kind"] in AFTER else line["step"], index_of(line)
 
 
 _TYPES: dict[str, Any] = {
@@ -341,8 +342,10 @@ def _check(line: Line, what: str) -> None:
 
 def _check_decision(line: Line) -> None:
     """Raises `ValueError` unless this is what a strategy said."""
-    names = [line["incumbent"], *line["returned"]]
+    names = [line["incumbent"], *line["returned"], *line.get("dropped", {})]
     if not isinstance(line["step"], int) or not isinstance(line["config"], str):
         raise ValueError("a decision has a step and a config")
     if not all(x is None or (isinstance(x, str) and _NAME.fullmatch(x)) for x in names):
         raise ValueError("a decision names what is no trial")
+    if not all(isinstance(why, str) for why in line.get("dropped", {}).values()):
+        raise ValueError("a trial is dropped without a reason")

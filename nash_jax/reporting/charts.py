@@ -5,7 +5,9 @@ Every element that shows a candidate has the gid `candidate-NAME`, so that a pag
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,12 +26,12 @@ from matplotlib.ticker import (
 
 from nash_jax.reporting.pictures import BEST, MORPHED, UNCHANGED, network_figure
 from nash_jax.reporting.view import RunView, changed_nodes
-from nash_jax.search import Trial
+from nash_jax.search import AFTER, Trial
 
 GID = "candidate-"
 #: Recipes of trials that are alone in their step.
-ALONE = ("pretrain", "final")
-INK, GRID = "#222222", "#dddddd"
+ALONE = ("pretrain", *AFTER)
+INK, GRID, FROM_SCRATCH = "#222222", "#dddddd", "#8e7cc3"
 #: Where time goes.
 PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
 
@@ -39,11 +41,12 @@ SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79",
 
 def figures(run: RunView) -> dict[str, Figure]:
     """All charts that a run has something to show in, by name, networks last."""
-    charts: dict[str, Callable[[RunView], Figure]] = {
-        **{"climb": climb_of, "lineage": lineage, "curves": curves},
-        **{"cost": cost, "time": time},
-    }
-    if not any(trial.parent for trial in run.tried[1:]) and len(run.tried) > 1:
+    name, first = "climb", climb_of
+    if run.dropped:
+        name, first = ("population", population) if one_by_one(run.tried) else ("rungs", rungs)
+    charts: dict[str, Callable[[RunView], Figure]] = {name: first}
+    charts |= {"lineage": lineage, "curves": curves, "cost": cost, "time": time}
+    if name == "rungs" or (not any(t.parent for t in run.tried[1:]) and len(run.tried) > 1):
         del charts["lineage"]  # none came from another
     drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
     return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in run.chosen}}
@@ -69,7 +72,7 @@ def climb(tried: Sequence[Trial], chosen: Sequence[Trial]) -> Figure:
       chosen: those that led to the best, the first first.
     """
     figure, axes = _axes(10.4, 4.2)
-    place = {trial.name: _beside(tried, trial) for trial in tried}
+    place = _beside(tried)
     axes.plot(
         [place[trial.name] for trial in chosen],
         [_percent(trial) for trial in chosen],
@@ -78,18 +81,86 @@ def climb(tried: Sequence[Trial], chosen: Sequence[Trial]) -> Figure:
         label="current best",
         zorder=2,
     )
-    good = [trial for trial in tried if not trial.failed]
-    lowest = min((_percent(trial) for trial in good), default=0.0)
-    highest = max((_percent(trial) for trial in good), default=100.0)
-    below = lowest - max(0.08 * (highest - lowest), 0.5)
+    height = _heights(tried)
     for trial in tried:
-        height = below if trial.failed else _percent(trial)
-        _point(axes, place[trial.name], height, trial, chosen)
-    steps = _steps(tried)
-    axes.set_xticks(list(steps.values()), list(map(str, steps)))
-    axes.set_xlabel("step of the search")
+        _point(axes, place[trial.name], height[trial.name], trial, chosen)
+    if one_by_one(tried):
+        _label_order(axes)
+    else:
+        steps = _steps(tried)
+        axes.set_xticks(list(steps.values()), list(map(str, steps)))
+        axes.set_xlabel("step of the search")
     axes.set_ylabel("validation accuracy (%)")
     _legend(axes, tried)
+    return figure
+
+
+def population(run: RunView) -> Figure:
+    """Evolution: a line for the life of each network, from its proposal until it is dropped.
+
+    A thin line goes down or up to it from its parent, at the time of its proposal.
+    """
+    figure, axes = _axes(10.4, 5.0)
+    place = {trial.name: float(number) for number, trial in enumerate(run.tried, start=1)}
+    height, end = _heights(run.tried), len(run.tried) + 0.9
+    steps = [trial.step for trial in run.tried]  # they rise
+    on_way = {trial.name for trial in run.chosen}
+    for trial in run.tried:
+        x, y, chosen = place[trial.name], height[trial.name], trial.name in on_way
+        color = BEST if chosen else "#bbbbbb"
+        if trial.parent in height:
+            axes.plot(
+                [x, x],
+                [height[trial.parent], y],
+                color=color,
+                linewidth=1.4 if chosen else 0.7,
+                zorder=1,
+            )
+        if not trial.failed:
+            step = run.dropped[trial.name][0] if trial.name in run.dropped else math.inf
+            until = bisect.bisect_left(steps, step) + 0.5  # before the first proposal of that step
+            dies = until < len(steps)
+            ends = [x, until if dies else end]
+            axes.plot(ends, [y, y], color=color, linewidth=1.8 if chosen else 1.2, zorder=2)
+            if dies:
+                axes.plot([until], [y], "|", color=color, markersize=7, zorder=2)
+        _point(axes, x, y, trial, run.chosen)
+    axes.set_xlim(0.4, end)
+    _label_order(axes)
+    axes.set_ylabel("validation accuracy (%)")
+    _legend(axes, run.tried)
+    _outside(axes, 4)
+    return figure
+
+
+def rungs(run: RunView) -> Figure:
+    """Successive halving: validation accuracy by rung; a line for each network that went on."""
+    figure, axes = _axes(10.4, 4.6)
+    steps, height = _steps(run.tried), _heights(run.tried)
+    last: dict[Any, Trial] = {}  # by architecture, the trial of the rung before
+    place = _beside(run.tried)
+    on_way = {trial.spec for trial in run.chosen}
+    for trial in run.tried:
+        before = last.get(trial.spec)
+        if before is not None and before.step < trial.step:
+            axes.plot(
+                [place[before.name], place[trial.name]],
+                [height[before.name], height[trial.name]],
+                color=BEST if trial.spec in on_way else "#bbbbbb",
+                linewidth=1.8 if trial.spec in on_way else 1.0,
+                zorder=2,
+            )
+        last[trial.spec] = trial
+        _point(axes, place[trial.name], height[trial.name], trial, run.chosen)
+    labels = []
+    for number, step in enumerate(steps, start=1):
+        there = [trial for trial in run.tried if trial.step == step]
+        epochs = {epochs_in_all(run, t) for t in there}
+        networks = f"{len(there)} network{'s' if len(there) > 1 else ''}"
+        labels.append(f"rung {number}\n{networks}, {max(epochs)} epochs")
+    axes.set_xticks(list(steps.values()), labels)
+    axes.set_ylabel("validation accuracy (%)")
+    _legend(axes, run.tried)
     return figure
 
 
@@ -110,11 +181,18 @@ def climbs(runs: Sequence[RunView]) -> Figure:
 
 
 def lineage(run: RunView) -> Figure:
-    """Who came from whom: a column per step, a row per child, the chosen way in red."""
-    rows, steps = _rows(run.tried), _steps(run.tried)
-    figure = Figure(figsize=(1.6 + 2.2 * (len(steps) - 1), 0.9 + 0.36 * rows), layout="constrained")
+    """Who came from whom: a column per generation, a row per child, the chosen way in red."""
+    column = _generations(run)
+    sizes = Counter(column.values())
+    rows, place, above = max(sizes.values()), dict[str, tuple[float, float]](), Counter[int]()
+    for trial in run.tried:
+        number = column[trial.name]
+        middle = sizes[number] == 1 and trial.recipe in ALONE
+        place[trial.name] = (number, (rows - 1) / 2 if middle else rows - 1 - above[number])
+        above[number] += 1
+    width = 1.6 + 2.2 * max(sizes)
+    figure = Figure(figsize=(width, 0.9 + 0.36 * rows), layout="constrained")
     axes = figure.subplots()
-    place = {trial.name: (steps[trial.step], _row(trial, rows)) for trial in run.tried}
     on_way = {trial.name for trial in run.chosen}
     for trial in sorted(run.tried, key=lambda trial: trial.name in on_way):
         if trial.parent in place:
@@ -125,11 +203,12 @@ def lineage(run: RunView) -> Figure:
         text = "failed" if trial.failed else f"{_percent(trial):.2f}%"
         bold = "bold" if trial.name in on_way else "normal"
         axes.text(x, y + 0.26, text, ha="center", fontsize=7.5, color=INK, weight=bold)
-    for step, column in steps.items():
-        alone = [trial.name for trial in run.tried if trial.step == step]
-        title = alone[0] if len(alone) == 1 and not step else f"step {step}"
-        axes.text(column, rows - 0.1, title, ha="center", fontsize=8.5, color="#666666")
-    axes.set_xlim(-0.4, len(steps) - 0.6)
+    word = "step" if all(column[trial.name] == trial.step for trial in run.tried) else "generation"
+    for number in sizes:
+        alone = [trial.name for trial in run.tried if column[trial.name] == number]
+        title = alone[0] if len(alone) == 1 and not number else f"{word} {number}"
+        axes.text(number, rows - 0.1, title, ha="center", fontsize=8.5, color="#666666")
+    axes.set_xlim(-0.4, max(sizes) + 0.4)
     axes.set_ylim(-0.5, rows + 0.3)
     axes.axis("off")
     return figure
@@ -245,27 +324,49 @@ def _steps(tried: Sequence[Trial]) -> dict[int, int]:
     return {step: column for column, step in enumerate(sorted({trial.step for trial in tried}))}
 
 
-def _rows(tried: Sequence[Trial]) -> int:
-    """How many children the largest step has."""
-    return max((_number(trial) for trial in tried), default=1) or 1
+def one_by_one(tried: Sequence[Trial]) -> bool:
+    """Whether a strategy asks for one network at a time, so that its steps say nothing."""
+    sizes = Counter(trial.step for trial in tried if trial.recipe not in ALONE)
+    return len(sizes) > 2 and sum(size == 1 for size in sizes.values()) > len(sizes) / 2
 
 
-def _number(trial: Trial) -> int:
-    """The number of a child within its step, from 1."""
-    return 0 if trial.recipe in ALONE else trial.index + 1
+def _beside(tried: Sequence[Trial]) -> dict[str, float]:
+    """Where trials stand in a chart: around their step, left to right; or in their order."""
+    if one_by_one(tried):
+        return {trial.name: float(number) for number, trial in enumerate(tried, start=1)}
+    steps, place = _steps(tried), {}
+    for step, column in steps.items():
+        there = [trial for trial in tried if trial.step == step]
+        for number, trial in enumerate(there):
+            place[trial.name] = column + 0.5 * (number + 0.5 - len(there) / 2) / len(there)
+    return place
 
 
-def _row(trial: Trial, rows: int) -> float:
-    """The row of a trial in the lineage: child 1 at the top, model_0 in the middle."""
-    return (rows - 1) / 2 if trial.recipe in ALONE else rows - _number(trial)
+def _label_order(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("network, in the order of the proposals")
 
 
-def _beside(tried: Sequence[Trial], trial: Trial) -> float:
-    """Where a child stands in the climb: at its step, left to right by number."""
-    if trial.recipe in ALONE:
-        return 0.0
-    rows, column = _rows(tried), _steps(tried)[trial.step]
-    return column + 0.5 * ((_number(trial) - 1) / (rows - 1) - 0.5) if rows > 1 else column
+def _heights(tried: Sequence[Trial]) -> dict[str, float]:
+    """Validation accuracy of every trial in percent; those that failed stand below all others."""
+    good = [_percent(trial) for trial in tried if not trial.failed]
+    lowest, highest = min(good, default=0.0), max(good, default=100.0)
+    below = lowest - max(0.08 * (highest - lowest), 0.5)
+    return {trial.name: below if trial.failed else _percent(trial) for trial in tried}
+
+
+def _generations(run: RunView) -> dict[str, int]:
+    """How many trials stand between each trial and the first that it came from."""
+    found: dict[str, int] = {}
+    for trial in run.tried:
+        parent = run.parent(trial)
+        found[trial.name] = found.get(parent.name, -1) + 1 if parent else 0
+    return found
+
+
+def epochs_in_all(run: RunView, trial: Trial) -> int:
+    """Epochs that a trial and its ancestors were trained for."""
+    return _epochs_before(run, trial) + len(trial.estimate.train_losses)
 
 
 def _epochs_before(run: RunView, trial: Trial) -> int:
@@ -278,7 +379,7 @@ def _epochs_before(run: RunView, trial: Trial) -> int:
     return before
 
 
-COLORS = {"morphed": MORPHED, "scratch": MORPHED, "unchanged": UNCHANGED, "failed": INK}
+COLORS = {"morphed": MORPHED, "scratch": FROM_SCRATCH, "unchanged": UNCHANGED, "failed": INK}
 COLORS["alone"] = UNCHANGED
 
 
@@ -347,7 +448,7 @@ def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
     kinds = Counter(_kind(trial) for trial in trials)
     for kind, label, marker, color in (
         ("morphed", "morphed child", "o", MORPHED),
-        ("scratch", "from scratch", "o", MORPHED),
+        ("scratch", "from scratch", "o", FROM_SCRATCH),
         ("unchanged", "trained on, unchanged", "s", UNCHANGED),
         ("failed", "failed", "x", INK),
     ):

@@ -60,6 +60,8 @@ def origin(trial: Trial) -> str:
     """What made a trial, in a few words."""
     if trial.recipe == "pretrain":
         return "pretraining"
+    if trial.recipe == "baseline":
+        return "model_0, trained for as many epochs as the best"
     if trial.recipe == "final":
         return f"{trial.parent}, trained on with the validation images"
     if trial.recipe == "scratch":

@@ -37,7 +37,7 @@
     if (element) show(element, event.clientX, event.clientY);
     else if (!box.hidden) hide();
   });
-  document.querySelectorAll("#chart-climb svg [data-candidate]").forEach((e) => (e.tabIndex = 0));
+  document.querySelectorAll("section.chart:first-of-type svg [data-candidate]").forEach((e) => (e.tabIndex = 0));
   document.addEventListener("focusin", (event) => {
     const element = candidate(event);
     if (!element) return;

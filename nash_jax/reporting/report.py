@@ -12,6 +12,7 @@ import pathlib
 import re
 import shlex
 from typing import Any
+from xml.etree import ElementTree
 
 import jinja2
 import matplotlib
@@ -33,13 +34,28 @@ DARK = {
     **{"#000000": "#e6e6e6", "#222222": "#e6e6e6", "#444444": "#b5b5b5", "#666666": "#a3a3a3"},
     **{"#888888": "#7d7d7d", "#bbbbbb": "#555b63", "#cccccc": "#59606a", "#dddddd": "#2f343b"},
     **{BEST: "#f0705a", "#cc0000": "#ff6b5e", "#b45f06": "#e6a05a"},
-    **{MORPHED: "#6fa8dc", UNCHANGED: "#9a9a9a", "#e69138": "#e69138", "#6aa84f": "#7fbf63"},
+    **{
+        charts.FROM_SCRATCH: "#a99bd8",
+        MORPHED: "#6fa8dc",
+        UNCHANGED: "#9a9a9a",
+        "#e69138": "#e69138",
+        "#6aa84f": "#7fbf63",
+    },
     **dict(zip(BOX_COLORS.values(), ("#1f3d57", "#2a4528", "#54401f", "#4c2f3d", "#33383f"))),
 }
 CHARTS = {
     "climb": (
         "The climb",
         "Every network that was tried, by step; the children of a step stand side by side.",
+    ),
+    "population": (
+        "The population",
+        "The life of every network, from its proposal until it is dropped; a thin line comes from "
+        "its parent; the way to the best is red.",
+    ),
+    "rungs": (
+        "The rungs",
+        "Every network by rung; those that went on are joined by lines, the best by a red one.",
     ),
     "lineage": (
         "The lineage",
@@ -101,6 +117,10 @@ def pictures(run: RunView, folder: pathlib.Path, ending: str = "svg") -> list[pa
 def render(run: RunView) -> str:
     """The report as HTML; the same run gives the same bytes."""
     script = resource("report.js")
+    shown = run.chosen
+    if not run.is_climb:
+        before = [None, *(trial.spec for trial in run.chosen)]
+        shown = [trial for trial, spec in zip(run.chosen, before) if trial.spec != spec]
     drawn = {name: inline_svg(figure, name) for name, figure in charts.figures(run).items()}
     return page(
         "report.html.jinja",
@@ -108,14 +128,17 @@ def render(run: RunView) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         charts=[(name, *CHARTS[name], drawn[name]) for name in CHARTS if name in drawn],
-        networks=[(trial, drawn[f"network-{trial.name}"]) for trial in run.chosen],
+        networks=[(trial, drawn[f"network-{trial.name}"]) for trial in shown],
         facts=facts(run),
-        rows=[row(trial) for trial in run.trials],
+        rows=[row(run, trial) for trial in run.trials],
+        comparison=comparison(run),
+        by_step=not charts.one_by_one(run.tried),
         edits=edits_by_step(run),
         chosen={trial.name for trial in run.chosen},
-        tips={trial.name: tip(trial) for trial in run.trials},
+        tips={trial.name: tip(run, trial) for trial in run.trials},
         origin=origin,
         command=shlex.join(run.about["command"]) or python_call(run.config),
+        first_charts=("climb", "population", "rungs", "lineage"),
         settings=settings(run.config),
         shares=run.shares,
         parts=charts.PARTS,
@@ -133,12 +156,14 @@ def page(template: str, **values: Any) -> str:
 
 
 def edits_by_step(run: RunView) -> list[tuple[int, dict[str, int]]]:
-    """For every step how many edits of each kind its trials have."""
+    """For every step how many edits of each kind its trials have; for all as step 0, if the
+    strategy asks for one at a time."""
     kinds = sorted({type(edit).__name__ for trial in run.trials for edit in trial.edits})
     counts: dict[int, dict[str, int]] = {}
     for trial in run.trials:
         if trial.recipe not in charts.ALONE:
-            of_step = counts.setdefault(trial.step, dict.fromkeys(kinds, 0))
+            step = 0 if charts.one_by_one(run.tried) else trial.step
+            of_step = counts.setdefault(step, dict.fromkeys(kinds, 0))
             for edit in trial.edits:
                 of_step[type(edit).__name__] += 1
     return sorted(counts.items()) if kinds else []
@@ -163,7 +188,36 @@ def facts(run: RunView) -> list[tuple[str, str]]:
     ]
 
 
-def row(trial: Trial) -> dict[str, Any]:
+def comparison(run: RunView) -> list[tuple[str, ...]]:
+    """Why this network: the best beside model_0, as rows of a table with a head.
+
+    The baseline, if there is one, was trained as long as the best of the search.
+    """
+    first = run.tried[0] if run.tried and run.tried[0].recipe == "pretrain" else None
+    best = run.chosen[-1] if run.chosen else None
+    shown = [("model_0, where the search began", first), ("model_0, trained as long", run.baseline)]
+    shown += [("the best of the search", best)]
+    there = [(what, trial) for what, trial in shown if trial is not None and not trial.failed]
+    if best is None or best is first:
+        return []
+    head = ("network", "epochs in all", "validation accuracy", "loss", "parameters", "MFLOPs")
+    return [
+        head,
+        *(
+            (
+                what,
+                f"{charts.epochs_in_all(run, trial)}",
+                _accuracy(trial),
+                f"{trial.estimate.loss:.4f}",
+                f"{trial.params:,}",
+                f"{trial.flops / 1e6:,.2f}",
+            )
+            for what, trial in there
+        ),
+    ]
+
+
+def row(run: RunView, trial: Trial) -> dict[str, Any]:
     """One trial for the table."""
     loss, seconds = trial.estimate.loss, dataclasses.asdict(trial.estimate.seconds)
     return {
@@ -171,6 +225,7 @@ def row(trial: Trial) -> dict[str, Any]:
         "parent": trial.parent or "",
         "made by": origin(trial),
         "failure": trial.estimate.failure,
+        "dropped": run.dropped[trial.name][1] if trial.name in run.dropped else "",
         "numbers": [
             _accuracy(trial) + (" (test)" if split_of(trial) == "test" else ""),
             f"{loss:.4f}" if math.isfinite(loss) else "",
@@ -182,7 +237,7 @@ def row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def tip(trial: Trial) -> str:
+def tip(run: RunView, trial: Trial) -> str:
     """What a page says when a trial is pointed at, in lines."""
     estimate = trial.estimate
     known = [
@@ -196,6 +251,7 @@ def tip(trial: Trial) -> str:
             *(map(describe_edit, trial.edits) if trial.edits else [origin(trial)]),
             *([f"failed: {estimate.failure}"] if trial.failed else []),
             *known,
+            *([f"dropped: {run.dropped[trial.name][1]}"] if trial.name in run.dropped else []),
             *(f"lambda of {node} {value:.2f}" for node, value in estimate.lambdas),
         ]
     )
@@ -231,18 +287,42 @@ def inline_svg(figure: Figure, name: str) -> Markup:
       figure: the figure.
       name: of the chart; each chart of a page needs its own.
     """
-    svg = _saved(figure, "svg", name, fonttype="none").decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| version="1.1"', "", svg)
-    svg = re.sub(r"#[0-9a-f]{6}\b(?=[;\"])", lambda m: _variable(m[0]), svg)
-    svg = re.sub(r'(xlink:)?href="#', f'href="#{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-")
-    svg = re.sub(r' id="', f' id="{name}-', svg)
-    marked = rf' id="{re.escape(name)}-{charts.GID}([^"]*)"'
-    svg = re.sub(marked, r' data-candidate="\1"', svg)
-    size = rf' width="{round(96 * figure.get_figwidth())}"'
-    return Markup(re.sub(r' width="[^"]*pt" height="[^"]*pt"', size, svg, count=1))
+    root = ElementTree.fromstring(_saved(figure, "svg", name, fonttype="none"))
+    _without(root, {"metadata", "style"})
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        attributes = {_local(key): value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        for key, value in attributes.items():
+            if key == "id" and value.startswith(charts.GID):
+                element.set("data-candidate", value.removeprefix(charts.GID))
+            elif key == "id":
+                element.set("id", f"{name}-{value}")
+            elif key == "href":
+                element.set("href", value.replace("#", f"#{name}-", 1))
+            else:
+                element.set(key, _COLOR.sub(_variable, value.replace("url(#", f"url(#{name}-")))
+    root.attrib.pop("version", None)
+    root.attrib.pop("height", None)
+    root.set("width", str(round(96 * figure.get_figwidth())))
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
+
+
+def _local(name: str) -> str:
+    """A name without its namespace: an `svg` element within a page needs none."""
+    return name.rpartition("}")[2]
+
+
+def _without(element: ElementTree.Element, tags: set[str]) -> None:
+    """Remove elements, wherever they are."""
+    for child in list(element):
+        if _local(child.tag) in tags:
+            element.remove(child)
+        else:
+            _without(child, tags)
 
 
 def _saved(figure: Figure, ending: str, name: str, fonttype: str = "path") -> bytes:
@@ -256,9 +336,9 @@ def _saved(figure: Figure, ending: str, name: str, fonttype: str = "path") -> by
     return buffer.getvalue()
 
 
-def _variable(color: str) -> str:
+def _variable(color: re.Match[str]) -> str:
     """A colour of a chart as the page's variable; one that is unknown stays as it is."""
-    return f"var(--c{color[1:]},{color})" if color in DARK else color
+    return f"var(--c{color[0][1:]},{color[0]})" if color[0] in DARK else color[0]
 
 
 def _accuracy(trial: Trial) -> str:

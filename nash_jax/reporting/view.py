@@ -12,7 +12,7 @@ from nash_jax.architecture import Architecture
 from nash_jax.estimation import Seconds
 from nash_jax.record.ledger import LEDGER_FILE, Line, ledger_in, trials_of
 from nash_jax.record.workdir import read_config
-from nash_jax.search import Trial
+from nash_jax.search import AFTER, Trial
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,9 +43,19 @@ class RunView:
         return self.by_name.get("final")
 
     @property
+    def strategy(self) -> str:
+        """The name of the strategy."""
+        return str(self.config.values()["strategy"])
+
+    @property
+    def baseline(self) -> Trial | None:
+        """model_0, trained for as many epochs as the best network, if the run did that."""
+        return self.by_name.get("baseline")
+
+    @property
     def tried(self) -> list[Trial]:
-        """All but the final network."""
-        return [trial for trial in self.trials if trial.recipe != "final"]
+        """Those of the search."""
+        return [trial for trial in self.trials if trial.recipe not in AFTER]
 
     @property
     def failures(self) -> list[Trial]:
@@ -79,6 +89,23 @@ class RunView:
         if last is None:
             return None
         return last.parent or (None if last.failed else last.name)  # an early run
+
+    @property
+    def is_climb(self) -> bool:
+        """Whether the best comes from the first network by way of the best of every step."""
+        return all(
+            trial.step == number and (number > 0 or trial.recipe == "pretrain")
+            for number, trial in enumerate(self.chosen)
+        )
+
+    @functools.cached_property
+    def dropped(self) -> dict[str, tuple[int, str]]:
+        """The trials that the strategy dropped: the step in which it said so, and why."""
+        return {
+            name: (step, why)
+            for step, decision in sorted(self.decisions.items())
+            for name, why in decision.get("dropped", {}).items()
+        }
 
     @functools.cached_property
     def best(self) -> Trial | None:
@@ -121,7 +148,7 @@ def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float
     """
     spent, total, before = Seconds(), 0.0, 0.0
     for trial in sorted(trials, key=lambda trial: trial.elapsed):
-        if trial.recipe not in ("pretrain", "final"):
+        if trial.recipe not in ("pretrain", *AFTER):
             spent += trial.estimate.seconds
             total += trial.workers * (trial.elapsed - before)
         before = trial.elapsed

@@ -97,6 +97,8 @@ class RecipeSettings:
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
+      baseline: after the search, also train model_0 for as many epochs as the best network has
+        been, in one training, and judge it on the validation images.
       training: what all trainings share.
     """
 
@@ -105,6 +107,7 @@ class RecipeSettings:
     epochs_final: int = 100
     inherit: str = "morphism"
     constant_lr: float = 0.0
+    baseline: bool = False
     training: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
@@ -128,6 +131,7 @@ class RecipeSettings:
             "brief": brief,
             "scratch": dataclasses.replace(brief, weights="nothing"),
             "further": dataclasses.replace(brief, weights="given"),
+            "baseline": alone,
             "final": dataclasses.replace(alone, epochs=self.epochs_final, judged_on="test"),
         }
 
@@ -296,7 +300,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: setting.group for setting in settings},
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
-            "groups",
+            *("groups", "baseline"),
         ),
     )
 

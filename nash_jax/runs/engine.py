@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import jax
@@ -36,6 +36,7 @@ from nash_jax.reporting.events import Chosen, Done, Note, Phase, Tell
 from nash_jax.runs.config import Config
 from nash_jax.runs.problem import Problem, searches, space_of
 from nash_jax.search import (
+    AFTER,
     STRATEGIES,
     AllFailedError,
     Ask,
@@ -48,7 +49,7 @@ from nash_jax.search import (
 
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
-FINAL = "final"
+BASELINE, FINAL = AFTER
 
 
 class StoppedError(Exception):
@@ -172,7 +173,7 @@ class Engine:
                 returned: Sequence[Trial] = end.value
                 break
         self._wait_for_all()
-        self._decide(step, None, [trial.name for trial in returned])
+        self._decide(step, None, [trial.name for trial in returned], {})
         return returned
 
     def _wait_for_all(self) -> None:
@@ -186,8 +187,8 @@ class Engine:
         if phase != self._phase:
             self._phase = phase
             self._tell(Phase(phase))
-        if ask.incumbent is not None:
-            self._decide(step, ask.incumbent, [])
+        if ask.incumbent is not None or ask.dropped:
+            self._decide(step, ask.incumbent, [], ask.dropped)
         new = []
         for index, proposal in enumerate(ask.proposals):
             self._check(proposal)
@@ -215,9 +216,11 @@ class Engine:
         check_name(proposal.name)
         if proposal.name in self._asked:
             raise ValueError(f"a strategy must ask once for each name; got {proposal.name!r} again")
-        if proposal.name == FINAL:
-            raise ValueError(f"a trial may not have the name of the last one; got {FINAL!r}")
-        recipes = [name for name in self._recipes if name != FINAL]
+        if proposal.name in AFTER:
+            raise ValueError(
+                f"a trial may not have the name of one after the search; got {proposal.name!r}"
+            )
+        recipes = [name for name in self._recipes if name not in AFTER]
         if proposal.recipe not in recipes:
             raise ValueError(
                 f"recipe must be one of {', '.join(recipes)}; got {proposal.recipe!r} of "
@@ -363,13 +366,15 @@ class Engine:
         self._trials.setdefault(name, trial)
         return dataclasses.replace(trial, variables=outcome.variables)
 
-    def _decide(self, step: int, incumbent: str | None, returned: list[str]) -> None:
+    def _decide(
+        self, step: int, incumbent: str | None, returned: list[str], dropped: Mapping[str, str]
+    ) -> None:
         """Record what the strategy decided, where it is new.
 
         Raises:
           ValueError: if it names a trial that it was not told of.
         """
-        for name in (incumbent, *returned):
+        for name in (incumbent, *returned, *dropped):
             if name is not None and name not in self._told:
                 raise ValueError(
                     f"a strategy must choose among trials that it was told of; got {name!r}"
@@ -379,18 +384,24 @@ class Engine:
             if name is not None:
                 self._incumbents.pop(name, None)
                 self._incumbents[name] = None
-        said = incumbent, returned
+        line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
+        line |= {"dropped": dict(dropped)} if dropped else {}
+        line["config"] = self._run.fingerprint
         known = self._record.decisions.get(step)
-        other = known is not None and (known["incumbent"], known["returned"]) != said
-        if other:
-            name = next(reversed(self._incumbents))
+        best = next(reversed(self._incumbents), None)
+        if known is not None and (known["incumbent"], known["returned"]) != (incumbent, returned):
             self._tell(
-                Note(f"step {step}: {name} is chosen, where another was; it is recorded anew")
+                Note(f"step {step}: {best} is chosen, where another was; it is recorded anew")
             )
-        if other or (known is None and (returned or incumbent != before)):
-            line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
-            self._record.decide({**line, "config": self._run.fingerprint})
-            self._tell(Chosen(self._trials[next(reversed(self._incumbents))]))
+        elif known is not None:
+            if known.get("dropped", {}) != dropped:  # an early version did not say it
+                self._record.decide(line)
+            return
+        chosen = returned or incumbent != before
+        if known is not None or chosen or dropped:
+            self._record.decide(line)
+        if best is not None and (known is not None or chosen):
+            self._tell(Chosen(self._trials[best]))
 
     def _keep(self, ask: Ask, waiting: collections.deque[str]) -> None:
         """Delete weights that are not wanted; recorded trials not asked for yet keep theirs."""
@@ -410,6 +421,30 @@ class Engine:
         trial = self._trials[next(reversed(self._incumbents))]
         return dataclasses.replace(trial, variables=self.variables(trial.name))
 
+    def train_baseline(self, best: Trial) -> None:
+        """Train model_0 for as many epochs as the best network has been trained, to compare."""
+        self._tell(Phase("baseline"))
+        key = jax.random.fold_in(self._keys.pretrain, 1)
+        epochs = self._epochs(best)
+        start = self._space.start
+        proposal = Proposal(BASELINE, start, key, recipe=BASELINE, budget=epochs)
+        spec = self._space.build(start, "search")
+        asked = self._asked[BASELINE] = _Asked(proposal, spec, best.step, 0)
+        if (line := self._record.lines.get(BASELINE)) is not None:
+            self._recall(asked, line)
+        else:
+            self._submit(asked)
+            self._made(BASELINE)
+
+    def _epochs(self, best: Trial) -> int:
+        """Epochs that the weights of a trial have been trained for, its ancestors' included."""
+        epochs, trial = 0, best
+        while True:
+            epochs += len(trial.estimate.train_losses)
+            if trial.parent is None or self._recipes[trial.recipe].weights == "nothing":
+                return epochs
+            trial = self._trials[trial.parent]
+
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.
 
@@ -425,7 +460,7 @@ class Engine:
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")
         proposal = Proposal(FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL)
-        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 0)
+        asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 1)
         line = self._record.lines.get(FINAL)
         if line is not None:
             self._recall(asked, line)

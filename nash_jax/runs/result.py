@@ -14,7 +14,7 @@ from nash_jax.record.files import read_json, write_json, writing
 from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.describe import CELLS, cells_of
 from nash_jax.reporting.view import way_to
-from nash_jax.search import Trial
+from nash_jax.search import AFTER, Trial
 
 if TYPE_CHECKING:  # imported only where needed: it takes a second, and workers load this module too
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ class Result:
         from nash_jax.reporting.charts import climb
 
         name = self.best.parent if self.finished else self.best.name
-        tried = [trial for trial in self.history if trial.recipe != "final"]
+        tried = [trial for trial in self.history if trial.recipe not in AFTER]
         return climb(tried, way_to(name, tried))
 
     def __repr__(self) -> str:

@@ -152,6 +152,8 @@ def execute(
 
         try:
             best = engine.search()
+            if config.recipes.baseline:
+                engine.train_baseline(best)
             final = result(engine.train_to_the_end(best), finished=True)
         except KeyboardInterrupt:
             incumbent = engine.incumbent()

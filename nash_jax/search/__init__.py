@@ -9,6 +9,7 @@ from nash_jax.search.lineage import Lineage, lineage
 from nash_jax.search.one_network import OneNetworkSettings, one_network
 from nash_jax.search.random_search import RandomSearchSettings, random_search
 from nash_jax.search.strategy import (
+    AFTER,
     AllFailedError,
     Ask,
     Keys,
@@ -43,6 +44,7 @@ STRATEGY_SETTINGS: dict[str, type[Any]] = {
 }
 
 __all__ = [
+    "AFTER",
     "AgingEvolutionSettings",
     "AllFailedError",
     "Ask",

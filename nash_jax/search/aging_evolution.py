@@ -107,13 +107,16 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
 
     num_out, num_proposed = settings.num_at_once, 0
     best: list[Trial] = []
+    dropped: dict[str, str] = {}
     while len(history) < settings.num_samples:
         until = min(len(history) + num_out, settings.num_samples)
         asked = [propose(number) for number in range(num_proposed, until)]
         num_proposed = until
         incumbent = best[0].name if best else None
         alive = {trial.name for trial in [*population, *best]}
-        for trial in (yield Ask(asked, num_out - 1, incumbent, alive)):
+        told = yield Ask(asked, num_out - 1, incumbent, alive, dropped)
+        dropped = {}
+        for trial in told:
             history.append(trial)
             if trial.failed:
                 continue
@@ -122,4 +125,5 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
             if len(population) > settings.population:
                 dies = population[0] if settings.dies == "oldest" else ranked(population)[-1]
                 population.remove(dies)
+                dropped[dies.name] = f"the {settings.dies} when {trial.name} came"
     return ranked(history)

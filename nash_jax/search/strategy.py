@@ -12,7 +12,8 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -114,6 +115,10 @@ class Trial:
         return count_flops(self.spec)
 
 
+#: Recipes of what a run trains after its search: model_0 to compare with, and the final network.
+AFTER = ("baseline", "final")
+
+
 class Ask(NamedTuple):
     """What a strategy yields.
 
@@ -125,12 +130,15 @@ class Ask(NamedTuple):
       incumbent: the trial that is the best so far; it is recorded, and reports take it from there.
       alive: trials whose weights may still be wanted; None: all. Parents of unanswered proposals
         are kept in any case.
+      dropped: trials that will not be looked at again, each with the reason, for people; it is
+        recorded, and reports take it from there.
     """
 
     proposals: Sequence[Proposal]
     leave: int = 0
     incumbent: str | None = None
     alive: Collection[str] | None = None
+    dropped: Mapping[str, str] = MappingProxyType({})
 
 
 #: Yields asks, is sent trials, and returns trials, the best first.

@@ -111,7 +111,13 @@ def successive_halving(space: Space, settings: SuccessiveHalvingSettings, keys: 
         promoted = best[: rung.number]
         asked = [_on(trial, number, rung, settings.anew) for trial in promoted]
         alive = {trial.name for trial in promoted}
-        best = ranked((yield Ask(asked, incumbent=best[0].name, alive=alive)))
+        dropped = {
+            trial.name: f"place {place} of {len(best)} in rung {number - 1}, {rung.number} went on"
+            for place, trial in enumerate(best, start=1)
+            if place > rung.number
+        }
+        ask = Ask(asked, incumbent=best[0].name, alive=alive, dropped=dropped)
+        best = ranked((yield ask))
         everything = [*best, *everything]
     return everything
 
