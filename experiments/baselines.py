@@ -52,6 +52,7 @@ def random_search(study: Study) -> Row:
     brief = (1 - config.data.validation_fraction) * config.recipes.epochs_neighbours
     drawn = config.replace(strategy="random_search", num_edits=num_edits)
     space = space_of(drawn, study.start(config.space.model_0))
+    assert isinstance(space, Morphs)
     numbers, runs = [], []
     for search in hill_climbing_runs(study):
         seed = search.config.seed

@@ -1,5 +1,6 @@
 """Functions that several test files share."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -11,8 +12,12 @@ import PIL.Image
 
 import nash_jax as nj
 from nash_jax import runs
+from nash_jax.architecture import COSTS
+from nash_jax.estimation import ESTIMATORS
+from nash_jax.morphisms import EDITS
 from nash_jax.record.ledger import trial_of
 from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
+from nash_jax.search import STRATEGIES, STRATEGY_SETTINGS
 
 
 def image(number, size=(6, 6), channels=3):
@@ -30,6 +35,19 @@ def write_folder(root, classes=("cat", "dog"), count=3, first=0):
             arrays.append(image(first + 100 * label + number))
             PIL.Image.fromarray(arrays[-1]).save(root / name / f"{number}.png")
     return np.stack(arrays)
+
+
+@contextlib.contextmanager
+def own_tables():
+    """What is entered into a table of strategies, spaces and so on is there for a block alone."""
+    tables = (STRATEGIES, STRATEGY_SETTINGS, runs.SPACE_SETTINGS, ESTIMATORS, COSTS, EDITS)
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before):
+            table.clear()
+            table.update(entries)
 
 
 # Networks.

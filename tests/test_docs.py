@@ -7,6 +7,7 @@ import re
 
 import pytest
 from edit_cases import stated_bounds
+from helpers import own_tables
 
 from docs import draw_morphisms
 from nash_jax.morphisms import EDITS
@@ -21,8 +22,15 @@ MORPHISMS = (ROOT / "docs" / "morphisms.md").read_text()
 def test_python_examples_run(page):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     names = {}
-    for block in blocks:  # of one page, in order
-        exec(compile(block, page.name, "exec"), names)
+    with own_tables():
+        for block in blocks:  # of one page, in order
+            exec(compile(block, page.name, "exec"), names)
+
+
+def test_what_extends_a_search_takes_less_than_forty_lines():
+    page = ROOT / "docs" / "extending.md"
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        assert len([line for line in block.splitlines() if line.strip()]) < 40
 
 
 def anchors(page):

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import hashlib
+import pathlib
+import re
 
 import jax
 import numpy as np
 import pytest
-from helpers import TINY, Silent
+from helpers import TINY, Silent, own_tables
 
 import nash_jax as nj
 from nash_jax import runs
@@ -24,6 +26,7 @@ class MadeUp:
 
     def __init__(self, stop_after=None, failing=lambda name: False):
         self.jobs, self.made, self.there = [], [], set()
+        self.submitted = []
         self.stop_after, self.failing = stop_after, failing
 
     def start(self):
@@ -39,6 +42,7 @@ class MadeUp:
     def submit(self, job):
         assert job.parent is None or job.parent in self.there
         self.jobs.append(job)
+        self.submitted.append(job)
 
     def done(self):
         while self.jobs:
@@ -93,6 +97,38 @@ def content(record):
         for line in in_order(record.lines.values())
     ]
     return lines, record.decisions
+
+
+@pytest.fixture
+def extended():
+    """With what the examples of docs/extending.md enter into the tables."""
+    page = pathlib.Path(__file__).parents[1] / "docs" / "extending.md"
+    names = {}
+    with own_tables():
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            exec(compile(block, page.name, "exec"), names)
+        yield
+
+
+def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
+    engine, extended, tmp_path
+):
+    own = {"strategy": "best_first", "space": "chains", "inherit": "nothing"}
+    config = nj.preset("digits", **own, estimator="on_a_quarter", max_costs="convolutions=4")
+    config = config.replace(num_children=3, choices=(4, 8))
+    executor = MadeUp()
+    engine(config, executor=executor, workdir=tmp_path)
+    assert sorted({*executor.made}) == ["child1", "child2", "child3", "final", "model_0"]
+    view = runs.read_run(tmp_path)
+    assert view.config == config
+    assert {job.name: job.recipe.estimator for job in executor.submitted} == {
+        "model_0": "training",
+        **{f"child{n}": "on_a_quarter" for n in (1, 2, 3)},
+        "final": "training",
+    }
+    assert "left of max_convolutions" in render(view)
+    with pytest.raises(ValueError, match="max_convolutions must be at least those of model_0, 3"):
+        engine(config.replace(max_costs="convolutions=2"))
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))

@@ -1,6 +1,12 @@
 """How good a network is."""
 
-from nash_jax.estimation.brief import grow, perform, train_and_validate
+from nash_jax.estimation.brief import (
+    ESTIMATORS,
+    Estimator,
+    grow,
+    perform,
+    train_and_validate,
+)
 from nash_jax.estimation.estimate import FAILURES, METRICS, Estimate, Metric, Seconds, failed
 from nash_jax.estimation.job import (
     INHERIT,
@@ -16,7 +22,9 @@ from nash_jax.estimation.job import (
 )
 
 __all__ = [
+    "ESTIMATORS",
     "Estimate",
+    "Estimator",
     "FAILURES",
     "INHERIT",
     "Images",

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -20,6 +20,27 @@ from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfini
 from nash_jax.training import DivergedError, TrainingSettings, evaluate, fit, learning_rate
 
 
+class Estimator(Protocol):
+    """Says how good a network is. It must be a function of a module, for other processes."""
+
+    def __call__(self, job: Job, variables: Variables, images: Images, tools: Tools) -> Outcome:
+        """The estimate of a network, and the weights that it has then.
+
+        Args:
+          job: the network, and how it is asked for.
+          variables: its weights, drawn or carried over from its parent.
+          images: those of the run; the test images are not there.
+          tools: what it is done with.
+
+        Raises:
+          Exception: one of `FAILURES`, if the network cannot be estimated.
+        """
+
+
+#: Estimators by name; more may be added. None: training, with all that `perform` does for it.
+ESTIMATORS: dict[str, Estimator | None] = {"training": None}
+
+
 def perform(
     job: Job,
     images: Images,
@@ -27,7 +48,7 @@ def perform(
     tools: Tools,
     grown: Variables | None = None,
 ) -> Outcome:
-    """Do a job: grow the network, train it, judge it.
+    """Do a job: grow the network, train it, judge it; or have another estimator judge it.
 
     Args:
       job: what to do.
@@ -42,6 +63,14 @@ def perform(
     start = time.perf_counter()
     recipe = job.recipe
     train, judge = images.of(recipe)
+    estimator = ESTIMATORS[recipe.estimator]
+    if estimator is not None:
+        try:
+            begin = grow(job, parent, train) if grown is None else grown
+            seen = images._replace(test=train.take(np.arange(0)))
+            return estimator(job, begin, seen, tools)
+        except FAILURES as error:
+            return Outcome(failed(error, time.perf_counter() - start), None)
 
     def on_epoch(epoch: int, loss: float) -> None:
         rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)

@@ -34,6 +34,7 @@ class Recipe:
         layers that are the same, the others drawn anew; 'nothing': all drawn anew.
       judged_on: the validation images; or the test images, after training on all others.
       alone: whether it has the whole machine for itself.
+      estimator: what says how good the network is: a name in `ESTIMATORS`.
     """
 
     epochs: int
@@ -41,6 +42,7 @@ class Recipe:
     weights: Weights = "morphism"
     judged_on: Literal["validation", "test"] = "validation"
     alone: bool = False
+    estimator: str = "training"
 
 
 class Network(NamedTuple):

@@ -17,6 +17,7 @@ import jax
 from nash_jax.architecture import Variables, count_flops, init
 from nash_jax.data import Examples
 from nash_jax.estimation import (
+    ESTIMATORS,
     Images,
     Job,
     Network,
@@ -182,8 +183,10 @@ class Devices:
         with holding(self._settings), jax.default_device(device):
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: init(job.spec, key))
-            required = precompile(job.spec, shapes, train, key, training)
-            precompile_evaluation(job.spec, shapes, judge, **training.evaluation)
+            required = 0
+            if ESTIMATORS[job.recipe.estimator] is None:
+                required = precompile(job.spec, shapes, train, key, training)
+                precompile_evaluation(job.spec, shapes, judge, **training.evaluation)
             variables = grow(job, parent, train)
         return _Prepared(time.perf_counter() - start, required, variables)
 

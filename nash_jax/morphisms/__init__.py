@@ -4,7 +4,14 @@ from nash_jax.morphisms.branches import Blend, Branch, SkipAdd, SkipConcat
 from nash_jax.morphisms.change import Change
 from nash_jax.morphisms.convolutions import Bottleneck, GrowKernel
 from nash_jax.morphisms.deepen import Deepen, DeepenDense, Duplicate, Insert, InsertSeparable
-from nash_jax.morphisms.edits import EDITS, Edit, calibrate, edit_from_dict, edit_to_dict
+from nash_jax.morphisms.edits import (
+    EDITS,
+    Edit,
+    calibrate,
+    edit_from_dict,
+    edit_to_dict,
+    register,
+)
 from nash_jax.morphisms.functions import deepen, skip_add, skip_concat, widen
 from nash_jax.morphisms.inheritance import inherit_by_name
 from nash_jax.morphisms.primitives import (
@@ -83,6 +90,7 @@ __all__ = [
     "inherit_by_name",
     "rearrange",
     "rebase_batch_norm",
+    "register",
     "rising_bounds",
     "sample",
     "sample_edits",

@@ -25,6 +25,7 @@ from nash_jax.runs.run import (
     open_run,
     run_search,
 )
+from nash_jax.runs.spaces import SPACE_SETTINGS, SpaceSettings, Start
 
 __all__ = [
     "Config",
@@ -35,6 +36,9 @@ __all__ = [
     "Result",
     "Run",
     "RunView",
+    "SPACE_SETTINGS",
+    "SpaceSettings",
+    "Start",
     "StoppedError",
     "WriteError",
     "check_cache",

@@ -9,16 +9,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from nash_jax.architecture import Architecture, count_flops
+from nash_jax.architecture import COSTS, Architecture, count_flops
 from nash_jax.checks import check_least, check_word, did_you_mean
 from nash_jax.data import CORRUPT_IMAGES
-from nash_jax.estimation import INHERIT, METRICS, Recipe, Weights
-from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
+from nash_jax.estimation import ESTIMATORS, INHERIT, METRICS, Recipe, Weights
 from nash_jax.record import Settings
 from nash_jax.record.files import DamagedError
 from nash_jax.reporting import RunView, view
+from nash_jax.runs.spaces import SPACE_SETTINGS, MorphsSettings
 from nash_jax.search import STRATEGY_SETTINGS, HillClimbingSettings
-from nash_jax.spaces import check_sizes
 from nash_jax.training import TrainingSettings
 
 #: How many times the FLOPs of model_0 a network may have by default: for the paper's model_0 on
@@ -60,33 +59,6 @@ class DataSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class MorphsSettings:
-    """The space of morphs: a network to start from, and the edits that make others of it.
-
-    Attributes:
-      model_0: the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds,
-        FILE.json (an architecture), FILE.safetensors (with its weights) or a folder (an orbax
-        checkpoint with its spec.json).
-      widths: channels of the chain's convolutions.
-      kernel_sizes: kernel sizes to deepen with.
-      widening_factors: factors to widen by.
-      num_edits: edits of a network that is drawn at random.
-    """
-
-    model_0: str = "chain"
-    widths: tuple[int, ...] = (64, 128, 256)
-    kernel_sizes: tuple[int, ...] = KERNEL_SIZES
-    widening_factors: tuple[int, ...] = WIDENING_FACTORS
-    num_edits: int = 25
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
-        check_least(self, num_edits=0)
-        check_sizes(self.kernel_sizes, self.widening_factors)
-
-
-@dataclasses.dataclass(frozen=True)
 class RecipeSettings:
     """How networks are trained: model_0, the children of a search, and the network that it finds.
 
@@ -94,6 +66,8 @@ class RecipeSettings:
       epochs_pretrain: epochs of model_0 before the search.
       epochs_neighbours: epochs of every child (epoch_neigh).
       epochs_final: epochs of the best network on training and validation set (epoch_final).
+      estimator: how good a child is found to be: by training it, or by an estimator of your own in
+        `estimation.ESTIMATORS`.
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
@@ -105,6 +79,7 @@ class RecipeSettings:
     epochs_pretrain: int = 20
     epochs_neighbours: int = 17
     epochs_final: int = 100
+    estimator: str = "training"
     inherit: str = "morphism"
     constant_lr: float = 0.0
     baseline: bool = False
@@ -113,6 +88,7 @@ class RecipeSettings:
     def __post_init__(self) -> None:
         check_least(self, epochs_pretrain=0, epochs_neighbours=1, epochs_final=0, constant_lr=0)
         check_word("inherit", self.inherit, INHERIT)
+        check_word("estimator", self.estimator, tuple(ESTIMATORS))
         _ = self.of_children  # checks its own fields
 
     @property
@@ -124,7 +100,12 @@ class RecipeSettings:
 
     def by_name(self) -> dict[str, Recipe]:
         """How proposals are trained, by the names that strategies know."""
-        brief = Recipe(self.epochs_neighbours, self.of_children, cast(Weights, self.inherit))
+        brief = Recipe(
+            self.epochs_neighbours,
+            self.of_children,
+            cast(Weights, self.inherit),
+            estimator=self.estimator,
+        )
         alone = Recipe(self.epochs_pretrain, self.training, "given", alone=True)
         return {
             "pretrain": alone,
@@ -146,6 +127,8 @@ class Bounds:
       max_bytes: most bytes of a network's weights, in float32; 0: no limit.
       max_activation_bytes: most bytes that one image's tensors take at a time in inference; 0: no
         limit.
+      max_costs: further bounds, such as depth=12, with commas between them; the names are those of
+        `architecture.COSTS`.
       max_memory: most memory for training a child, in GiB; 0: what the device has (CPU: no limit).
     """
 
@@ -153,11 +136,13 @@ class Bounds:
     max_params: int = 0
     max_bytes: int = 0
     max_activation_bytes: int = 0
+    max_costs: str = ""
     max_memory: float = 0.0
 
     def __post_init__(self) -> None:
         zero = dict.fromkeys(("max_params", "max_bytes", "max_activation_bytes", "max_memory"), 0)
         check_least(self, max_flops=-1, **zero)
+        _ = self._further
 
     def limits(self, model_0: Architecture) -> dict[str, float]:
         """What each cost of `architecture.COSTS` may be, of those that have a bound."""
@@ -165,11 +150,20 @@ class Bounds:
         found |= {"bytes": self.max_bytes, "activation_bytes": self.max_activation_bytes}
         if self.max_flops < 0:
             found["flops"] = GROWTH * count_flops(model_0)
-        return {name: most for name, most in found.items() if most}
+        return {name: most for name, most in found.items() if most} | self._further
 
+    @property
+    def _further(self) -> dict[str, float]:
+        """`max_costs` by name."""
+        found = {}
+        for given in filter(None, self.max_costs.split(",")):
+            name, _, most = given.strip().partition("=")
+            check_word("the name in max_costs", name, tuple(COSTS))
+            if not re.fullmatch(r"\d+([.]\d+)?(e\d+)?", most):
+                raise ValueError(f"max_costs must be NAME=NUMBER; got {given!r}; as in {name}=12")
+            found[name] = float(most)
+        return found
 
-#: The settings of every space.
-SPACE_SETTINGS: dict[str, type[MorphsSettings]] = {"morphs": MorphsSettings}
 
 #: The groups that have several kinds; the setting with a group's name chooses the kind.
 KINDS: dict[str, Mapping[str, type[Any]]] = {"space": SPACE_SETTINGS, "strategy": STRATEGY_SETTINGS}
@@ -213,7 +207,7 @@ class Config:
     """
 
     data: DataSettings = DataSettings()
-    space: MorphsSettings = MorphsSettings()
+    space: Any = MorphsSettings()
     strategy: Any = HillClimbingSettings()
     recipes: RecipeSettings = RecipeSettings()
     bounds: Bounds = Bounds()
@@ -300,7 +294,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: setting.group for setting in settings},
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
-            *("groups", "baseline"),
+            *("groups", "baseline", "max_costs", "estimator"),
         ),
     )
 

@@ -202,8 +202,10 @@ class Engine:
             else:
                 self._recall(asked, line)
             waiting.append(proposal.name)
-        briefly = [p for p in ask.proposals if p.recipe == "brief"]
-        if briefly and not any(p.edits for p in briefly):
+        briefly = [p for p in ask.proposals if p.recipe == "brief" and p.parent is not None]
+        if briefly and all(
+            self._asked[p.name].spec == self._asked[str(p.parent)].spec for p in briefly
+        ):
             parents = ", ".join(sorted({str(p.parent) for p in briefly}))
             text = f"no edit keeps the bounds; its children are {parents} trained on"
             self._tell(Note(f"step {step}: {text}"))

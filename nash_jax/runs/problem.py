@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nash_jax import morphisms
-from nash_jax.architecture import COSTS, Architecture, count_flops, ops
+from nash_jax.architecture import COSTS, Architecture, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -20,10 +19,9 @@ from nash_jax.data import (
     stratified_split,
     subset,
 )
-from nash_jax.morphisms.sampling import Cost
 from nash_jax.runs.config import Config
-from nash_jax.runs.start import Start, starting_network
-from nash_jax.spaces import Growth, Morphs
+from nash_jax.runs.spaces import Start
+from nash_jax.spaces import Space
 from nash_jax.training import check_batch_size, check_streaming, fits_on_device
 
 
@@ -71,9 +69,9 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             f"--cutout={smallest // 4}, say"
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
-    start = starting_network(config.space, dataset.image_shape, dataset.num_classes, normalize)
+    start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
     limits = config.bounds.limits(start.spec)
-    if config.strategy.num_edits(config.space.num_edits) > 0:
+    if searches(config):
         for name, most in limits.items():
             if (least := COSTS[name](start.spec)) > most:
                 raise ValueError(
@@ -99,20 +97,11 @@ def searches(config: Config) -> bool:
     return any(each.number and not recipes[each.recipe].alone for each in config.strategy.plan)
 
 
-def space_of(config: Config, model_0: Architecture) -> Morphs:
-    """The space of a search. Bounds rise from edit to edit, over all edits that a search makes."""
-    space, limits = config.space, config.bounds.limits(model_0)
-    num_edits = config.strategy.num_edits(space.num_edits)
-    cost: Cost = count_flops
-    bounds: tuple[float, ...] = ()
-    if set(limits) == {"flops"}:  # in FLOPs, not shares of them: seeds keep their edits bit by bit
-        bounds = morphisms.rising_bounds(count_flops(model_0), limits["flops"], num_edits)
-    elif limits:
-        cost = Growth.towards(limits, model_0)
-        bounds = morphisms.rising_bounds(0, 1, num_edits)
-    return Morphs(
-        model_0, bounds, space.num_edits, space.kernel_sizes, space.widening_factors, cost
-    )
+def space_of(config: Config, model_0: Architecture) -> Space:
+    """The space of a search."""
+    limits = config.bounds.limits(model_0)
+    space: Space = config.space.space(model_0, limits, config.strategy)
+    return space
 
 
 def dataset_of(

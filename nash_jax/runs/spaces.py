@@ -1,0 +1,169 @@
+"""The spaces of a run: their settings, the network that a search begins with, and the bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from nash_jax import morphisms
+from nash_jax.architecture import (
+    Architecture,
+    Shape,
+    Variables,
+    chain,
+    count_flops,
+    from_json,
+    ops,
+    resnet,
+    wide_resnet,
+)
+from nash_jax.checks import check_least
+from nash_jax.morphisms import KERNEL_SIZES, WIDENING_FACTORS
+from nash_jax.morphisms.sampling import Cost
+from nash_jax.record.networks import NETWORK_ENDING, load_network
+from nash_jax.record.orbax_folders import load_orbax
+from nash_jax.search import StrategySettings
+from nash_jax.spaces import Growth, Morphs, Space, check_sizes
+
+
+class Start(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+      spec: the architecture.
+      variables: its weights, if it has any.
+      checksum: of the files that it comes from; empty if it comes from none.
+    """
+
+    spec: Architecture
+    variables: Variables | None = None
+    checksum: str = ""
+
+
+class SpaceSettings(Protocol):
+    """What a run must know of a space's settings, a frozen dataclass."""
+
+    def start(self, input_shape: Shape, num_classes: int, normalize: ops.Normalize) -> Start:
+        """The first network, for images and classes of a data set.
+
+        Args:
+          input_shape: `(height, width, channels)` of one image.
+          num_classes: number of logits.
+          normalize: how raw pixels are normalised. A network of a file has its own.
+
+        Raises:
+          ValueError: if there is no such network, or it is one for other data.
+        """
+
+    def space(
+        self, start: Architecture, limits: Mapping[str, float], strategy: StrategySettings
+    ) -> Space:
+        """The space of a search; no genotype of it exceeds a limit.
+
+        Args:
+          start: the first network.
+          limits: what each cost of `architecture.COSTS` may be, of those that have a bound.
+          strategy: the settings of the strategy that searches it.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class MorphsSettings:
+    """The space of morphs: a network to start from, and the edits that make others of it.
+
+    Attributes:
+      model_0: the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds,
+        FILE.json (an architecture), FILE.safetensors (with its weights) or a folder (an orbax
+        checkpoint with its spec.json).
+      widths: channels of the chain's convolutions.
+      kernel_sizes: kernel sizes to deepen with.
+      widening_factors: factors to widen by.
+      num_edits: edits of a network that is drawn at random.
+    """
+
+    model_0: str = "chain"
+    widths: tuple[int, ...] = (64, 128, 256)
+    kernel_sizes: tuple[int, ...] = KERNEL_SIZES
+    widening_factors: tuple[int, ...] = WIDENING_FACTORS
+    num_edits: int = 25
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be whole numbers >= 1; got {list(self.widths)}")
+        check_least(self, num_edits=0)
+        check_sizes(self.kernel_sizes, self.widening_factors)
+
+    def start(self, input_shape: Shape, num_classes: int, normalize: ops.Normalize) -> Start:
+        """model_0: see `SpaceSettings`."""
+        return _start(self.model_0, self.widths, input_shape, num_classes, normalize)
+
+    def space(
+        self, start: Architecture, limits: Mapping[str, float], strategy: StrategySettings
+    ) -> Morphs:
+        """Bounds rise from edit to edit, over all edits that a search makes."""
+        num_edits = strategy.num_edits(self.num_edits)
+        cost: Cost = count_flops
+        bounds: tuple[float, ...] = ()
+        if set(limits) == {"flops"}:  # in FLOPs, not shares: seeds keep their edits bit by bit
+            bounds = morphisms.rising_bounds(count_flops(start), limits["flops"], num_edits)
+        elif limits:
+            cost = Growth.towards(limits, start)
+            bounds = morphisms.rising_bounds(0, 1, num_edits)
+        return Morphs(start, bounds, self.num_edits, self.kernel_sizes, self.widening_factors, cost)
+
+
+#: The settings of every space.
+SPACE_SETTINGS: dict[str, type[Any]] = {"morphs": MorphsSettings}
+
+
+def _start(
+    name: str, widths: Sequence[int], input_shape: Shape, num_classes: int, normalize: ops.Normalize
+) -> Start:
+    """The network of a name, or of a file."""
+    data = input_shape, num_classes
+    if name == "chain":
+        return Start(chain(*data, widths, normalize))
+    if match := re.fullmatch(r"resnet-(\d+)", name):
+        return Start(resnet(*data, int(match[1]), normalize))
+    if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
+        return Start(wide_resnet(*data, int(match[1]), int(match[2]), normalize))
+    path = pathlib.Path(os.path.expanduser(name))
+    if path.suffix not in (".json", NETWORK_ENDING) and not path.is_dir():
+        raise ValueError(
+            "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, a file that ends with .json or "
+            f"{NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
+        )
+    try:
+        checksum, spec, variables = _read(path)
+    except OSError as error:
+        raise ValueError(f"model_0 {name} cannot be read: {error.strerror}") from None
+    if (spec.input_shape, spec.num_classes) != data:
+        raise ValueError(
+            f"model_0 {name} is for images of {list(spec.input_shape)} and {spec.num_classes} "
+            f"classes; the data have {list(input_shape)} and {num_classes}; give another network"
+        )
+    return Start(spec, variables, checksum)
+
+
+def _read(path: pathlib.Path) -> tuple[str, Architecture, Variables | None]:
+    """A checksum of what is there, the architecture and the weights."""
+    if path.is_dir():
+        spec, variables = load_orbax(path)
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} ".encode())
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:16], spec, variables
+    content = path.read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()[:16]
+    if path.suffix == NETWORK_ENDING:
+        return checksum, *load_network(path)
+    try:
+        return checksum, from_json(content.decode()), None
+    except ValueError as error:  # also of what is no UTF-8
+        raise ValueError(f"model_0 {path} is no architecture: {error}") from None
