@@ -3,12 +3,13 @@
 #   make digits   set up and search on the digits: about a minute or two, plus the installation
 #   make test     set up and run all tests
 #   make check    set up, then lint and types
+#   make site     set up, then make the documentation as a site in build/site
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: digits test check clean
+.PHONY: digits test check site clean
 
 digits: $(VENV)/run
 	$(BIN)/python -m experiments.nash --preset=digits
@@ -20,6 +21,9 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+site: $(VENV)/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \

@@ -28,6 +28,7 @@ from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
 from nash_jax.reporting.show import as_json, show
 from nash_jax.runs.config import read_run
 from nash_jax.text import escape_what_cannot_be_shown, one_line
+from nash_jax.troubleshooting import more_on
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the exit
         sys.exit(1)
     except (ValueError, WriteError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{more_on(str(error))}")
     except OSError as error:
         sys.exit(
             f"error: {error.filename}: {error.strerror}"

@@ -45,6 +45,7 @@ from nash_jax.runs import (
 from nash_jax.runs.config import all_settings
 from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
+from nash_jax.troubleshooting import more_on
 
 FLAGS = flags.FLAGS
 
@@ -181,10 +182,11 @@ def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
             check_devices()
             yield
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{more_on(str(error))}")
     except (StoppedError, WriteError) as error:
         resumable = isinstance(error, WriteError) or error.resumable
-        sys.exit(f"error: {error}" + (f"\n{resume_command(workdir)}" if resumable else ""))
+        resume = f"\n{resume_command(workdir)}" if resumable else ""
+        sys.exit(f"error: {error}{more_on(str(error))}{resume}")
 
 
 def dataset_from_flags(config: Config, note: Callable[[str], None]) -> Dataset:

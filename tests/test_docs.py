@@ -11,6 +11,7 @@ from helpers import own_tables
 
 from docs import draw_morphisms
 from nash_jax.morphisms import EDITS
+from nash_jax.troubleshooting import PAGE, SYMPTOMS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +47,19 @@ def test_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_errors_that_are_explained_stand_in_their_section():
+    page = (ROOT / PAGE).read_text()
+    code = "".join(path.read_text() for path in (ROOT / "nash_jax").rglob("*.py"))
+    code = re.sub(
+        r'"\s*\n?\s*f?"', "", code.replace((ROOT / "nash_jax/troubleshooting.py").read_text(), "")
+    )
+    for section, symptoms in SYMPTOMS.items():
+        text = page.split(f"## {section}\n")[1].split("\n## ")[0]
+        for words in symptoms:
+            assert words in text
+            assert words in code, words  # an error that is still raised
 
 
 def rows(text):

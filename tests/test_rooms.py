@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "nash_jax"
 FLOORS = (
-    {"text", "checks"},
+    {"text", "checks", "troubleshooting"},
     {"machine", "jax_settings"},
     {"architecture", "data"},
     {"morphisms", "training"},
