@@ -24,9 +24,9 @@ from nash_jax.search import STRATEGIES, Ask, Proposal, select
 class MadeUp:
     """Makes outcomes up, in an order that has nothing to do with that of the proposals."""
 
-    def __init__(self, stop_after=None, failing=lambda name: False):
+    def __init__(self, stop_after=None, failing=lambda name: False, in_order=False):
         self.jobs, self.made, self.there = [], [], set()
-        self.submitted = []
+        self.submitted, self.in_order = [], in_order
         self.stop_after, self.failing = stop_after, failing
 
     def start(self):
@@ -48,8 +48,9 @@ class MadeUp:
         while self.jobs:
             if self.stop_after is not None and len(self.made) >= self.stop_after:
                 raise KeyboardInterrupt
-            self.jobs.sort(key=lambda job: hashlib.sha256(job.name.encode()).digest())
-            job = self.jobs.pop()
+            if not self.in_order:  # several workers
+                self.jobs.sort(key=lambda job: hashlib.sha256(job.name.encode()).digest())
+            job = self.jobs.pop(0 if self.in_order else -1)
             self.made.append(job.name)
             if self.failing(job.name):
                 yield job.name, Outcome(Estimate(0.0, 1.0, Seconds(), failure="lost"), None)
@@ -131,20 +132,32 @@ def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
         engine(config.replace(max_costs="convolutions=2"))
 
 
-@pytest.mark.parametrize("name", list(STRATEGIES))
-def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, engine):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in STRATEGIES),
+        ("aging_evolution", {"window": 1}),  # each ask leaves none out
+        ("aging_evolution", {"window": 4, "population": 4}),  # three
+    ],
+)
+def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, settings, engine):
+    """Whatever the order in which several workers finish, and with one worker after several."""
+    config = CONFIGS[name].replace(**settings)
     whole, executor = Memory(), MadeUp()
-    result = engine(CONFIGS[name], whole, executor)
-    assert len(executor.made) == sum(each.number for each in CONFIGS[name].strategy.plan) + 1
+    result = engine(config, whole, executor)
+    assert len(executor.made) == sum(each.number for each in config.strategy.plan) + 1
     assert result.finished
     assert executor.made[-1] == "final"
+    alone = Memory()
+    engine(config, alone, MadeUp(in_order=True))
+    assert content(alone) == content(whole)
     for stop in range(len(executor.made)):
-        record, first, second = Memory(), MadeUp(stop), MadeUp()
+        record, first, second = Memory(), MadeUp(stop), MadeUp(in_order=stop % 2 == 0)
         try:
-            assert not engine(CONFIGS[name], record, first).finished
+            assert not engine(config, record, first).finished
         except KeyboardInterrupt:
             assert not record.decisions  # there was no incumbent
-        again = engine(CONFIGS[name], record, second)
+        again = engine(config, record, second)
         assert content(record) == content(whole)
         assert again.best.name == result.best.name
         assert again.best.variables == result.best.variables
