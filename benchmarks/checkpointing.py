@@ -36,6 +36,10 @@ from nash_jax.runs import engine, result
 from nash_jax.training.loop import _snapshot, _start
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
+DATASET = flags.DEFINE_string(
+    "dataset", "", "a training on these images too, one snapshot a minute"
+)
+EPOCHS = flags.DEFINE_integer("epochs", 10, "of that training")
 TOY = flags.DEFINE_boolean("toy", False, "a tiny search, to see that it works")
 
 TINY: dict[str, Any] = {"widths": (4,), "num_steps": 1, "num_neighbours": 2, "epochs_pretrain": 1}
@@ -62,8 +66,8 @@ class Spent:
         return wrapped
 
 
-def measure_search() -> tuple[float, Spent]:
-    """The seconds of a search, and those that went to keeping it."""
+def measure(config: runs.Config) -> tuple[float, Spent]:
+    """The seconds of a run, and those that went to keeping it."""
     spent = Spent()
     for module, name, what in (
         (workdir, "save_network", "networks"),
@@ -77,7 +81,6 @@ def measure_search() -> tuple[float, Spent]:
         (charts, "climb", "pictures"),
     ):
         setattr(module, name, spent.timed(what, getattr(module, name)))
-    config = nj.preset("digits", **(TINY if TOY.value else {}))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "run")
         tell = several(plain(), TensorBoard(path))
@@ -110,7 +113,7 @@ def main(_: list[str]) -> None:
     print(
         f"{on['cpu']}, {on['cores']} cores, Python {on['python']}, jax {on['jax']}, {on['date']}\n"
     )
-    seconds, spent = measure_search()
+    seconds, spent = measure(nj.preset("digits", **(TINY if TOY.value else {})))
     print("\n| what | calls | s | share of the search |\n|---|---|---|---|")
     for what, value in spent.seconds.items():
         print(f"| {what} | {spent.calls[what]} | {value:.3f} | {value / seconds:.2%} |")
@@ -129,6 +132,22 @@ def main(_: list[str]) -> None:
         each, size = measure_snapshot(spec)
         snapshots[name] = {"seconds": each, "mebibytes": size}
         print(f"| {name} | {nj.count_params(spec):,} | {size:.0f} | {each:.2f} | {each / 60:.2%} |")
+    if DATASET.value:
+        seconds, spent = measure(
+            nj.preset(
+                *("laptop", "paper"),
+                dataset=DATASET.value,
+                strategy="one_network",
+                widths=(64, 128, 256),
+                epochs_pretrain=EPOCHS.value,
+                epochs_final=0,
+            )
+        )
+        kept = spent.seconds.get("snapshots", 0.0)
+        print(
+            f"\nmodel_0 of the paper on {DATASET.value}, {EPOCHS.value} epochs: {seconds:.0f} s, "
+            f"{spent.calls.get('snapshots', 0)} snapshots, {kept:.2f} s: {kept / seconds:.2%}"
+        )
     figures = {"seconds": seconds, "spent": spent.seconds, "snapshots": snapshots, "machine": on}
     pathlib.Path(OUT.value).write_text(json.dumps(figures, indent=1) + "\n")
 
