@@ -73,13 +73,15 @@ def _whole_groups(
     counts = np.zeros((len(numbers), labels.max() + 1))
     np.add.at(counts, (places, labels), 1)
     shares = counts / counts.sum(axis=0)  # of each class, in each group
-    for attempt in range(_ORDERS):
+    groups_of = np.count_nonzero(shares, axis=0)
+    lacking = np.flatnonzero(groups_of == 1)
+    for attempt in range(0 if len(lacking) else _ORDERS):
         chosen = _in_order(rng.permutation(len(numbers)), shares, fraction, attempt > 0)
         lacking = np.flatnonzero(~shares[chosen].any(axis=0))
         if not len(lacking):
             return chosen[places]
     name = class_names[lacking[0]] if class_names else f"class {lacking[0]}"
-    there = np.count_nonzero(shares[:, lacking[0]])
+    there = groups_of[lacking[0]]
     raise ValueError(
         f"{what}: every class needs groups on both sides of a split; {name} has {there} "
         f"{'group' if there == 1 else 'groups'}, and none can be set apart; add images of other "

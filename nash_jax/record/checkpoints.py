@@ -137,7 +137,7 @@ class Writer:
             _remove(there)
         with _orbax_writing(there):
             self._orbax.save(there.absolute(), args=ocp.args.StandardSave(_tree(snapshot)))
-        about = {"arrays": _arrays(snapshot)}
+        about = {"arrays": _arrays(snapshot), "losses": str(snapshot.losses.dtype)}
         self._writing = self._background.submit(self._finish, there, about)
         if not self._in_background(snapshot):
             self.wait()
@@ -178,21 +178,22 @@ def load_snapshot(
     Raises:
       DamagedError: if the files are not those that were written, or of another training.
     """
-    manifests = {int(found.stem): found for found in path.glob("*" + _MANIFEST)}
+    found = path.glob("*" + _MANIFEST)
+    manifests = {int(each.stem): each for each in found if each.stem.isdecimal()}
     if not manifests:
         return None
     manifest = manifests[max(manifests)]
     there, damaged = manifest.with_suffix(""), f"{printable(manifest.with_suffix(''))} is damaged"
     try:
         about = read_json(path, manifest.name)
-        found = _checksums(there)
+        sums = _checksums(there)
     except (OSError, ValueError) as error:
         raise DamagedError(f"{damaged}: {one_line(error)}") from None
-    if found != about.get("files"):
+    if sums != about.get("files"):
         raise DamagedError(f"{damaged}: it does not match its checksums")
     state = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state_shapes(spec, settings))
-    empty = Snapshot(state, np.empty(int(there.name), np.float32))
-    if about.get("arrays") != _arrays(empty):
+    empty = Snapshot(state, np.empty(int(there.name), about["losses"]))
+    if about["arrays"] != _arrays(empty):
         raise DamagedError(f"{damaged}: it is not of a training of this network")
     import orbax.checkpoint as ocp
 

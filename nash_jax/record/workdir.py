@@ -222,8 +222,9 @@ def open_workdir(
                 if name not in done:
                     note(f"{left} is of an earlier version; {name} is trained from its beginning")
         workdir = Workdir(path, ledger, checkpoint_seconds, keep_all, note)
-        for name in done:
-            workdir.end_training(name)
+        for left in list((path / TRAININGS).iterdir()):
+            if left.name in done:
+                workdir.end_training(left.name)
         yield workdir
 
 
