@@ -192,8 +192,8 @@ def load_snapshot(
     if sums != about.get("files"):
         raise DamagedError(f"{damaged}: it does not match its checksums")
     state = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state_shapes(spec, settings))
-    empty = Snapshot(state, np.empty(int(there.name), about["losses"]))
-    if about["arrays"] != _arrays(empty):
+    empty = Snapshot(state, np.empty(int(there.name), about.get("losses", "float32")))
+    if about.get("arrays") != _arrays(empty):
         raise DamagedError(f"{damaged}: it is not of a training of this network")
     import orbax.checkpoint as ocp
 
