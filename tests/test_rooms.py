@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "nash_jax"
 FLOORS = (
     {"text", "checks", "troubleshooting"},
-    {"machine", "jax_settings"},
+    {"machine", "jax_settings", "evaluation"},
     {"architecture", "data"},
     {"morphisms", "training"},
     {"spaces"},
