@@ -98,8 +98,8 @@ def _almost_duplicates(name: str, train: Examples, others: Examples, part: str) 
         return []
     return [
         f"{name}: of {len(small):,} {part} images, {found:,} are nearly the same as a training "
-        f"image, though not equal: {part} accuracies are too high if these are of one object; "
-        "keep such images together by groups"
+        f"image, though not equal: {part} accuracies are too high if these are of one object; say "
+        "which belong together by --groups (npz: groups_train)"
     ]
 
 
