@@ -80,6 +80,12 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
     )
+    flags.DEFINE_boolean(
+        "baseline",
+        False,
+        "after the search also train model_0, for as many epochs as the best network has been, and "
+        "judge it on the validation images; a finished run can do it later",
+    )
     flags.DEFINE_list("devices", [], "numbers of the accelerators for the children; default: all")
     flags.DEFINE_integer(
         "per_device",
@@ -227,7 +233,7 @@ def perform(
             warn_of_slow_precision(config)
             if cache is not None:
                 use_cache(cache)
-            return execute(opened, tell, workers, devices, FLAGS.per_device)
+            return execute(opened, tell, workers, devices, FLAGS.per_device, FLAGS.baseline)
 
 
 def command() -> list[str]:

@@ -16,7 +16,8 @@ from nash_jax import runs
 from nash_jax.estimation import Estimate, Outcome, Seconds
 from nash_jax.record import Memory
 from nash_jax.record.ledger import in_order, trial_of
-from nash_jax.reporting.report import render
+from nash_jax.reporting.compare import compare
+from nash_jax.reporting.report import comparison, render
 from nash_jax.runs import run as run_module
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
@@ -70,13 +71,13 @@ def engine(monkeypatch):
     """Runs a config on a record with an executor."""
     digits = nj.data.load_dataset("digits")
 
-    def run(config, record=None, executor=None, reporter=None, workdir=None):
+    def run(config, record=None, executor=None, reporter=None, workdir=None, **options):
         executor = executor or MadeUp()
         monkeypatch.setattr(run_module, "_executors", lambda *_: (executor, executor))
         with runs.open_run(config, workdir, dataset=digits) as opened:
             if record is not None:
                 opened = dataclasses.replace(opened, record=record)
-            return runs.execute(opened, reporter or Silent())
+            return runs.execute(opened, reporter or Silent(), **options)
 
     return run
 
@@ -128,7 +129,10 @@ def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
         "final": "training",
     }
     assert "left of max_convolutions" in render(view)
-    with pytest.raises(ValueError, match="max_convolutions must be at least those of model_0, 3"):
+    compare([view, view], tmp_path / "compare.html")
+    with pytest.raises(
+        ValueError, match="max_costs convolutions must be at least what the fi.* has, 3"
+    ):
         engine(config.replace(max_costs="convolutions=2"))
 
 
@@ -166,8 +170,8 @@ def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, 
 
 def test_a_baseline_is_trained_as_long_as_the_best_was_and_changes_nothing_else(engine):
     whole, plain, executor = Memory(), Memory(), MadeUp()
-    config = TINY.replace(baseline=True, epochs_pretrain=3, epochs_neighbours=2)
-    result = engine(config, whole, executor)
+    config = TINY.replace(epochs_pretrain=3, epochs_neighbours=2)
+    result = engine(config, whole, executor, baseline=True)
     assert executor.made[-2:] == ["baseline", "final"]
     way, name = [], result.best.parent
     while name:
@@ -176,18 +180,32 @@ def test_a_baseline_is_trained_as_long_as_the_best_was_and_changes_nothing_else(
     line = whole.lines["baseline"]
     assert len(line["train_losses"]) == 3 + 2 * (len(way) - 1)
     assert line["spec"] == whole.lines["model_0"]["spec"]
-    engine(config.replace(baseline=False), plain)
-    for name, other in plain.lines.items():
-        changing = ("elapsed", "seconds", "config", "index" if name == "final" else "")
-        assert [v for k, v in other.items() if k not in changing] == [
-            v for k, v in whole.lines[name].items() if k not in changing
-        ]
+    engine(config, plain)
+    later = MadeUp()
+    engine(config, plain, later, baseline=True)  # of a run that is finished
+    assert later.made == ["baseline"]
+    assert content(plain) == content(whole)
     for stop in (len(executor.made) - 2, len(executor.made) - 1):
         record, again = Memory(), MadeUp()
-        assert not engine(config, record, MadeUp(stop)).finished
-        engine(config, record, again)
+        assert not engine(config, record, MadeUp(stop), baseline=True).finished
+        engine(config, record, again, baseline=True)
         assert content(record) == content(whole)
         assert len(again.made) == len(executor.made) - stop
+
+
+def test_a_baseline_of_weights_that_are_not_inherited_is_trained_as_long_as_the_last(
+    engine, tmp_path
+):
+    config = TINY.replace(epochs_pretrain=3, epochs_neighbours=2, inherit="nothing")
+    failing = MadeUp(failing=lambda name: name == "baseline")
+    engine(config, executor=failing, workdir=tmp_path, baseline=True)
+    view = runs.read_run(tmp_path)
+    assert comparison(view)[2][:3] == ("model_0, trained as long", "0", "failed")
+    again = MadeUp()
+    engine(config, executor=again, workdir=tmp_path, baseline=True)
+    assert "baseline" in again.made  # what failed is tried again
+    rows = comparison(runs.read_run(tmp_path))
+    assert [row[1] for row in rows] == ["epochs in all", "3", "2", "2"]
 
 
 def test_what_a_strategy_drops_is_recorded_with_the_reason(engine):
@@ -218,7 +236,7 @@ def test_what_a_strategy_drops_is_recorded_with_the_reason(engine):
     [
         ("aging_evolution", "The population", "dropped: the oldest when child4 came"),
         ("successive_halving", "The rungs", "dropped: place 5 of 5 in rung 1, 2 went on"),
-        ("random_search", "The climb", "With --baseline a run also trains model_0"),
+        ("random_search", "The climb", "with --baseline also trains model_0"),
     ],
 )
 def test_a_report_shows_what_became_of_every_network(name, title, reason, engine, tmp_path):

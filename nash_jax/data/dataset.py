@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -234,30 +236,36 @@ def _groups(
     given: Sequence[ArrayLike | None], counts: Sequence[int], name: str
 ) -> list[np.ndarray | None]:
     """Groups of the training and the test images, numbered alike, int32 `[n]`."""
-    found = {}
+    found: dict[int, list[Any]] = {}
     for part, (values, count) in enumerate(zip(given, counts)):
         if values is None:
             continue
         what = f"{name}: groups_{('train', 'test')[part]}"
-        array = _array(values, what)
-        array = array[:, 0] if array.shape == (count, 1) else array
-        if array.shape != (count,) or array.dtype.kind not in "iuUS":
+        array = np.asarray(values)
+        if array.shape not in ((count,), (count, 1)):
             raise ValueError(
-                f"{what} must have a whole number or a word for each of {count} images; got "
-                f"{array.dtype} {list(array.shape)}; give one for each image"
+                f"{what} must have one group for each image, shape [{count}]; got "
+                f"{list(array.shape)}; give one for each"
             )
-        found[part] = array
-    if len({array.dtype.kind in "iu" for array in found.values()}) > 1:
+        found[part] = array.ravel().tolist()
+        kinds = {type(group) for group in found[part]}
+        if len(kinds) > 1 or not kinds <= {int, str, bytes}:
+            raise ValueError(
+                f"{what} must be whole numbers or words; got "
+                f"{listed(sorted(kind.__name__ for kind in kinds))}; number the groups, or name "
+                "each by a word"
+            )
+    if len({type(groups[0]) for groups in found.values()}) > 1:
         raise ValueError(
             f"{name}: groups must be whole numbers or words; got both; name those of training and "
             "test images alike"
         )
-    if not found:
-        return [None, None]
-    numbers = np.unique(np.concatenate(list(found.values())), return_inverse=True)[1]
-    parts = np.split(numbers.astype(np.int32), np.cumsum([len(each) for each in found.values()]))
-    numbered = dict(zip(found, parts))
-    return [numbered.get(0), numbered.get(1)]
+    numbers = {group: n for n, group in enumerate(dict.fromkeys(itertools.chain(*found.values())))}
+    parts = (found.get(part) for part in (0, 1))
+    return [
+        None if part is None else np.array([numbers[group] for group in part], np.int32)
+        for part in parts
+    ]
 
 
 def _array(values: ArrayLike, what: str) -> np.ndarray:

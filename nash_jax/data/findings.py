@@ -16,7 +16,7 @@ ALIKE = 0.98
 #: large set (CIFAR-10: 0.02%; Fashion-MNIST, whose pictures are all much alike: 5.6%).
 MANY_ALIKE = 0.01
 
-#: Images are compared in grey, with at most so many pixels at an edge.
+#: Images are compared in grey, with about so many pixels at an edge; smaller ones are not.
 _EDGE = 16
 
 #: At most so many images are compared with each other, evenly spaced: more would take long.
@@ -84,41 +84,45 @@ def _rows(examples: Examples) -> tuple[list[bytes], list[int]]:
 def _almost_duplicates(name: str, train: Examples, others: Examples, part: str) -> list[str]:
     if min(train.images.shape[1:3]) < _EDGE:
         return []  # images of few pixels are alike without being the same
-    train, others = _thinned(train, _MOST_TRAIN), _thinned(others, _MOST_OTHERS)
-    known, small = _standardised(_reduced(train.images)), _standardised(_reduced(others.images))
+    of_train, of_others = _spaced(len(train), _MOST_TRAIN), _spaced(len(others), _MOST_OTHERS)
+    known = _standardised(_reduced(train.images, of_train))
+    small = _standardised(_reduced(others.images, of_others))
     found = 0
     for start in range(0, len(small), 100):  # in parts, so that the products fit into memory
         products = small[start : start + 100] @ known.T
         for place, nearest in enumerate(products.argmax(axis=1)):
             if products[place, nearest] > ALIKE:
-                pair = np.stack([others.images[start + place], train.images[nearest]])
+                other = others.images[of_others[start + place]]
+                pair = np.stack([other, train.images[of_train[nearest]]])
                 first, second = _standardised(pair)
                 found += bool(first @ second > ALIKE) and bool((pair[0] != pair[1]).any())
     if found < MANY_ALIKE * len(small):
         return []
+    looked_at = f"{len(small):,}"
+    if len(small) < len(others):
+        looked_at += f" of the {len(others):,}"
     return [
-        f"{name}: of {len(small):,} {part} images, {found:,} are nearly the same as a training "
-        f"image, though not equal: {part} accuracies are too high if these are of one object; say "
-        "which belong together by --groups (npz: groups_train)"
+        f"{name}: of {looked_at} {part} images, {found:,} are nearly the same as a training image, "
+        f"though not equal: {part} accuracies are too high if these are of one object; say which "
+        "belong together by --groups (npz: groups_train)"
     ]
 
 
-def _thinned(examples: Examples, most: int) -> Examples:
-    """At most so many of them, evenly spaced."""
-    if len(examples) <= most:
-        return examples
-    return examples.take(np.linspace(0, len(examples) - 1, most).astype(int))
+def _spaced(number: int, most: int) -> np.ndarray:
+    """At most so many places, evenly spaced."""
+    return np.linspace(0, number - 1, min(number, most)).astype(int)
 
 
-def _reduced(images: np.ndarray) -> np.ndarray:
-    """Means over blocks of pixels and over channels, `[n, at most about 16, the same]`."""
+def _reduced(images: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Some images with 16 to 31 pixels at an edge, in grey: means over blocks of pixels."""
     height, width = (max(1, size // _EDGE) for size in images.shape[1:3])
     rows, columns = images.shape[1] // height, images.shape[2] // width
-    cut = images[:, : rows * height, : columns * width]
-    blocks = cut.reshape(len(images), rows, height, columns, width, -1)
-    return np.concatenate(
-        [part.mean(axis=(2, 4, 5), dtype=np.float32) for part in np.array_split(blocks, 100)]
-    )
+    parts = []
+    for some in np.array_split(places, max(1, len(places) // 500)):  # no copy of a large set
+        cut = images[some, : rows * height, : columns * width]
+        blocks = cut.reshape(len(some), rows, height, columns, width, -1)
+        parts.append(blocks.mean(axis=(2, 4, 5), dtype=np.float32))
+    return np.concatenate(parts)
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ def stratified_split(
     seed: int,
     what: str = "splitting",
     class_names: Sequence[str] = (),
+    spare: int = 1,
 ) -> tuple[Examples, Examples]:
     """Split so that each class is divided in the same proportion, at random but seeded.
 
@@ -26,6 +27,8 @@ def stratified_split(
       seed: decides which examples go where.
       what: the data set, for errors.
       class_names: of the classes, if they have names.
+      spare: groups of each class that stay in the first part, if it has more than so many: two, if
+        that part is to be split again.
 
     Returns:
       `(first, second)`; each class has at least one example in each.
@@ -52,7 +55,7 @@ def stratified_split(
             taken = min(max(round(count * fraction), 1), count - 1)
             second[rng.permutation(np.flatnonzero(labels == label))[:taken]] = True
     else:
-        second = _whole_groups(labels, examples.groups, fraction, rng, what, class_names)
+        second = _whole_groups(labels, examples.groups, fraction, rng, what, class_names, spare)
     return examples.take(np.flatnonzero(~second)), examples.take(np.flatnonzero(second))
 
 
@@ -67,6 +70,7 @@ def _whole_groups(
     rng: np.random.Generator,
     what: str,
     class_names: Sequence[str],
+    spare: int,
 ) -> np.ndarray:
     """Which examples go to the second side, booleans `[n]`: all of a group, or none."""
     numbers, places = np.unique(groups, return_inverse=True)
@@ -75,8 +79,9 @@ def _whole_groups(
     shares = counts / counts.sum(axis=0)  # of each class, in each group
     groups_of = np.count_nonzero(shares, axis=0)
     lacking = np.flatnonzero(groups_of == 1)
+    most = groups_of - np.clip(groups_of - 1, 1, spare)  # so many may go
     for attempt in range(0 if len(lacking) else _ORDERS):
-        chosen = _in_order(rng.permutation(len(numbers)), shares, fraction, attempt > 0)
+        chosen = _in_order(rng.permutation(len(numbers)), shares, fraction, most, attempt > 0)
         lacking = np.flatnonzero(~shares[chosen].any(axis=0))
         if not len(lacking):
             return chosen[places]
@@ -90,21 +95,26 @@ def _whole_groups(
 
 
 def _in_order(
-    order: np.ndarray, shares: np.ndarray, fraction: float, cover_first: bool
+    order: np.ndarray,
+    shares: np.ndarray,
+    fraction: float,
+    most: np.ndarray,
+    cover_first: bool,
 ) -> np.ndarray:
     """The groups of the second side, booleans, if they are gone through in an order.
 
     A group goes there if the shares of the classes come nearer to `fraction` by it. Then, for every
     class that the second side lacks, the smallest of its groups goes there; or before, the first in
-    the order. A group that has all of a class that the first side has left stays.
+    the order. At most `most` groups of each class go.
     """
     chosen = np.zeros(len(shares), bool)
-    taken = np.zeros(shares.shape[1])
+    taken, number = np.zeros(shares.shape[1]), np.zeros(shares.shape[1], int)
 
     def take(group: int) -> None:
-        nonlocal taken
-        if not chosen[group] and (taken + shares[group] < 1 - 1e-9).all():
-            chosen[group], taken = True, taken + shares[group]
+        nonlocal taken, number
+        after = number + (shares[group] > 0)
+        if not chosen[group] and (after <= most).all():
+            chosen[group], taken, number = True, taken + shares[group], after
 
     def size(group: int) -> float:
         return float(shares[group].sum())
@@ -152,7 +162,7 @@ def held_out(
       ValueError: if a class has fewer than two images, or its groups cannot be split.
     """
     places = Examples(np.arange(len(labels)), labels, groups)
-    _, test = stratified_split(places, HELD_OUT, 0, what, class_names)
+    _, test = stratified_split(places, HELD_OUT, 0, what, class_names, spare=2)
     return np.isin(places.images, test.images)
 
 

@@ -30,7 +30,8 @@ class Estimator(Protocol):
           job: the network, and how it is asked for.
           variables: its weights, drawn or carried over from its parent.
           images: those of the run; the test images are not there.
-          tools: what it is done with.
+          tools: what it is done with. Keeping to `tools.max_bytes`, and snapshots of what takes
+            long, are the estimator's own affair.
 
         Raises:
           Exception: one of `FAILURES`, if the network cannot be estimated.
@@ -63,12 +64,18 @@ def perform(
     start = time.perf_counter()
     recipe = job.recipe
     train, judge = images.of(recipe)
+    if recipe.estimator not in ESTIMATORS:
+        raise ValueError(
+            f"estimator {recipe.estimator} must be known in every process; got none here; enter it "
+            "into ESTIMATORS where its file is imported, not below a test of __name__"
+        )
     estimator = ESTIMATORS[recipe.estimator]
     if estimator is not None:
         try:
             begin = grow(job, parent, train) if grown is None else grown
             seen = images._replace(test=train.take(np.arange(0)))
-            return estimator(job, begin, seen, tools)
+            found = estimator(job, begin, seen, tools)
+            return found._replace(estimate=_plain(found.estimate, time.perf_counter() - start))
         except FAILURES as error:
             return Outcome(failed(error, time.perf_counter() - start), None)
 
@@ -104,6 +111,29 @@ def perform(
     except FAILURES as error:
         return Outcome(failed(error, time.perf_counter() - start), None)
     return Outcome(dataclasses.replace(estimate, seconds=estimate.seconds + growing), variables)
+
+
+def _plain(estimate: Estimate, seconds: float) -> Estimate:
+    """What an estimator of a user's found, as Python's numbers, with the seconds that it took.
+
+    Raises:
+      DivergedError: if an accuracy or an objective is no finite number.
+    """
+    if estimate.failure:
+        return estimate
+    numbers = {"accuracy": estimate.accuracy, **estimate.objectives}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"diverged: the estimator found {name} {value}")
+    spent = estimate.seconds if estimate.seconds.total else Seconds(train=seconds)
+    return dataclasses.replace(
+        estimate,
+        accuracy=float(estimate.accuracy),
+        loss=float(estimate.loss),
+        seconds=spent,
+        train_losses=tuple(map(float, estimate.train_losses)),
+        objectives={name: float(value) for name, value in estimate.objectives.items()},
+    )
 
 
 def _keys(job: Job) -> Any:

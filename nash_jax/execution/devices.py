@@ -230,4 +230,5 @@ def _placed(examples: Examples, device: jax.Device) -> Examples:
     """Images on a device, if they fit."""
     if not fits_on_device(examples, device):
         return examples
-    return Examples(*jax.device_put((examples.images, examples.labels), device))
+    images, labels = jax.device_put((examples.images, examples.labels), device)
+    return Examples(images, labels, examples.groups)

@@ -314,8 +314,10 @@ def _write_images(folder: pathlib.Path, images: Images) -> None:
     """Write the images for all workers, but for the test set, which they have no use for."""
     with writing(folder):
         for part in ("train", "valid"):
-            for name in ("images", "labels"):
-                array = np.ascontiguousarray(getattr(getattr(images, part), name))
+            for name in ("images", "labels", "groups"):
+                if (values := getattr(getattr(images, part), name)) is None:
+                    continue
+                array = np.ascontiguousarray(values)
                 header = np.lib.format.header_data_from_array_1_0(array)
                 with (folder / f"{part}-{name}.npy").open("wb") as file:
                     np.lib.format.write_array_header_1_0(file, header)
@@ -326,11 +328,13 @@ def _read_images(folder: pathlib.Path) -> Images:
     """What `_write_images` wrote, as memory that all processes share."""
 
     def read(part: str) -> Examples:
+        paths = {name: folder / f"{part}-{name}.npy" for name in ("images", "labels", "groups")}
         return Examples(
-            *(
-                np.load(folder / f"{part}-{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in ("images", "labels")
-            )
+            **{
+                name: np.load(path, mmap_mode="r", allow_pickle=False)
+                for name, path in paths.items()
+                if path.exists()
+            }
         )
 
     train = read("train")

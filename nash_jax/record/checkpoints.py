@@ -31,6 +31,7 @@ from nash_jax.record.files import (
     WriteError,
     read_inside,
     read_json,
+    sync,
     sync_folder,
     write_json,
     writing,
@@ -162,8 +163,9 @@ class Writer:
             self._orbax.wait_until_finished()
         manifest = there.with_name(there.name + _MANIFEST)
         with writing(there):
-            sums = _checksums(there)
+            _flush(there)  # orbax flushes the arrays alone
             sync_folder(there.parent)
+            sums = _checksums(there)
         write_json(manifest, {**about, "files": sums})
         for other in self._path.iterdir():
             if other not in (there, manifest):
@@ -219,6 +221,16 @@ def _checksums(folder: pathlib.Path) -> dict[str, str]:
     """A checksum of every file below a folder, by its path from there."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     return {name: hashlib.sha256(read_inside(folder, name)).hexdigest() for name in sorted(names)}
+
+
+def _flush(folder: pathlib.Path) -> None:
+    """Flush all files and folders below a folder, and itself, to the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                sync(file.fileno())
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -214,10 +214,13 @@ def open_workdir(
             for folder in (NETWORKS, TRAININGS):
                 (path / folder).mkdir(exist_ok=True)
             for left in path.rglob("*" + UNFINISHED):
-                left.unlink(missing_ok=True)
+                if not left.is_dir():
+                    left.unlink(missing_ok=True)
             done = {line["name"] for line in ledger.trials if "failure" not in line}
             early = files_in(path / TRAININGS)
             for name, left in early.items():
+                if left.is_dir():
+                    continue  # of a trial with such a name
                 left.unlink()
                 if name not in done:
                     note(f"{left} is of an earlier version; {name} is trained from its beginning")

@@ -24,13 +24,12 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 
+from nash_jax.architecture import Architecture
 from nash_jax.reporting.pictures import BEST, MORPHED, UNCHANGED, network_figure
 from nash_jax.reporting.view import RunView, changed_nodes
-from nash_jax.search import AFTER, Trial
+from nash_jax.search import ALONE, Trial, epochs_in_all
 
 GID = "candidate-"
-#: Recipes of trials that are alone in their step.
-ALONE = ("pretrain", *AFTER)
 INK, GRID, FROM_SCRATCH = "#222222", "#dddddd", "#8e7cc3"
 #: Where time goes.
 PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
@@ -42,11 +41,14 @@ SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79",
 def figures(run: RunView) -> dict[str, Figure]:
     """All charts that a run has something to show in, by name, networks last."""
     name, first = "climb", climb_of
-    if run.dropped:
-        name, first = ("population", population) if one_by_one(run.tried) else ("rungs", rungs)
+    if _went_on(run):
+        name, first = "rungs", rungs
+    elif run.dropped:
+        name, first = "population", population
     charts: dict[str, Callable[[RunView], Figure]] = {name: first}
     charts |= {"lineage": lineage, "curves": curves, "cost": cost, "time": time}
-    if name == "rungs" or (not any(t.parent for t in run.tried[1:]) and len(run.tried) > 1):
+    parents = any(trial.parent for trial in run.tried[1:])
+    if not run.tried or name == "rungs" or (not parents and len(run.tried) > 1):
         del charts["lineage"]  # none came from another
     drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
     return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in run.chosen}}
@@ -137,25 +139,26 @@ def rungs(run: RunView) -> Figure:
     """Successive halving: validation accuracy by rung; a line for each network that went on."""
     figure, axes = _axes(10.4, 4.6)
     steps, height = _steps(run.tried), _heights(run.tried)
-    last: dict[Any, Trial] = {}  # by architecture, the trial of the rung before
-    place = _beside(run.tried)
-    on_way = {trial.spec for trial in run.chosen}
+    place, before = _beside(run.tried), _went_on(run)
+    on_way, name = set[str](), run.chosen[-1].name if run.chosen else None
+    while name is not None:
+        on_way.add(name)
+        name = before.get(name)
     for trial in run.tried:
-        before = last.get(trial.spec)
-        if before is not None and before.step < trial.step:
+        if trial.name in before:
+            ends = before[trial.name], trial.name
             axes.plot(
-                [place[before.name], place[trial.name]],
-                [height[before.name], height[trial.name]],
-                color=BEST if trial.spec in on_way else "#bbbbbb",
-                linewidth=1.8 if trial.spec in on_way else 1.0,
+                [place[end] for end in ends],
+                [height[end] for end in ends],
+                color=BEST if trial.name in on_way else "#bbbbbb",
+                linewidth=1.8 if trial.name in on_way else 1.0,
                 zorder=2,
             )
-        last[trial.spec] = trial
         _point(axes, place[trial.name], height[trial.name], trial, run.chosen)
     labels = []
     for number, step in enumerate(steps, start=1):
         there = [trial for trial in run.tried if trial.step == step]
-        epochs = {epochs_in_all(run, t) for t in there}
+        epochs = {epochs_of(run, trial) for trial in there}
         networks = f"{len(there)} network{'s' if len(there) > 1 else ''}"
         labels.append(f"rung {number}\n{networks}, {max(epochs)} epochs")
     axes.set_xticks(list(steps.values()), labels)
@@ -220,7 +223,7 @@ def curves(run: RunView) -> Figure:
     on_way = {trial.name for trial in [*run.chosen, *([run.final] if run.final else [])]}
     for trial in run.trials:
         losses = [float("nan") if x is None else x for x in trial.estimate.train_losses]
-        first = _epochs_before(run, trial) + 1
+        first = epochs_of(run, trial) - len(losses) + 1
         chosen, morphed = trial.name in on_way, bool(trial.edits)
         epochs = range(first, first + len(losses))
         color = BEST if chosen else MORPHED if morphed else UNCHANGED
@@ -242,7 +245,11 @@ def curves(run: RunView) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch, those of the parents included")
     axes.set_ylabel("training loss (nats)")
-    for color, label in ((BEST, "chosen"), (MORPHED, "morphed child"), (UNCHANGED, "unchanged")):
+    for color, label in (
+        (BEST, "chosen"),
+        (MORPHED, "morphed child"),
+        (UNCHANGED, "without edits"),
+    ):
         axes.plot([], [], color=color, label=label)
     _outside(axes, 3)
     return figure
@@ -342,6 +349,26 @@ def _beside(tried: Sequence[Trial]) -> dict[str, float]:
     return place
 
 
+def _went_on(run: RunView) -> dict[str, str]:
+    """For networks that are trained on, or once more, in a later step: the trial before, by name.
+
+    Networks that are trained anew have no parent; they are known by their architecture.
+    """
+    found: dict[str, str] = {}
+    left: dict[Architecture, list[Trial]] = {}
+    for trial in run.tried:
+        parent = run.parent(trial)
+        if trial.recipe == "further" and parent is not None:
+            found[trial.name] = parent.name
+        elif trial.recipe == "scratch":
+            earlier = [t for t in left.get(trial.spec, []) if t.step < trial.step]
+            if earlier:
+                found[trial.name] = earlier[0].name
+                left[trial.spec].remove(earlier[0])
+            left.setdefault(trial.spec, []).append(trial)
+    return found
+
+
 def _label_order(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("network, in the order of the proposals")
@@ -364,19 +391,9 @@ def _generations(run: RunView) -> dict[str, int]:
     return found
 
 
-def epochs_in_all(run: RunView, trial: Trial) -> int:
-    """Epochs that a trial and its ancestors were trained for."""
-    return _epochs_before(run, trial) + len(trial.estimate.train_losses)
-
-
-def _epochs_before(run: RunView, trial: Trial) -> int:
-    """Epochs that a trial's ancestors were trained for."""
-    before, seen = 0, {trial.name}
-    while (parent := run.parent(trial)) is not None and parent.name not in seen:
-        before += len(parent.estimate.train_losses)
-        seen.add(parent.name)
-        trial = parent
-    return before
+def epochs_of(run: RunView, trial: Trial) -> int:
+    """Epochs that a trial's weights were trained for: see `search.epochs_in_all`."""
+    return epochs_in_all(trial, run.by_name, run.config.recipes.by_name())
 
 
 COLORS = {"morphed": MORPHED, "scratch": FROM_SCRATCH, "unchanged": UNCHANGED, "failed": INK}
@@ -449,7 +466,7 @@ def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
     for kind, label, marker, color in (
         ("morphed", "morphed child", "o", MORPHED),
         ("scratch", "from scratch", "o", FROM_SCRATCH),
-        ("unchanged", "trained on, unchanged", "s", UNCHANGED),
+        ("unchanged", "trained on, without edits", "s", UNCHANGED),
         ("failed", "failed", "x", INK),
     ):
         if kinds[kind]:

@@ -73,8 +73,10 @@ def groups(runs: Sequence[RunView]) -> list[list[RunView]]:
     found: dict[Any, dict[int, RunView]] = {}
     for run in runs:
         if run.final:
-            start = run.about.get("network") or run.config.space.model_0
-            same = run.config.replace(seed=0, dataset="", model_0=start)
+            same = run.config.replace(seed=0, dataset="")
+            if "model_0" in (known := run.config.values()):
+                start = run.about.get("network") or known["model_0"]
+                same = same.replace(model_0=start)
             found.setdefault(same, {}).setdefault(run.config.seed, run)
     return [list(group.values()) for group in found.values() if len(group) > 1]
 

@@ -68,7 +68,7 @@ def origin(trial: Trial) -> str:
         return "from scratch"
     if trial.recipe == "further":
         return f"{trial.parent}, trained on"
-    return ", ".join(map(describe_edit, trial.edits)) or "unchanged"
+    return ", ".join(map(describe_edit, trial.edits)) or "no edits"
 
 
 def describe_edit(edit: Edit) -> str:

@@ -111,6 +111,9 @@ class Progress:
         """Advance the bar; an epoch that is done again is not counted twice."""
         self._progress.advance(self._task, max(0, number - self._epochs.get(name, 0)))
         self._epochs[name] = max(number, self._epochs.get(name, 0))
+        (task,) = self._progress.tasks
+        if task.total is not None and task.completed > task.total:  # what was not planned
+            self._progress.update(self._task, total=task.completed)
         who = f"{name.rpartition('-')[2]} " if "-" in name else ""
         self._progress.update(self._task, description=f"{self._phase}, {who}epoch {number}")
 

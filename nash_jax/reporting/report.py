@@ -197,7 +197,7 @@ def comparison(run: RunView) -> list[tuple[str, ...]]:
     best = run.chosen[-1] if run.chosen else None
     shown = [("model_0, where the search began", first), ("model_0, trained as long", run.baseline)]
     shown += [("the best of the search", best)]
-    there = [(what, trial) for what, trial in shown if trial is not None and not trial.failed]
+    there = [(what, trial) for what, trial in shown if trial is not None]
     if best is None or best is first:
         return []
     head = ("network", "epochs in all", "validation accuracy", "loss", "parameters", "MFLOPs")
@@ -206,9 +206,9 @@ def comparison(run: RunView) -> list[tuple[str, ...]]:
         *(
             (
                 what,
-                f"{charts.epochs_in_all(run, trial)}",
+                f"{charts.epochs_of(run, trial)}",
                 _accuracy(trial),
-                f"{trial.estimate.loss:.4f}",
+                "" if trial.failed else f"{trial.estimate.loss:.4f}",
                 f"{trial.params:,}",
                 f"{trial.flops / 1e6:,.2f}",
             )

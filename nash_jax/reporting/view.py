@@ -12,7 +12,7 @@ from nash_jax.architecture import Architecture
 from nash_jax.estimation import Seconds
 from nash_jax.record.ledger import LEDGER_FILE, Line, ledger_in, trials_of
 from nash_jax.record.workdir import read_config
-from nash_jax.search import AFTER, Trial
+from nash_jax.search import AFTER, ALONE, Trial
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float
     """
     spent, total, before = Seconds(), 0.0, 0.0
     for trial in sorted(trials, key=lambda trial: trial.elapsed):
-        if trial.recipe not in ("pretrain", *AFTER):
+        if trial.recipe not in ALONE:
             spent += trial.estimate.seconds
             total += trial.workers * (trial.elapsed - before)
         before = trial.elapsed

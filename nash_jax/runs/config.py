@@ -71,8 +71,6 @@ class RecipeSettings:
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
-      baseline: after the search, also train model_0 for as many epochs as the best network has
-        been, in one training, and judge it on the validation images.
       training: what all trainings share.
     """
 
@@ -82,7 +80,6 @@ class RecipeSettings:
     estimator: str = "training"
     inherit: str = "morphism"
     constant_lr: float = 0.0
-    baseline: bool = False
     training: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
@@ -128,7 +125,7 @@ class Bounds:
       max_activation_bytes: most bytes that one image's tensors take at a time in inference; 0: no
         limit.
       max_costs: further bounds, such as depth=12, with commas between them; the names are those of
-        `architecture.COSTS`.
+        `architecture.COSTS`. Of two for one cost the nearer counts.
       max_memory: most memory for training a child, in GiB; 0: what the device has (CPU: no limit).
     """
 
@@ -150,19 +147,27 @@ class Bounds:
         found |= {"bytes": self.max_bytes, "activation_bytes": self.max_activation_bytes}
         if self.max_flops < 0:
             found["flops"] = GROWTH * count_flops(model_0)
-        return {name: most for name, most in found.items() if most} | self._further
+        found = {name: most for name, most in found.items() if most}
+        for name, most in self._further.items():  # the nearer one counts
+            found[name] = min(most, found.get(name, most))
+        return found
 
     @property
     def _further(self) -> dict[str, float]:
         """`max_costs` by name."""
-        found = {}
+        found: dict[str, float] = {}
         for given in filter(None, self.max_costs.split(",")):
-            name, _, most = given.strip().partition("=")
+            name, _, most = (part.strip() for part in given.partition("="))
             check_word("the name in max_costs", name, tuple(COSTS))
             if not re.fullmatch(r"\d+([.]\d+)?(e\d+)?", most):
                 raise ValueError(f"max_costs must be NAME=NUMBER; got {given!r}; as in {name}=12")
-            found[name] = float(most)
+            found[name] = min(float(most), found.get(name, float(most)))
         return found
+
+
+def flag_of(cost: str) -> str:
+    """The setting that bounds a cost, by the cost's name."""
+    return f"max_{cost}" if f"max_{cost}" in Bounds.__dataclass_fields__ else f"max_costs {cost}"
 
 
 #: The groups that have several kinds; the setting with a group's name chooses the kind.
@@ -294,7 +299,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: setting.group for setting in settings},
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
-            *("groups", "baseline", "max_costs", "estimator"),
+            *("groups", "max_costs", "estimator"),
         ),
     )
 
@@ -304,7 +309,15 @@ def config_of(settings: Mapping[str, Any]) -> Config:
 
     Raises:
       DamagedError: if a setting is of another type, or breaks a rule.
+      ValueError: if its strategy, space or estimator is none that is known here.
     """
+    for group, known in (*KINDS.items(), ("estimator", ESTIMATORS)):
+        name = settings.get(group)
+        if isinstance(name, str) and name not in known:
+            raise ValueError(
+                f"the run is of {group} {name!r:.80}, which this program does not know; use the "
+                "program that made it"
+            )
     try:
         kinds = {group: _typed(settings[group], "") for group in KINDS if group in settings}
         config = Config().replace(**kinds)

@@ -33,7 +33,7 @@ from nash_jax.record.ledger import (
 )
 from nash_jax.record.workdir import Record
 from nash_jax.reporting.events import Chosen, Done, Note, Phase, Tell
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import Config, flag_of
 from nash_jax.runs.problem import Problem, searches, space_of
 from nash_jax.search import (
     AFTER,
@@ -44,6 +44,7 @@ from nash_jax.search import (
     Proposal,
     Strategy,
     Trial,
+    epochs_in_all,
     num_due,
 )
 
@@ -241,7 +242,7 @@ class Engine:
         for name, most in self._run.problem.limits.items():
             if (cost := COSTS[name](spec)) > most:
                 raise ValueError(
-                    f"max_{name} must be kept by every proposal, {most:.0f}; got {cost} of "
+                    f"{flag_of(name)} must be kept by every proposal, {most:.0f}; got {cost} of "
                     f"{proposal.name}"
                 )
 
@@ -427,25 +428,17 @@ class Engine:
         """Train model_0 for as many epochs as the best network has been trained, to compare."""
         self._tell(Phase("baseline"))
         key = jax.random.fold_in(self._keys.pretrain, 1)
-        epochs = self._epochs(best)
+        epochs = epochs_in_all(best, self._trials, self._recipes)
         start = self._space.start
         proposal = Proposal(BASELINE, start, key, recipe=BASELINE, budget=epochs)
         spec = self._space.build(start, "search")
         asked = self._asked[BASELINE] = _Asked(proposal, spec, best.step, 0)
-        if (line := self._record.lines.get(BASELINE)) is not None:
+        line = self._record.lines.get(BASELINE)
+        if line is not None and "failure" not in line:
             self._recall(asked, line)
         else:
             self._submit(asked)
             self._made(BASELINE)
-
-    def _epochs(self, best: Trial) -> int:
-        """Epochs that the weights of a trial have been trained for, its ancestors' included."""
-        epochs, trial = 0, best
-        while True:
-            epochs += len(trial.estimate.train_losses)
-            if trial.parent is None or self._recipes[trial.recipe].weights == "nothing":
-                return epochs
-            trial = self._trials[trial.parent]
 
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.

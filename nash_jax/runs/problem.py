@@ -19,7 +19,7 @@ from nash_jax.data import (
     stratified_split,
     subset,
 )
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import Config, flag_of
 from nash_jax.runs.spaces import Start
 from nash_jax.spaces import Space
 from nash_jax.training import check_batch_size, check_streaming, fits_on_device
@@ -75,8 +75,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         for name, most in limits.items():
             if (least := COSTS[name](start.spec)) > most:
                 raise ValueError(
-                    f"max_{name} must be at least those of model_0, {least}; got {most}; raise it "
-                    "or take smaller widths"
+                    f"{flag_of(name)} must be at least what the first network has, {least:g}; got "
+                    f"{most:g}; raise it, or begin with a smaller network"
                 )
     return Problem(train, valid, start, limits)
 

@@ -69,7 +69,7 @@ def open_run(
     if problem.start.checksum:  # a file is known by its content, wherever it is
         contents |= {
             "network": problem.start.checksum,
-            "model_0": pathlib.Path(config.space.model_0).name,
+            "model_0": problem.start.name,
         }
     settings = settings_of(config)
     opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
@@ -103,6 +103,7 @@ def execute(
     workers: int = 1,
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
+    baseline: bool = False,
 ) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
 
@@ -117,9 +118,11 @@ def execute(
         divides the batch size, networks that are trained alone are trained on all devices together;
         the result equals that of one device up to rounding.
       per_device: trials that are made side by side on each of them, where its memory allows.
+      baseline: also train model_0 alone, for as many epochs as the best network has been, and judge
+        it on the validation images; nothing else changes, and a finished run can do it later.
 
     Raises:
-      ValueError: if trials cannot be made here.
+      ValueError: if trials cannot be made here, or a baseline would be measured otherwise.
       StoppedError: if the strategy cannot go on, because all trials that it could choose from
         failed, or if the final network cannot be trained.
       WriteError: if the workdir cannot be written.
@@ -130,6 +133,11 @@ def execute(
     recipes = config.recipes.by_name()
     if workers < 1:
         raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
+    if baseline and config.recipes.estimator != "training":
+        raise ValueError(
+            f"baseline is trained, and compares with what is trained; got estimator "
+            f"{config.recipes.estimator}; leave baseline out"
+        )
     if per_device < 1:
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
@@ -152,7 +160,7 @@ def execute(
 
         try:
             best = engine.search()
-            if config.recipes.baseline:
+            if baseline:
                 engine.train_baseline(best)
             final = result(engine.train_to_the_end(best), finished=True)
         except KeyboardInterrupt:
@@ -202,6 +210,7 @@ def run_search(
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
     workdir: str | os.PathLike[str] | None = None,
+    baseline: bool = False,
 ) -> Result:
     """Run NASH, by default in memory alone.
 
@@ -217,6 +226,7 @@ def run_search(
       devices: accelerators to make trials on; by default all.
       per_device: trials that are made side by side on each of them, where its memory allows.
       workdir: where to keep the run, so that it can be resumed; by default it is not kept.
+      baseline: also train model_0 for as many epochs as the best network: see `execute`.
 
     Returns:
       The best network, the history and the times.
@@ -231,4 +241,4 @@ def run_search(
     most = max(1, num_cores() // config.threads_per_child)
     check_precision(config, devices)
     with open_run(config, folder, provenance(), lambda text: tell(Note(text)), dataset) as opened:
-        return execute(opened, tell, workers or most, devices, per_device)
+        return execute(opened, tell, workers or most, devices, per_device, baseline)

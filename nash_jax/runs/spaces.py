@@ -10,6 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import numpy as np
+
 from nash_jax import morphisms
 from nash_jax.architecture import (
     Architecture,
@@ -20,6 +23,7 @@ from nash_jax.architecture import (
     from_json,
     ops,
     resnet,
+    to_json,
     wide_resnet,
 )
 from nash_jax.checks import check_least
@@ -38,11 +42,13 @@ class Start(NamedTuple):
       spec: the architecture.
       variables: its weights, if it has any.
       checksum: of the files that it comes from; empty if it comes from none.
+      name: of the file or folder that it comes from.
     """
 
     spec: Architecture
     variables: Variables | None = None
     checksum: str = ""
+    name: str = ""
 
 
 class SpaceSettings(Protocol):
@@ -63,7 +69,7 @@ class SpaceSettings(Protocol):
     def space(
         self, start: Architecture, limits: Mapping[str, float], strategy: StrategySettings
     ) -> Space:
-        """The space of a search; no genotype of it exceeds a limit.
+        """The space of a search; no genotype that it gives exceeds a limit: see `Bounded`.
 
         Args:
           start: the first network.
@@ -147,17 +153,17 @@ def _start(
             f"model_0 {name} is for images of {list(spec.input_shape)} and {spec.num_classes} "
             f"classes; the data have {list(input_shape)} and {num_classes}; give another network"
         )
-    return Start(spec, variables, checksum)
+    return Start(spec, variables, checksum, path.name)
 
 
 def _read(path: pathlib.Path) -> tuple[str, Architecture, Variables | None]:
     """A checksum of what is there, the architecture and the weights."""
     if path.is_dir():
         spec, variables = load_orbax(path)
-        digest = hashlib.sha256()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} ".encode())
-            digest.update(file.read_bytes())
+        digest = hashlib.sha256(to_json(spec).encode())  # of what is read: the folder may have more
+        for where, x in jax.tree_util.tree_leaves_with_path(variables):
+            digest.update(f"{jax.tree_util.keystr(where)} {x.dtype} {x.shape}".encode())
+            digest.update(np.asarray(x).tobytes())
         return digest.hexdigest()[:16], spec, variables
     content = path.read_bytes()
     checksum = hashlib.sha256(content).hexdigest()[:16]

@@ -10,6 +10,7 @@ from nash_jax.search.one_network import OneNetworkSettings, one_network
 from nash_jax.search.random_search import RandomSearchSettings, random_search
 from nash_jax.search.strategy import (
     AFTER,
+    ALONE,
     AllFailedError,
     Ask,
     Keys,
@@ -18,6 +19,7 @@ from nash_jax.search.strategy import (
     Strategy,
     StrategySettings,
     Trial,
+    epochs_in_all,
     num_due,
     ranked,
     select,
@@ -45,6 +47,7 @@ STRATEGY_SETTINGS: dict[str, type[Any]] = {
 
 __all__ = [
     "AFTER",
+    "ALONE",
     "AgingEvolutionSettings",
     "AllFailedError",
     "Ask",
@@ -63,6 +66,7 @@ __all__ = [
     "Trial",
     "aging_evolution",
     "child",
+    "epochs_in_all",
     "hill_climbing",
     "lineage",
     "num_due",

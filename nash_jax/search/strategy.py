@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import jax
 
 from nash_jax.architecture import Architecture, Variables, count_flops, count_params
-from nash_jax.estimation import Estimate, Metric
+from nash_jax.estimation import Estimate, Metric, Recipe
 from nash_jax.morphisms import Edit
 from nash_jax.spaces import Space
 
@@ -117,6 +117,27 @@ class Trial:
 
 #: Recipes of what a run trains after its search: model_0 to compare with, and the final network.
 AFTER = ("baseline", "final")
+#: Recipes of trials that have the whole machine.
+ALONE = ("pretrain", *AFTER)
+
+
+def epochs_in_all(trial: Trial, trials: Mapping[str, Trial], recipes: Mapping[str, Recipe]) -> int:
+    """Epochs that a trial's weights were trained for, also as those of the trials before it.
+
+    Args:
+      trial: the trial.
+      trials: by name; a parent that is not there ends the way back.
+      recipes: of the run; with weights 'nothing' a training begins anew.
+    """
+    epochs, seen = 0, set[str]()
+    while trial.name not in seen:
+        seen.add(trial.name)
+        epochs += len(trial.estimate.train_losses)
+        recipe, parent = recipes.get(trial.recipe), trials.get(trial.parent or "")
+        if parent is None or (recipe is not None and recipe.weights == "nothing"):
+            break
+        trial = parent
+    return epochs
 
 
 class Ask(NamedTuple):
