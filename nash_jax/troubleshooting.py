@@ -21,19 +21,19 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     ),
     "Programs of your own": (
         "a worker process ended before it had begun",
-        "which is none",
+        "which is none; put the program into a file",
         "a daemonic process cannot begin",
     ),
 }
 
 
 def more_on(error: str) -> str:
-    """A line that names the page and its section, if it says more about an error; else nothing.
+    """The end of an error's line: the page and its section, if it says more; else nothing.
 
     >>> more_on("only one process may work on runs/digits-1; process 7 on host does")
-    '\\nmore on this: docs/troubleshooting.md, "Runs"'
+    '; more on this in docs/troubleshooting.md, "Runs"'
     """
     for section, symptoms in SYMPTOMS.items():
         if any(words in error for words in symptoms):
-            return f'\nmore on this: {PAGE}, "{section}"'
+            return f'; more on this in {PAGE}, "{section}"'
     return ""

@@ -1,6 +1,8 @@
 """Where unfinished trainings stand: what is written is read again, or said to be damaged."""
 
 import dataclasses
+import os
+import pathlib
 import random
 import resource
 import shutil
@@ -13,6 +15,7 @@ import pytest
 import nash_jax as nj
 from nash_jax import runs, training
 from nash_jax.architecture import numbered
+from nash_jax.record import checkpoints
 from nash_jax.record.checkpoints import Checkpoints, Writer, load_snapshot
 from nash_jax.record.files import DamagedError
 from nash_jax.training.loop import Snapshot, _start
@@ -50,6 +53,34 @@ def test_the_last_snapshot_is_read_as_it_was_and_alone_is_left(written):
     np.testing.assert_array_equal(read.losses, expected.losses)
     assert jax.tree.structure(read.state) == jax.tree.structure(expected.state)
     assert sorted(path.name for path in written.iterdir()) == ["2", "2.json"]
+
+
+def test_all_files_are_on_the_disk_before_the_manifest(tmp_path, monkeypatch):
+    """The earlier checkpoint is removed then; orbax flushes the arrays alone."""
+    flushed = set()
+
+    def sync(descriptor):
+        flushed.add(pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        return True
+
+    def sync_folder(folder):
+        flushed.add(folder)
+        return True
+
+    def write_json(path, data):
+        there = path.with_suffix("")
+        assert {*there.rglob("*"), there, there.parent} <= flushed
+        assert data["files"].keys() == {
+            file.relative_to(there).as_posix() for file in there.rglob("*") if file.is_file()
+        }
+        written.append(path)
+
+    written = []
+    for function in (sync, sync_folder, write_json):
+        monkeypatch.setattr(checkpoints, function.__name__, function)
+    with Writer(tmp_path / "model_0") as writer:
+        writer.write(snapshot(1))
+    assert written == [tmp_path / "model_0" / "1.json"]
 
 
 def test_every_flipped_bit_is_noticed(written, tmp_path):
@@ -145,12 +176,12 @@ def test_they_come_no_more_often_than_asked(tmp_path):
         raise AssertionError(text)
 
     for seconds, expected in ((3600.0, None), (0.0, 2)):
-        checkpoints = Checkpoints(tmp_path, seconds)
-        with checkpoints.of("model_0", SPEC, SETTINGS, told) as there:
+        kept = Checkpoints(tmp_path, seconds)
+        with kept.of("model_0", SPEC, SETTINGS, told) as there:
             there.checkpoint(lambda: snapshot(1))
             there.checkpoint(lambda: snapshot(2))
-        with checkpoints.of("model_0", SPEC, SETTINGS, told) as there:
+        with kept.of("model_0", SPEC, SETTINGS, told) as there:
             found = None if there.snapshot is None else len(there.snapshot.losses)
             assert found == expected
-    checkpoints.remove("model_0")
+    kept.remove("model_0")
     assert list(tmp_path.iterdir()) == []

@@ -283,6 +283,41 @@ def test_classes_of_two_groups_each_can_be_split():
     np.testing.assert_array_equal(np.bincount(second.labels), [5] * 40)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_three_groups_of_a_class_are_enough_for_a_test_set_and_a_validation_set(seed):
+    sizes = (80, 10, 10)
+    groups = np.concatenate([np.repeat([3 * c, 3 * c + 1, 3 * c + 2], sizes) for c in (0, 1)])
+    labels = np.repeat([0, 1], 100).astype(np.int32)
+    test = data.splits.held_out(labels, "set", groups=groups)
+    rest = data.Examples(np.zeros((200, 1, 1, 1), np.uint8), labels, groups).take(
+        np.flatnonzero(~test)
+    )
+    train, valid = data.stratified_split(rest, 0.2, seed)
+    for part in (train.groups, valid.groups, groups[test]):
+        assert {group // 3 for group in part} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([0.5] * 12, "must be whole numbers or words; got float; number"),
+        ([1] * 11, "one group for each image, shape .12.; got .11."),
+        ([*"abcdefghijk", 1], "must be whole numbers or words; got int, str"),
+        ([True] * 12, "must be whole numbers or words; got bool"),
+    ],
+)
+def test_groups_that_are_none_are_one_clear_error(groups, message):
+    with pytest.raises(ValueError, match=f"set: groups_train {message}|set: .*{message}"):
+        data.make_dataset("set", *good_arrays().values(), groups_train=np.array(groups, object))
+
+
+def test_large_numbers_are_groups_of_their_own():
+    train = np.arange(12, dtype=np.uint64) + np.uint64(2**60)
+    test = np.arange(4, dtype=np.int64) + 2**60 + 20
+    loaded = data.make_dataset("set", *good_arrays().values(), groups_train=train, groups_test=test)
+    assert len({*loaded.train.groups, *loaded.test.groups}) == 16
+
+
 def test_a_class_of_one_group_is_named():
     with pytest.raises(
         ValueError, match="set: .*; dog has 1 group, and none can be set apart; add"

@@ -113,7 +113,7 @@ def extended():
 
 
 def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
-    engine, extended, tmp_path
+    engine, extended, tmp_path, monkeypatch
 ):
     own = {"strategy": "best_first", "space": "chains", "inherit": "nothing"}
     config = nj.preset("digits", **own, estimator="on_a_quarter", max_costs="convolutions=4")
@@ -130,6 +130,10 @@ def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
     }
     assert "left of max_convolutions" in render(view)
     compare([view, view], tmp_path / "compare.html")
+    with monkeypatch.context() as without:
+        without.delitem(ESTIMATORS, "on_a_quarter")
+        with pytest.raises(ValueError, match="is of estimator 'on_a_quarter', which this program"):
+            runs.read_run(tmp_path)
     with pytest.raises(
         ValueError, match="max_costs convolutions must be at least what the fi.* has, 3"
     ):
@@ -410,6 +414,25 @@ def test_what_is_not_done_cannot_be_chosen(ask, message, engine, monkeypatch):
     with pytest.raises(ValueError, match=message):
         engine(TINY, record)
     assert record.decisions == {}
+
+
+def test_a_strategy_that_drops_in_batches_has_a_population(engine, monkeypatch, tmp_path):
+    def strategy(space, settings, keys):
+        def ask(number, parent, **options):
+            genotype, edits = space.mutate(space.start, jax.random.key(number))
+            names = [f"{number}-{letter}" for letter in "ab"]
+            first = {"parent": parent, "edits": edits} if parent else {"recipe": "scratch"}
+            return Ask([Proposal(n, genotype, keys.search, **first) for n in names], **options)
+
+        one = yield ask(1, None)
+        two = yield ask(2, one[0].name, dropped={one[1].name: "worse"})
+        return [*two, *one]
+
+    monkeypatch.setitem(STRATEGIES, "hill_climbing", strategy)
+    engine(TINY, workdir=tmp_path)
+    page = render(runs.read_run(tmp_path))
+    assert "<h2>The population</h2>" in page
+    assert "<h2>The lineage</h2>" in page
 
 
 def test_no_proposal_may_be_larger_than_the_bound(engine, monkeypatch):

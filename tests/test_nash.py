@@ -104,7 +104,10 @@ def test_presets_are_valid(preset):
         ("--validation_fraction=0", "validation_fraction must be between 0 and 1; got 0.0"),
         ("--widths=4,x", "widths must be whole numbers like 2,4; got 4,x"),
         ("--widths=4,4,4,4,4", "images of 8x8 are too small for 4 poolings by 2"),
-        ("--max_flops=1000", "max_flops must be at least what the first network has, 318464; got 1000"),
+        (
+            "--max_flops=1000",
+            "max_flops must be at least what the first network has, 318464; got 1000",
+        ),
         ("--widening_factors=1,2", "widening_factors must be whole numbers >= 2; got [1, 2]"),
         ("--kernel_sizes=", "kernel_sizes must be whole numbers >= 1; got []"),
         ("--workers=-1", "workers must be >= 0; got -1"),

@@ -288,6 +288,8 @@ def test_load_of_something_else_is_one_clear_error(tmp_path):
         ({"num_neighbours": 0}, "num_neighbours must be >= 1"),
         ({"lr_start": 0.0}, "lr_start must be > 0"),
         ({"max_flops": -5}, "max_flops must be >= -1; got -5"),
+        ({"max_costs": "depth"}, "max_costs must be NAME=NUMBER; got 'depth'; as in depth=12"),
+        ({"max_costs": "dept=1"}, "the name in max_costs must be one of .*; did you mean depth?"),
     ],
 )
 def test_bad_config_is_one_clear_error(changes, message):
@@ -329,3 +331,8 @@ def test_names_that_are_no_settings(changes, message):
 def test_a_preset_has_settings_for_the_strategy_that_is_given():
     assert nj.preset("digits", strategy="random_search", num_samples=2).recipes.epochs_final == 30
     assert nj.preset("digits", recipe="modern", cutout=2).recipes.training.cutout == 2
+
+
+def test_of_two_bounds_for_one_cost_the_nearer_counts():
+    bounds = runs.Config().replace(max_flops=200, max_costs="flops=1e3,depth = 9,depth=7").bounds
+    assert bounds.limits(nj.chain((8, 8, 1), 10, (4,))) == {"flops": 200, "depth": 7}

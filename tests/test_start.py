@@ -1,15 +1,29 @@
 """What a run can start from, and where its children's weights and rates come from."""
 
+import json
+
 import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from helpers import TINY, Silent, history, run
+from helpers import TINY, Silent, history, own_tables, run
 
 import nash_jax as nj
 from nash_jax import data, morphisms, ops, runs, training
-from nash_jax.estimation import Job, Network, grow
+from nash_jax.estimation import (
+    ESTIMATORS,
+    Estimate,
+    Images,
+    Job,
+    Network,
+    Outcome,
+    Recipe,
+    Seconds,
+    Tools,
+    grow,
+    perform,
+)
 
 KEY = jax.random.key(0)
 ALONE = TINY.replace(num_steps=0, epochs_pretrain=0, epochs_final=1)
@@ -205,3 +219,31 @@ def test_a_skip_that_is_no_morphism_begins_between_its_branches(best, problem):
         _, variables = grown(best, problem, edits, inherit=inherit)
         (found,) = [x["lambda"] for x in variables["params"].values() if "lambda" in x]
         assert found == weight
+
+
+@pytest.mark.parametrize(
+    ("found", "failure"),
+    [
+        ({"accuracy": np.float32(0.5), "objectives": {"ms": np.float32(3)}}, ""),
+        ({"accuracy": float("nan")}, "diverged: the estimator found accuracy nan"),
+        ({"accuracy": 0.5, "objectives": {"ms": np.inf}}, "diverged: the estimator found ms inf"),
+    ],
+)
+def test_what_an_estimator_finds_can_be_recorded(found, failure, digits):
+    images = Images(digits.train, digits.train, digits.test)
+
+    def estimator(job, variables, images, tools):
+        assert len(images.test) == 0
+        return Outcome(Estimate(**{"loss": np.float64(1), "seconds": Seconds(), **found}), None)
+
+    with own_tables():
+        ESTIMATORS["mine"] = estimator
+        recipe = Recipe(1, training.TrainingSettings(), "nothing", estimator="mine")
+        key = jax.device_get(jax.random.key_data(KEY))
+        job = Job("a", nj.chain((8, 8, 1), 10, (4,)), key, recipe)
+        estimate = perform(job, images, None, Tools()).estimate
+    assert estimate.failure == failure
+    json.dumps([estimate.accuracy, dict(estimate.objectives), estimate.seconds.total])
+    assert estimate.seconds.total > 0
+    with pytest.raises(ValueError, match="estimator mine must be known in every process"):
+        perform(job, images, None, Tools())

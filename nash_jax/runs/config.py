@@ -34,9 +34,9 @@ class DataSettings:
       label: which label of a TFDS set that has several, such as coarse_label.
       image_size: edge to which the images of a folder or a TFDS set are resized; 0: as they are.
       corrupt_images: what to do if an image cannot be read: stop, skip.
-      groups: what images of a folder: share that no split may divide: folder (the name of the
-        first folder below that of the class), or a regular expression for CLASS/.../FILE; images
-        are of one group if what it finds is equal, or what is in its parentheses.
+      groups: keeps images of a folder together in every split: those with the same name of the
+        first folder below the class (folder); or those for which a regular expression finds the
+        same in CLASS/.../FILE, or the same in its parentheses.
       max_train_examples: use a stratified subset of the training images; 0: all.
       validation_fraction: share of the training images to validate on.
     """
