@@ -13,7 +13,7 @@ from helpers import TINY, Silent, own_tables
 
 import nash_jax as nj
 from nash_jax import runs
-from nash_jax.estimation import Estimate, Outcome, Seconds
+from nash_jax.estimation import ESTIMATORS, Estimate, Outcome, Seconds
 from nash_jax.record import Memory
 from nash_jax.record.ledger import in_order, trial_of
 from nash_jax.reporting.compare import compare
