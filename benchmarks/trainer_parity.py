@@ -26,9 +26,9 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
+from benchmarks.networks import plain
 from nash_jax import morphisms, ops
 from nash_jax.architecture import Architecture
-from nash_jax.architecture.builders import Builder
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
 from nash_jax.launching import compile_faster
 from nash_jax.training import TrainingSettings, evaluate, fit
@@ -54,17 +54,6 @@ STARTS_OF_KERNELS: dict[str, tuple[float, float]] = {
     "thirds": (1 / 3, 1 / 3),
     "glorot": (math.nan, math.nan),
 }
-
-
-def plain(input_shape: tuple[int, ...], num_classes: int, normalize: ops.Normalize) -> Architecture:
-    """Five normalised convolutions, two poolings, a global mean and a dense layer."""
-    b = Builder()
-    x = b.add(normalize, "input")
-    for number, width in enumerate((16, 16, 32, 32, 64)):
-        if number in (2, 4):
-            x = b.add(ops.MaxPool(), x)
-        x = b.conv_norm_relu(x, width)
-    return b.classify(x, num_classes, input_shape)
 
 
 def network(

@@ -1,0 +1,195 @@
+"""Whether a search pays: for the same minutes, against the network one would have trained by hand.
+
+  python -m benchmarks.pays --minutes=2 --dataset=digits --dataset=npz:cifar10.npz --out=pays.jsonl
+
+One process after the other, each timed as a whole, start-up and loading of data included: a search
+(`--search` has its flags); a plain network of five convolutions and ResNet-20 in PyTorch, for as
+many epochs as fit into the time; and the plain network in nash_jax's trainer, likewise. Same images
+(at most `--images` for training), crops, flips (not of digits), cosine. The methods alternate. The
+search splits a fifth off for validation and puts it back for its final training; the others train
+on all. Every result is a line of a file and is never made again; `--report` prints the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+import nash_jax as nj
+from benchmarks.machine import machine
+from benchmarks.networks import plain
+from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
+from nash_jax.evaluation import paired_interval
+from nash_jax.launching import compile_faster
+from nash_jax.training import TrainingSettings, evaluate, fit
+
+MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
+DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
+IMAGES = flags.DEFINE_integer("images", 10_000, "training images, or all if there are fewer")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of every method on every set")
+METHODS = ("search", "torch-plain", "torch-resnet-20", "plain")
+ONLY = flags.DEFINE_list("methods", list(METHODS), "which are measured")
+SEARCH = flags.DEFINE_string("search", "--preset=laptop", "flags of `nash search`")
+OUT = flags.DEFINE_string("out", "pays.jsonl", "the file of the results")
+REPORT = flags.DEFINE_bool("report", False, "measure nothing, and print the tables")
+ONE = flags.DEFINE_string("one", "", "train this method in this process: used by the others")
+
+#: When the process of a method was started, by the clock that all processes share.
+STARTED = "PAYS_STARTED"
+
+
+def spec_of(method: str, dataset: Dataset) -> nj.Architecture:
+    """The network that a baseline trains."""
+    normalize = nj.ops.Normalize(*channel_statistics(dataset.train.images))
+    if method.endswith("plain"):
+        return plain(dataset.image_shape, dataset.num_classes, normalize)
+    return nj.resnet(dataset.image_shape, dataset.num_classes, 20, normalize)
+
+
+def train_one(method: str, name: str, seed: int) -> float:
+    """Train a baseline for the time that is left; its test accuracy.
+
+    An epoch is timed first (after one that compiles and warms up); what it trained is thrown away.
+    """
+    compile_faster()
+    dataset = load_dataset(name)
+    train = subset(dataset.train, IMAGES.value, 0)
+    spec = spec_of(method, dataset)
+    settings = TrainingSettings(batch_size=64, flip=name != "digits")
+
+    def left() -> float:
+        return 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
+
+    if method.startswith("torch"):
+        import torch
+
+        from benchmarks import torch_network
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.manual_seed(seed)
+        torch_network.train(torch_network.TorchNetwork(spec), train, 1, settings, seed)
+        start = time.monotonic()
+        torch_network.train(torch_network.TorchNetwork(spec), train, 1, settings, seed)
+        epoch = time.monotonic() - start
+        module = torch_network.TorchNetwork(spec)
+        epochs = max(1, int(0.97 * left() / epoch))
+        torch_network.train(module, train, epochs, settings, seed)
+        accuracy = torch_network.evaluate(module, dataset.test).accuracy
+    else:
+        init_key, key = jax.random.split(jax.random.key(seed))
+        variables = nj.init(spec, init_key)
+        fit(spec, variables, train, key, 1, settings)
+        epoch = fit(spec, variables, train, key, 1, settings).train_seconds
+        epochs = max(1, int(0.97 * left() / epoch))
+        trained = fit(spec, variables, train, key, epochs, settings)
+        accuracy = evaluate(spec, trained.variables, dataset.test).accuracy
+    print(json.dumps({"accuracy": accuracy, "epochs": epochs}))
+    return accuracy
+
+
+def rows() -> list[dict[str, Any]]:
+    """The results so far."""
+    path = pathlib.Path(OUT.value)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def measured(method: str, name: str, seed: int) -> dict[str, Any]:
+    """Run a method in a process of its own."""
+    started = time.monotonic()
+    environment = os.environ | {STARTED: str(started)}
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = pathlib.Path(folder, "run")
+        data = [f"--dataset={name}", f"--minutes={MINUTES.value}", f"--images={IMAGES.value}"]
+        command = ["-m", "benchmarks.pays", *data, f"--seeds={seed}", f"--one={method}"]
+        if method == "search":
+            most = f"--max_train_examples={IMAGES.value}"
+            given = [f"--dataset={name}", most, f"--seed={seed}", f"--workdir={workdir}"]
+            given += ["--progress=quiet", "--cache_dir=none", *SEARCH.value.split()]
+            command = ["-m", "nash_jax.cli", "search", *given]
+        done = subprocess.run(
+            [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{method} on {name} ended with status {done.returncode}:\n{done.stderr}")
+        seconds = time.monotonic() - started
+        if method == "search":
+            result = json.loads((workdir / "result.json").read_text())
+            found = {"accuracy": result["test_accuracy"]}
+        else:
+            found = json.loads(done.stdout.splitlines()[-1])
+    what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}
+    if method == "search":
+        what["search"] = SEARCH.value
+    return {**what, "minutes": MINUTES.value, "seconds": round(seconds, 1), **found}
+
+
+def report() -> None:
+    """Print the tables of what is there, for this number of minutes."""
+    found = [row for row in rows() if row["minutes"] == MINUTES.value]
+    print(f"{machine()}\n\n{MINUTES.value:g} minutes; test accuracy in %, mean of the seeds\n")
+    print("| set | " + " | ".join(METHODS) + " | search minus the better of PyTorch |")
+    print("|---" * (2 + len(METHODS)) + "|")
+    differences = []
+    for name in dict.fromkeys(row["dataset"] for row in found):
+        by_method = {
+            method: {
+                row["seed"]: 100 * row["accuracy"]
+                for row in found
+                if (row["method"], row["dataset"]) == (method, name)
+            }
+            for method in METHODS
+        }
+        means = {m: statistics.mean(of.values()) for m, of in by_method.items() if of}
+        cells = [f"{means[m]:.2f}" if m in means else "" for m in METHODS]
+        rivals = [m for m in means if m.startswith("torch")]
+        if rivals and "search" in means:
+            rival = by_method[max(rivals, key=means.__getitem__)]
+            pairs = [(x, rival[s]) for s, x in by_method["search"].items() if s in rival]
+            differences += pairs
+            cells.append(f"{np.mean([a - b for a, b in pairs]):+.2f}" if pairs else "")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    if len(differences) > 1:
+        mean, low, high = paired_interval(*np.transpose(differences))
+        print(f"\nover all pairs {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
+    for method in METHODS:
+        seconds = [row["seconds"] for row in found if row["method"] == method]
+        if seconds:
+            print(f"{method}: {min(seconds):.0f} to {max(seconds):.0f} s")
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    if REPORT.value:
+        report()
+        return
+    if ONE.value:
+        train_one(ONE.value, DATASETS.value[0], int(SEEDS.value[0]))
+        return
+    keys = ("method", "dataset", "seed", "minutes")
+    done = {tuple(row[key] for key in keys) for row in rows()}
+    for seed in map(int, SEEDS.value):
+        for name in DATASETS.value:
+            for method in ONLY.value:
+                if (method, pathlib.Path(name).stem, seed, MINUTES.value) in done:
+                    continue
+                row = measured(method, name, seed)
+                with pathlib.Path(OUT.value).open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(row, flush=True)
+    report()
+
+
+if __name__ == "__main__":
+    app.run(main)
