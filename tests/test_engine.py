@@ -19,6 +19,7 @@ from nash_jax.record.ledger import in_order, trial_of
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import comparison, render
 from nash_jax.runs import run as run_module
+from nash_jax.runs.engine import Engine
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
 
@@ -59,7 +60,8 @@ class MadeUp:
                 accuracy = hashlib.sha256(f"{job.name}{job.spec}".encode()).digest()[0] / 256
                 variables = {"params": {"x": {"bias": np.full(1, accuracy)}}, "batch_stats": {}}
                 losses = (0.5,) * job.recipe.epochs
-                estimate = Estimate(accuracy, 1.0, Seconds(), train_losses=losses)
+                seconds = Seconds(train=2.0 * job.recipe.epochs)
+                estimate = Estimate(accuracy, 1.0, seconds, train_losses=losses)
                 yield job.name, Outcome(estimate, variables)
 
     def close(self):
@@ -210,6 +212,45 @@ def test_a_baseline_of_weights_that_are_not_inherited_is_trained_as_long_as_the_
     assert "baseline" in again.made  # what failed is tried again
     rows = comparison(runs.read_run(tmp_path))
     assert [row[1] for row in rows] == ["epochs in all", "3", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "trials", "epochs"),
+    [
+        # model_0 ends at 10 s, a step of three children is expected to take 30 s. The search has
+        # 72 s; 50 s are left then, and an epoch on all images takes 5/4 of 2 s.
+        (2.0, 7, 20),
+        (1.2, 4, 12),  # 43 s: one step; 32 s are left
+        (1.0, 1, 20),  # 36 s: no step
+        (0.1, 1, 1),  # at least one epoch
+    ],
+)
+def test_a_run_of_some_minutes_makes_what_fits_and_replays_it(
+    minutes, trials, epochs, engine, monkeypatch
+):
+    def elapsed(self):
+        return 10.0 * (1 + len({*self._record.lines} - {"final"}))
+
+    monkeypatch.setattr(Engine, "elapsed", elapsed)
+    config = TINY.replace(minutes=minutes)
+    whole, executor = Memory(), MadeUp()
+    engine(config, whole, executor)
+    assert len(executor.made) == trials + 1
+    assert executor.submitted[-1].recipe.epochs == epochs
+    for stop in range(1, len(executor.made)):
+        record = Memory()
+        assert not engine(config, record, MadeUp(stop)).finished
+        engine(config, record, MadeUp())
+        assert content(record) == content(whole)
+
+
+def test_a_strategy_within_a_time_waits_for_what_is_out(engine, monkeypatch):
+    monkeypatch.setattr(Engine, "elapsed", lambda self: 10.0 * (1 + len(self._record.lines)))
+    config = CONFIGS["aging_evolution"].replace(num_samples=50, minutes=1.5)
+    executor, record = MadeUp(), Memory()
+    engine(config, record, executor)
+    assert len(executor.made) == len(record.lines) < 20
+    assert executor.made[-1] == "final"
 
 
 def test_what_a_strategy_drops_is_recorded_with_the_reason(engine):

@@ -203,6 +203,9 @@ class Config:
       recipes: how networks are trained.
       bounds: what they may not exceed.
       metric: what is climbed, on validation images: accuracy, balanced_accuracy or loss.
+      minutes: ends the run in about so much time: 60% of it for the search, which makes fewer
+        trials then, and the rest for the final training, whose epochs fill it; 0: no limit. The
+        result depends on the machine then, but not on stops.
       seed: decides every random choice.
       threads_per_child: XLA's threads for each child, on CPU.
 
@@ -217,11 +220,12 @@ class Config:
     recipes: RecipeSettings = RecipeSettings()
     bounds: Bounds = Bounds()
     metric: str = "accuracy"
+    minutes: float = 0.0
     seed: int = 0
     threads_per_child: int = 1
 
     def __post_init__(self) -> None:
-        check_least(self, seed=0, threads_per_child=1)
+        check_least(self, seed=0, threads_per_child=1, minutes=0)
         check_word("metric", self.metric, METRICS)
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
@@ -299,7 +303,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: setting.group for setting in settings},
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
-            *("groups", "max_costs", "estimator"),
+            *("groups", "max_costs", "estimator", "minutes"),
         ),
     )
 

@@ -46,11 +46,14 @@ from nash_jax.search import (
     Trial,
     epochs_in_all,
     num_due,
+    within,
 )
 
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
 BASELINE, FINAL = AFTER
+#: Of a limited time, the search may take so much; the final training has the rest.
+SEARCH_SHARE = 0.6
 
 
 class StoppedError(Exception):
@@ -145,6 +148,8 @@ class Engine:
             self._others.start()  # while the first network is trained
         while True:
             strategy = STRATEGIES[named](self._space, config.strategy, self._keys)
+            if config.minutes:
+                strategy = within(strategy, 60 * config.minutes * SEARCH_SHARE)
             try:
                 returned = self._drive(strategy)
                 if not returned:
@@ -440,6 +445,23 @@ class Engine:
             self._submit(asked)
             self._made(BASELINE)
 
+    def _final_epochs(self, best: Trial) -> int:
+        """As many epochs as fit into the time that is left, by what trials of the search took.
+
+        The best was trained beside others; how much faster it is alone is seen from the first
+        network, if the search trained it again without edits. What fails to be known counts as 1.
+        """
+        tried = [trial for trial in self._trials.values() if trial.recipe not in AFTER]
+        left = 60 * self._run.config.minutes - max(trial.elapsed for trial in tried)
+        alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain" and not t.failed}
+        beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain" and not t.failed]
+        faster = min((alone[t.spec] / _per_epoch(t) for t in beside), default=1.0)
+        if best.recipe == "pretrain":
+            faster = 1.0
+        images = len(self._run.problem.train), len(self._run.problem.valid)
+        epoch = _per_epoch(best) * min(faster, 1.0) * sum(images) / images[0]
+        return max(1, int((left - best.estimate.seconds.compile) / epoch))
+
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.
 
@@ -454,7 +476,10 @@ class Engine:
         self._tell(Phase("final training"))
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")
-        proposal = Proposal(FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL)
+        epochs = self._final_epochs(best) if self._run.config.minutes else None
+        proposal = Proposal(
+            FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL, budget=epochs
+        )
         asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 1)
         line = self._record.lines.get(FINAL)
         if line is not None:
@@ -470,6 +495,11 @@ class Engine:
             del self._out[name]
             raise _stopped([self._trial(asked, outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
+
+
+def _per_epoch(trial: Trial) -> float:
+    """Seconds that an epoch of its training took."""
+    return max(trial.estimate.seconds.train, 1e-3) / max(len(trial.estimate.train_losses), 1)
 
 
 def _stopped(failed: Sequence[Trial]) -> StoppedError:

@@ -26,6 +26,7 @@ from nash_jax.search.strategy import (
     simulate,
 )
 from nash_jax.search.successive_halving import SuccessiveHalvingSettings, successive_halving
+from nash_jax.search.within_time import within
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
@@ -76,4 +77,5 @@ __all__ = [
     "select",
     "simulate",
     "successive_halving",
+    "within",
 ]
