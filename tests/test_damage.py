@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from helpers import TINY, Silent, history, run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_durability import FLAGS, copy
 
@@ -135,8 +135,9 @@ def test_a_command_on_damaged_files_does_not_fall_over(
     ends_well(command, workdir, capsys)
 
 
-@pytest.mark.parametrize("command", ["show", "report", "compare"])  # report draws all pictures
+@pytest.mark.parametrize("command", ["show", "report", "compare"])
 @pytest.mark.parametrize("name", READ_FILES)
+@settings(max_examples=8)  # report draws all pictures
 @given(choice=st.data())
 def test_a_command_on_hostile_files_does_not_fall_over(
     finished, tmp_path_factory, capsys, command, name, choice
