@@ -31,7 +31,8 @@ def settings_of(strategy: str, proposals: int) -> dict[str, int]:
     """Settings with which a strategy makes about so many proposals."""
     match strategy:
         case "hill_climbing":
-            return {"num_steps": max(1, proposals // 8), "num_neighbours": 8, "num_morphisms": 2}
+            steps = max(1, proposals // 50)  # many steps would make networks of hundreds of nodes
+            return {"num_steps": steps, "num_neighbours": 50, "num_morphisms": 2}
         case "aging_evolution":
             sizes = {"population": min(20, proposals), "tournament": min(5, proposals)}
             return {"num_samples": proposals, **sizes}
