@@ -29,6 +29,7 @@ from absl import app, flags, logging
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
+from benchmarks.rows import add_row, read_rows
 from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
@@ -98,12 +99,6 @@ def train_one(method: str, name: str, seed: int) -> float:
     return accuracy
 
 
-def rows() -> list[dict[str, Any]]:
-    """The results so far."""
-    path = pathlib.Path(OUT.value)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def measured(method: str, name: str, seed: int) -> dict[str, Any]:
     """Run a method in a process of its own."""
     started = time.monotonic()
@@ -136,7 +131,7 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
 
 def report() -> None:
     """Print the tables of what is there, for this number of minutes."""
-    found = [row for row in rows() if row["minutes"] == MINUTES.value]
+    found = [row for row in read_rows(OUT.value) if row["minutes"] == MINUTES.value]
     print(f"{machine()}\n\n{MINUTES.value:g} minutes; test accuracy in %, mean of the seeds\n")
     print("| set | " + " | ".join(METHODS) + " | search minus the better of PyTorch |")
     print("|---" * (2 + len(METHODS)) + "|")
@@ -178,16 +173,13 @@ def main(argv: list[str]) -> None:
         train_one(ONE.value, DATASETS.value[0], int(SEEDS.value[0]))
         return
     keys = ("method", "dataset", "seed", "minutes")
-    done = {tuple(row[key] for key in keys) for row in rows()}
+    done = {tuple(row[key] for key in keys) for row in read_rows(OUT.value)}
     for seed in map(int, SEEDS.value):
         for name in DATASETS.value:
             for method in ONLY.value:
                 if (method, pathlib.Path(name).stem, seed, MINUTES.value) in done:
                     continue
-                row = measured(method, name, seed)
-                with pathlib.Path(OUT.value).open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(row, flush=True)
+                add_row(OUT.value, measured(method, name, seed))
     report()
 
 

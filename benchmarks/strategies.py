@@ -25,6 +25,7 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
+from benchmarks.rows import mean_and_deviation
 from nash_jax.architecture import count_flops
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.runs import Config, Problem, prepare, read_run, space_of
@@ -148,13 +149,12 @@ def main(argv: list[str]) -> None:
     for kind, outcomes in rows.items():
         shares = [outcome.flops / one for outcome in outcomes]
         tests = [100 * outcome.test for outcome in outcomes]
-        deviation = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
         cells = [
             kind,
             f"{statistics.mean(outcome.networks for outcome in outcomes):.0f}",
             f"{statistics.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})",
             f"{100 * statistics.mean(outcome.validation for outcome in outcomes):.2f}",
-            f"{statistics.mean(tests):.2f}{deviation}",
+            mean_and_deviation(tests),
             ", ".join(f"{test:.2f}" for test in tests),
         ]
         print("| " + " | ".join(cells) + " |")

@@ -13,7 +13,6 @@ networks, starts or seeds. `--report` prints the tables of what is there.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import pathlib
 import statistics
@@ -27,6 +26,7 @@ from absl import app, flags, logging
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
+from benchmarks.rows import add_row, mean_and_deviation, read_rows
 from nash_jax import morphisms, ops
 from nash_jax.architecture import Architecture
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
@@ -109,15 +109,9 @@ def accuracy_of(
     return evaluate(spec, trained.variables, judge).accuracy, float(trained.losses[-1])
 
 
-def rows() -> list[dict[str, Any]]:
-    """The trainings that are done."""
-    path = pathlib.Path(OUT.value)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def trainings() -> Iterator[dict[str, Any]]:
     """Do what is not done yet."""
-    done = {tuple(row["what"]) for row in rows()}
+    done = {tuple(row["what"]) for row in read_rows(OUT.value)}
     for name in DATASETS.value:
         dataset = load_dataset(name)
         train = dataset.train
@@ -142,7 +136,7 @@ def trainings() -> Iterator[dict[str, Any]]:
 def report() -> None:
     """A table: sets, networks and epochs down, starts across, and how far we are from PyTorch."""
     found: dict[Any, dict[str, list[float]]] = {}
-    for row in rows():
+    for row in read_rows(OUT.value):
         *what, start, _ = row["what"]
         found.setdefault(tuple(what), {}).setdefault(start, []).append(100 * row["accuracy"])
     starts = list(dict.fromkeys(start for accuracies in found.values() for start in accuracies))
@@ -151,18 +145,10 @@ def report() -> None:
     print("|---" * (4 + len(starts)) + "|")
     for (name, split, images, net, epochs), accuracies in found.items():
         means = {start: statistics.mean(each) for start, each in accuracies.items()}
-        cells = [_cell(accuracies.get(start, [])) for start in starts]
+        cells = [mean_and_deviation(accuracies.get(start, [])) for start in starts]
         both = {"nash_jax", "pytorch"} <= set(means)
         cells.append(f"{means['nash_jax'] - means['pytorch']:+.2f}" if both else "")
         print(f"| {name}, {images:,}, {split} | {net} | {epochs} | " + " | ".join(cells) + " |")
-
-
-def _cell(accuracies: list[float]) -> str:
-    """Mean, and standard deviation where there are several seeds."""
-    if not accuracies:
-        return ""
-    mean = f"{statistics.mean(accuracies):.2f}"
-    return mean if len(accuracies) == 1 else f"{mean} ± {statistics.stdev(accuracies):.2f}"
 
 
 def main(argv: list[str]) -> None:
@@ -173,9 +159,7 @@ def main(argv: list[str]) -> None:
         return
     compile_faster()
     for row in trainings():
-        with open(OUT.value, "a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(row, flush=True)
+        add_row(OUT.value, row)
 
 
 if __name__ == "__main__":

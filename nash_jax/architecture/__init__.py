@@ -9,6 +9,7 @@ from nash_jax.architecture.cost import (
     count_flops,
     count_params,
     depth,
+    exceeded,
 )
 from nash_jax.architecture.network import activations, apply, check_images
 from nash_jax.architecture.numbering import numbered, renamed
@@ -35,6 +36,7 @@ __all__ = [
     "count_flops",
     "count_params",
     "depth",
+    "exceeded",
     "from_json",
     "init",
     "numbered",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import multiply_adds, param_shapes, stat_shapes
@@ -103,3 +103,20 @@ COSTS: dict[str, Callable[[Architecture], float]] = {
     "activation_bytes": count_activation_bytes,
     "depth": depth,
 }
+
+
+def exceeded(spec: Architecture, limits: Mapping[str, float]) -> tuple[str, float] | None:
+    """The first cost of `COSTS` that is above its limit, and what it is; None if all are kept.
+
+    Args:
+      spec: the network.
+      limits: the most that costs may be, by name.
+
+    >>> import nash_jax as nj
+    >>> exceeded(nj.chain((8, 8, 1), 10, widths=(16,)), {"depth": 1})
+    ('depth', 2)
+    """
+    for name, most in limits.items():
+        if (cost := COSTS[name](spec)) > most:
+            return name, cost
+    return None

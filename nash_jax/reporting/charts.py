@@ -393,7 +393,7 @@ def _generations(run: RunView) -> dict[str, int]:
 
 def epochs_of(run: RunView, trial: Trial) -> int:
     """Epochs that a trial's weights were trained for: see `search.epochs_in_all`."""
-    return epochs_in_all(trial, run.by_name, run.config.recipes.by_name())
+    return epochs_in_all(trial, run.by_name, run.recipes)
 
 
 COLORS = {"morphed": MORPHED, "scratch": FROM_SCRATCH, "unchanged": UNCHANGED, "failed": INK}

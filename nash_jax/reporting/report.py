@@ -160,9 +160,10 @@ def edits_by_step(run: RunView) -> list[tuple[int, dict[str, int]]]:
     strategy asks for one at a time."""
     kinds = sorted({type(edit).__name__ for trial in run.trials for edit in trial.edits})
     counts: dict[int, dict[str, int]] = {}
+    together = charts.one_by_one(run.tried)
     for trial in run.trials:
         if trial.recipe not in charts.ALONE:
-            step = 0 if charts.one_by_one(run.tried) else trial.step
+            step = 0 if together else trial.step
             of_step = counts.setdefault(step, dict.fromkeys(kinds, 0))
             for edit in trial.edits:
                 of_step[type(edit).__name__] += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nash_jax.architecture import Architecture
-from nash_jax.estimation import Seconds
+from nash_jax.estimation import Recipe, Seconds
 from nash_jax.record.ledger import LEDGER_FILE, Line, ledger_in, trials_of
 from nash_jax.record.workdir import read_config
 from nash_jax.search import AFTER, ALONE, Trial
@@ -41,6 +41,12 @@ class RunView:
     def final(self) -> Trial | None:
         """The final network, of a run that is finished."""
         return self.by_name.get("final")
+
+    @functools.cached_property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """How its trials were trained, by name."""
+        found: Mapping[str, Recipe] = self.config.recipes.by_name()
+        return found
 
     @property
     def strategy(self) -> str:

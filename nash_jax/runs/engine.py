@@ -16,7 +16,7 @@ from typing import cast
 
 import jax
 
-from nash_jax.architecture import COSTS, Architecture, Variables, init
+from nash_jax.architecture import Architecture, Variables, exceeded, init
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Recipe
 from nash_jax.execution import Executor
@@ -244,12 +244,13 @@ class Engine:
         """Raises `ValueError` if a network exceeds a bound; only model_0 may."""
         if proposal.recipe == "pretrain":
             return
-        for name, most in self._run.problem.limits.items():
-            if (cost := COSTS[name](spec)) > most:
-                raise ValueError(
-                    f"{flag_of(name)} must be kept by every proposal, {most:.0f}; got {cost} of "
-                    f"{proposal.name}"
-                )
+        limits = self._run.problem.limits
+        if over := exceeded(spec, limits):
+            name, cost = over
+            raise ValueError(
+                f"{flag_of(name)} must be kept by every proposal, {limits[name]:.0f}; got {cost} "
+                f"of {proposal.name}"
+            )
 
     def _recall(self, asked: _Asked, line: Line) -> None:
         """Take a trial from the record.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nash_jax.architecture import COSTS, Architecture, ops
+from nash_jax.architecture import Architecture, exceeded, ops
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -71,13 +71,12 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
     limits = config.bounds.limits(start.spec)
-    if searches(config):
-        for name, most in limits.items():
-            if (least := COSTS[name](start.spec)) > most:
-                raise ValueError(
-                    f"{flag_of(name)} must be at least what the first network has, {least:g}; got "
-                    f"{most:g}; raise it, or begin with a smaller network"
-                )
+    if searches(config) and (over := exceeded(start.spec, limits)):
+        name, least = over
+        raise ValueError(
+            f"{flag_of(name)} must be at least what the first network has, {least:g}; got "
+            f"{limits[name]:g}; raise it, or begin with a smaller network"
+        )
     return Problem(train, valid, start, limits)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from nash_jax.architecture import COSTS, Architecture
+from nash_jax.architecture import Architecture, exceeded
 from nash_jax.morphisms import Edit
 from nash_jax.spaces.space import Space, Stage
 
@@ -62,6 +62,6 @@ class Bounded:
         for number in range(TRIES):
             drawn = draw(key if number == 0 else jax.random.fold_in(key, number))
             spec = self.build(genotype_of(drawn), "search")
-            if all(COSTS[name](spec) <= most for name, most in self.limits.items()):
+            if exceeded(spec, self.limits) is None:
                 return drawn
         return None

@@ -1,0 +1,30 @@
+"""Results that a benchmark goes on from: lines of JSON in a file, only ever added to."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The results that are there; none, if there is no file."""
+    file = pathlib.Path(path)
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def add_row(path: str, row: dict[str, Any]) -> None:
+    """Add a result, and show it."""
+    with open(path, "a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(row, flush=True)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """The mean, and the standard deviation where there are several; empty if there are none."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
