@@ -103,7 +103,7 @@ def population(run: RunView) -> Figure:
     A thin line goes down or up to it from its parent, at the time of its proposal.
     """
     figure, axes = _axes(10.4, 5.0)
-    place = {trial.name: float(number) for number, trial in enumerate(run.tried, start=1)}
+    place = _in_order(run.tried)
     height, end = _heights(run.tried), len(run.tried) + 0.9
     steps = [trial.step for trial in run.tried]  # they rise
     on_way = {trial.name for trial in run.chosen}
@@ -337,10 +337,15 @@ def one_by_one(tried: Sequence[Trial]) -> bool:
     return len(sizes) > 2 and sum(size == 1 for size in sizes.values()) > len(sizes) / 2
 
 
+def _in_order(tried: Sequence[Trial]) -> dict[str, float]:
+    """Where trials stand in a chart whose axis is `_label_order`'s."""
+    return {trial.name: float(number) for number, trial in enumerate(tried, start=1)}
+
+
 def _beside(tried: Sequence[Trial]) -> dict[str, float]:
     """Where trials stand in a chart: around their step, left to right; or in their order."""
     if one_by_one(tried):
-        return {trial.name: float(number) for number, trial in enumerate(tried, start=1)}
+        return _in_order(tried)
     steps, place = _steps(tried), {}
     for step, column in steps.items():
         there = [trial for trial in tried if trial.step == step]
