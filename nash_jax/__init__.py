@@ -13,6 +13,7 @@ from nash_jax.architecture import (
     ops,
     resnet,
     to_json,
+    vgg,
     wide_resnet,
 )
 from nash_jax.runs import Config, load, preset, run_search
@@ -41,5 +42,6 @@ __all__ = [
     "spaces",
     "to_json",
     "training",
+    "vgg",
     "wide_resnet",
 ]

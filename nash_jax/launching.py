@@ -23,7 +23,8 @@ import rich.console
 from absl import app, flags, logging
 
 from nash_jax.data import Dataset
-from nash_jax.machine import num_cores
+from nash_jax.machine import num_cores, seconds_since_start
+from nash_jax.record.workdir import CONFIG_FILE
 from nash_jax.reporting import Event, Note, Progress, Tell, TensorBoard, plain, several
 from nash_jax.runs import (
     PRESETS,
@@ -38,11 +39,12 @@ from nash_jax.runs import (
     dataset_of,
     execute,
     open_run,
+    plan,
     preset,
     provenance,
     use_cache,
 )
-from nash_jax.runs.config import all_settings
+from nash_jax.runs.config import all_settings, read_run
 from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 from nash_jax.troubleshooting import more_on
@@ -105,11 +107,34 @@ def define_flags() -> None:
         str: flags.DEFINE_string,
         tuple: flags.DEFINE_list,
     }
+    flags.DEFINE(_TimeParser(), "hours", 0.0, "as --minutes, in hours")
     for name, group, value, default, words in all_settings():
+        if name == "minutes":
+            flags.DEFINE(_TimeParser(), name, default, words)
+            continue
         texts = [str(item) for item in value] if isinstance(value, tuple) else value
         define[type(default)](name, texts, words)
         if group != name:
             flags.DEFINE_alias(f"{group}.{name}", name)
+
+
+class _More(float):
+    """So much more time than a run has had."""
+
+
+class _TimeParser(flags.ArgumentParser[float]):
+    """10, or +10 for `_More`."""
+
+    syntactic_help = "a number, or +NUMBER for so much more than a run has had"
+
+    def parse(self, argument: Any) -> float:
+        value = float(argument)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"must be a finite number >= 0; got {argument}")
+        return _More(value) if str(argument).strip().startswith("+") else value
+
+    def flag_type(self) -> str:
+        return "float"
 
 
 def help_text() -> str:
@@ -134,6 +159,11 @@ def help_text() -> str:
 
 def config_from_flags() -> Config:
     """The paper's defaults, replaced by preset, recipe and the flags that were given."""
+    return preset(FLAGS.preset, FLAGS.recipe, **_given())
+
+
+def _given() -> dict[str, Any]:
+    """The settings whose flags were given."""
     names = [setting.name for setting in all_settings() if FLAGS[setting.name].present]
     given: dict[str, Any] = {name: FLAGS[name].value for name in names}
     for name, value in given.items():
@@ -141,7 +171,21 @@ def config_from_flags() -> Config:
             if not all(word.strip().isdecimal() for word in value):
                 raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
             given[name] = tuple(map(int, value))
-    return preset(FLAGS.preset, FLAGS.recipe, **given)
+    if FLAGS["hours"].present:
+        if "minutes" in given:
+            raise ValueError(
+                f"give minutes or hours, not both; got {given['minutes']:g} and {FLAGS.hours:g}"
+            )
+        given["minutes"] = type(FLAGS.hours)(60 * FLAGS.hours)
+    return given
+
+
+def _config_in(workdir: pathlib.Path, given: dict[str, Any]) -> Config | None:
+    """The settings of the run in a folder, with those that are given; None if there is no run."""
+    if not (workdir / CONFIG_FILE).exists():
+        return None
+    config: Config = read_run(workdir).config
+    return config.replace(**given)
 
 
 @contextlib.contextmanager
@@ -206,8 +250,14 @@ def perform(
     console: rich.console.Console,
     dataset: Dataset | None = None,
     quiet: bool = False,
+    planning: bool = False,
+    more_minutes: float = 0.0,
 ) -> Result:
-    """Begin a run, or go on with it, as the flags say; or quietly."""
+    """Begin a run, or go on with it, as the flags say; or quietly.
+
+    With `planning`, sizes are planned by the minutes and the machine; only the flags that were
+    given, and the data of the config, stay as they are. A run that is there may get more minutes.
+    """
     workers, devices = workers_from_flags(config), devices_from_flags()
     check_precision(config, devices)
     if math.isnan(FLAGS.checkpoint_seconds):
@@ -221,6 +271,15 @@ def perform(
 
         if dataset is None:
             dataset = dataset_from_flags(config, note)
+        if planning:
+            config, text = plan(dataset, workers=workers, **_given())
+            note(text)
+        elif config.minutes and FLAGS["preset"].present:
+            note(
+                f"the sizes are those of preset {FLAGS.preset}; {config.minutes:g} minutes end its "
+                "search early and decide how long the final training is; without --preset, the "
+                "sizes too are planned by the time"
+            )
         with open_run(
             config,
             workdir,
@@ -233,7 +292,16 @@ def perform(
             warn_of_slow_precision(config)
             if cache is not None:
                 use_cache(cache)
-            return execute(opened, tell, workers, devices, FLAGS.per_device, FLAGS.baseline)
+            return execute(
+                opened,
+                tell,
+                workers,
+                devices,
+                FLAGS.per_device,
+                FLAGS.baseline,
+                spent=seconds_since_start(),
+                more_minutes=more_minutes,
+            )
 
 
 def command() -> list[str]:
@@ -248,6 +316,11 @@ def resume_command(workdir: pathlib.Path) -> str:
     """How to go on with a run: this command, with the folder."""
     first, *rest = command()
     words, given = iter(rest), [first]
+    if any(word.startswith(("--minutes=+", "--hours=+")) for word in rest):
+        # More time was given by this command; it is recorded, and is not to be given again.
+        minutes = read_run(workdir).config.minutes
+        words = (word for word in rest if not word.startswith(("--minutes=", "--hours=")))
+        given.append(f"--minutes={minutes:g}")
     for word in words:
         if word.lstrip("-").partition("=")[0] != "workdir" or not word.startswith("-"):
             given.append(word)
@@ -391,7 +464,19 @@ def search(argv: list[str]) -> None:
     begin(argv)
     console = rich.console.Console(soft_wrap=True)
     with workdir_from_flags() as workdir, exiting_on_errors(workdir):
-        result = perform(config_from_flags(), workdir, console)
+        given = _given()
+        more = float(given.pop("minutes")) if isinstance(given.get("minutes"), _More) else 0.0
+        timed = "minutes" in given and not FLAGS["preset"].present
+        known = _config_in(workdir, given) if timed or more else None
+        if more and known is None:
+            raise ValueError(
+                f"minutes=+{more:g} gives a run more time; {workdir} has no run; give the "
+                "--workdir of one"
+            )
+        config = known or preset(FLAGS.preset, FLAGS.recipe, **given)
+        result = perform(
+            config, workdir, console, planning=timed and known is None, more_minutes=more
+        )
     if FLAGS.progress == "quiet":
         return
     place = shlex.quote(str(workdir))

@@ -18,6 +18,7 @@ from nash_jax.record import Memory
 from nash_jax.record.ledger import in_order, trial_of
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import comparison, render
+from nash_jax.runs import engine as engine_module
 from nash_jax.runs import run as run_module
 from nash_jax.runs.engine import Engine
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
@@ -217,21 +218,22 @@ def test_a_baseline_of_weights_that_are_not_inherited_is_trained_as_long_as_the_
 @pytest.mark.parametrize(
     ("minutes", "trials", "epochs"),
     [
-        # model_0 ends at 10 s, a step of three children is expected to take 30 s. The search has
-        # 72 s; 50 s are left then, and an epoch on all images takes 5/4 of 2 s.
-        (2.0, 7, 20),
-        (1.2, 4, 12),  # 43 s: one step; 32 s are left
-        (1.0, 1, 20),  # 36 s: no step
-        (0.1, 1, 1),  # at least one epoch
+        # model_0 ends at 2 s, a step of three children is expected to take 6 s. The search has
+        # 36 s; 46 s are left then, 3 of them for pictures; an epoch on all images takes 5/4 of 2 s.
+        (1.0, 7, 17),
+        (0.3, 4, 2),  # 10.8 s: one step; 10 s are left
+        (0.2, 1, 2),  # 7.2 s: no step
+        (0.01, 1, 1),  # at least one epoch
     ],
 )
 def test_a_run_of_some_minutes_makes_what_fits_and_replays_it(
     minutes, trials, epochs, engine, monkeypatch
 ):
     def elapsed(self):
-        return 10.0 * (1 + len({*self._record.lines} - {"final"}))
+        return 2.0 * (1 + len({*self._record.lines} - {"final"}))
 
     monkeypatch.setattr(Engine, "elapsed", elapsed)
+    monkeypatch.setattr(engine_module, "count_flops", lambda spec: 1)
     config = TINY.replace(minutes=minutes)
     whole, executor = Memory(), MadeUp()
     engine(config, whole, executor)
@@ -242,6 +244,28 @@ def test_a_run_of_some_minutes_makes_what_fits_and_replays_it(
         assert not engine(config, record, MadeUp(stop)).finished
         engine(config, record, MadeUp())
         assert content(record) == content(whole)
+
+
+def test_a_finished_run_gets_more_time_and_replays_it(engine, monkeypatch):
+    def elapsed(self):
+        return 2.0 * (1 + len({*self._record.lines} - {"final"}))
+
+    monkeypatch.setattr(Engine, "elapsed", elapsed)
+    monkeypatch.setattr(engine_module, "count_flops", lambda spec: 1)
+    config, record = TINY.replace(minutes=0.3), Memory()
+    engine(config, record)
+    (first,) = (line for line in record.lines.values() if line["name"] == "final")
+    more = MadeUp()
+    engine(config, record, more, more_minutes=0.7)
+    steps = {f"step2-child{number}" for number in (1, 2, 3)}
+    assert more.made[-1] == "final" and steps < {*more.made}
+    assert len(record.lines["final"]["train_losses"]) == 17 > len(first["train_losses"])
+    assert [line["minutes"] for line in record.timings] == [0.7]
+    again = MadeUp()
+    engine(config, record, again)
+    assert again.made == []
+    with pytest.raises(ValueError, match=r"only a run with a limit .* got \+1 for one without"):
+        engine(TINY, more_minutes=1.0)
 
 
 def test_a_strategy_within_a_time_waits_for_what_is_out(engine, monkeypatch):

@@ -121,7 +121,7 @@ def test_presets_are_valid(preset):
             "--num_samples=3",
             "num_samples is a setting of strategy aging_evolution, random_search, succ",
         ),
-        ("--model_0=vgg", "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, a file"),
+        ("--model_0=lenet", "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, a file"),
         ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),
         ("--model_0=none.json", "model_0 none.json cannot be read: No such file"),
         ("--inherit=all", "inherit must be one of morphism, by_name, nothing; got 'all'"),

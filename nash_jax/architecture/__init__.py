@@ -1,7 +1,7 @@
 """What a network is: ops, spec, weights, running, cost, JSON, drawing."""
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.builders import chain, resnet, wide_resnet
+from nash_jax.architecture.builders import chain, resnet, vgg, wide_resnet
 from nash_jax.architecture.cost import (
     COSTS,
     count_activation_bytes,
@@ -45,5 +45,6 @@ __all__ = [
     "resnet",
     "to_json",
     "traced",
+    "vgg",
     "wide_resnet",
 ]

@@ -67,11 +67,7 @@ def chain(
     stages = [(w,) if isinstance(w, int) else tuple(w) for w in widths]
     if not stages or not all(stages):
         raise ValueError(f"widths must name at least one convolution per stage; got {widths!r}")
-    if len(input_shape) == 3 and min(input_shape[:2]) < 2 ** (len(stages) - 1):
-        raise ValueError(
-            f"images of {input_shape[0]}x{input_shape[1]} are too small for {len(stages) - 1} "
-            f"poolings by 2; use larger images or {min(input_shape[:2]).bit_length()} widths"
-        )
+    _check_poolings(input_shape, len(stages))
     nodes: list[Node] = []
 
     def append(name: str, op: ops.Op) -> None:
@@ -91,6 +87,40 @@ def chain(
     append("flatten", ops.Flatten(length=math.sqrt(stages[-1][-1])))
     append("dense", ops.Dense(num_classes))
     return Architecture(input_shape, tuple(nodes))
+
+
+def vgg(
+    input_shape: Shape,
+    num_classes: int,
+    widths: Sequence[int] = (16, 32, 64, 128),
+    normalize: ops.Normalize | None = None,
+) -> Architecture:
+    """Stages of 3x3 convolutions with 2x2 max pooling between them (Simonyan & Zisserman 2015).
+
+    Unlike theirs, every convolution is normalised, and a global mean and one dense layer end it.
+    The first stage, whose images are largest, has one convolution; all others have two.
+
+    Args:
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      widths: channels of each stage.
+      normalize: how raw pixels are normalised, if the network is to do it.
+
+    Raises:
+      ValueError: if the images are too small for the poolings.
+
+    >>> print(*(node.name for node in vgg((8, 8, 1), 10, widths=(8, 16)).nodes))
+    conv1 batchnorm2 relu3 maxpool4 conv5 batchnorm6 relu7 conv8 batchnorm9 relu10 globalavgpool11 \
+dense12
+    """
+    _check_poolings(input_shape, len(widths))
+    b = Builder()
+    x = INPUT if normalize is None else b.add(normalize, INPUT)
+    for stage, width in enumerate(widths):
+        if stage:
+            x = b.conv_norm_relu(b.add(ops.MaxPool(), x), width)
+        x = b.conv_norm_relu(x, width)
+    return b.classify(x, num_classes, input_shape)
 
 
 def resnet(
@@ -157,6 +187,15 @@ def wide_resnet(
                 x, channels = b.add(ops.Conv(features, (1, 1), (stride, stride)), normed), features
             x = b.add(ops.Add(), y, x)
     return b.classify(b.norm_relu(x), num_classes, input_shape)
+
+
+def _check_poolings(input_shape: Shape, num_stages: int) -> None:
+    """Raises `ValueError` if images are too small for a pooling between any two stages."""
+    if len(input_shape) == 3 and min(input_shape[:2]) < 2 ** (num_stages - 1):
+        raise ValueError(
+            f"images of {input_shape[0]}x{input_shape[1]} are too small for {num_stages - 1} "
+            f"poolings by 2; use larger images or {min(input_shape[:2]).bit_length()} widths"
+        )
 
 
 def _check_depth(name: str, depth: int, rest: int) -> None:

@@ -17,7 +17,14 @@ from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
 from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfinished
-from nash_jax.training import DivergedError, TrainingSettings, evaluate, fit, learning_rate
+from nash_jax.training import (
+    Cosine,
+    DivergedError,
+    TrainingSettings,
+    evaluate,
+    fit,
+    learning_rate,
+)
 
 
 class Estimator(Protocol):
@@ -79,9 +86,13 @@ def perform(
         except FAILURES as error:
             return Outcome(failed(error, time.perf_counter() - start), None)
 
+    lengths = tools.lengths(job.name)
+
     def on_epoch(epoch: int, loss: float) -> None:
-        rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
-        tools.on_epoch(job.name, epoch, loss, rate)
+        changes = {} if lengths is None else lengths.known
+        done = epoch - 1
+        progress = Cosine(recipe.epochs).changed(changes, done).progress(done)
+        tools.on_epoch(job.name, epoch, loss, learning_rate(recipe.training, progress))
 
     trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
     if tools.trainings is not None:
@@ -107,6 +118,7 @@ def perform(
                 devices=tools.devices,
                 resume=there.snapshot,
                 checkpoint=there.checkpoint,
+                lengths=lengths,
             )
     except FAILURES as error:
         return Outcome(failed(error, time.perf_counter() - start), None)

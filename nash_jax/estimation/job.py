@@ -15,7 +15,7 @@ from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import Estimate
 from nash_jax.morphisms import Edit
-from nash_jax.training import Snapshot, TrainingSettings
+from nash_jax.training import Lengths, Snapshot, TrainingSettings
 
 #: Where the weights of a child come from.
 INHERIT = ("morphism", "by_name", "nothing")
@@ -143,6 +143,7 @@ class Tools:
       trainings: where unfinished trainings are, and are written.
       max_bytes: bytes of memory; a network that needs more is not trained and counts as failed.
       devices: that share each batch; by default JAX's default device alone.
+      lengths: for a trial's name, what may change how many epochs it has while they go on.
     """
 
     on_epoch: Callable[[str, int, float, float], None] = lambda name, epoch, loss, rate: None
@@ -150,3 +151,4 @@ class Tools:
     trainings: Trainings | None = None
     max_bytes: int | None = None
     devices: Sequence[jax.Device] | None = None
+    lengths: Callable[[str], Lengths | None] = lambda name: None

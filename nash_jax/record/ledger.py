@@ -175,11 +175,14 @@ class Ledger(NamedTuple):
       trials: in the order in which they were written; of several with one name the last counts.
       decisions: by step, what the strategy said when it asked (`incumbent`, and `dropped` if it
         dropped any) or ended (`returned`).
+      timings: what was decided by time, in the order in which it was: how many epochs a training
+        that went on was to have in all (LENGTH), and more minutes for the run (EXTENSION).
       damages: what is wrong with the other lines.
     """
 
     trials: list[Line]
     decisions: dict[int, Line]
+    timings: list[Line]
     damages: list[str]
 
 
@@ -187,6 +190,7 @@ def parse_ledger(data: bytes, what: str) -> Ledger:
     """The lines of a ledger."""
     lines: dict[str, Line] = {}
     decisions: dict[int, Line] = {}
+    timings: list[Line] = []
     damages = []
     for number, text in enumerate(data.split(b"\n")[:-1], start=1):
         try:
@@ -198,11 +202,14 @@ def parse_ledger(data: bytes, what: str) -> Ledger:
         if line["kind"] == DECISION:
             decisions[line["step"]] = line
             continue
+        if line["kind"] in (LENGTH, EXTENSION):
+            timings.append(line)
+            continue
         lines.pop(line["name"], None)
         lines[line["name"]] = line
     if not data.endswith(b"\n") and data:
         damages.append(f"the last line of {what} is torn: it was being written")
-    return Ledger(list(lines.values()), decisions, damages)
+    return Ledger(list(lines.values()), decisions, timings, damages)
 
 
 def read_ledger(workdir: pathlib.Path) -> list[Line]:
@@ -243,21 +250,22 @@ def repair_ledger(workdir: pathlib.Path) -> Ledger:
     """
     path = workdir / LEDGER_FILE
     if not path.exists():
-        return Ledger([], {}, [])
+        return Ledger([], {}, [], [])
     data = read_inside(workdir, LEDGER_FILE)
     ledger = parse_ledger(data, str(path))
     if ledger.damages:
         whole = data[: data.rfind(b"\n") + 1]
         if parse_ledger(whole, str(path)).damages:
             write_atomically(path.with_name(LEDGER_FILE + ".damaged"), data)
-        lines = [*ledger.trials, *ledger.decisions.values()]
+        lines = [*ledger.trials, *ledger.decisions.values(), *ledger.timings]
         good = "".join(json.dumps(with_checksum(line), allow_nan=False) + "\n" for line in lines)
         write_atomically(path, good.encode())
     return ledger
 
 
-#: The kind of a line that is no trial.
-DECISION = "decision"
+#: The kinds of lines that are no trials: what a strategy decided, how long a training is to be, and
+#: that the run has more time.
+DECISION, LENGTH, EXTENSION = "decision", "length", "extension"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _EARLY_CHILD = re.compile(r"step(\d{1,6})-child(\d{1,6})")
@@ -301,6 +309,9 @@ def _check(line: Line, what: str) -> None:
     try:
         if line["kind"] == DECISION:
             _check_decision(line)
+            return
+        if line["kind"] in (LENGTH, EXTENSION):
+            _check_timing(line)
             return
         for name, kind in _TYPES.items():
             if not isinstance(line[name], kind):
@@ -349,3 +360,19 @@ def _check_decision(line: Line) -> None:
         raise ValueError("a decision names what is no trial")
     if not all(isinstance(why, str) for why in line.get("dropped", {}).values()):
         raise ValueError("a trial is dropped without a reason")
+
+
+def _check_timing(line: Line) -> None:
+    """Raises `ValueError` unless this is a decision by time."""
+    if not isinstance(line["config"], str):
+        raise ValueError("a decision has a config")
+    if line["kind"] == EXTENSION:
+        if not isinstance(line["minutes"], int | float) or not 0 < line["minutes"] < _MOST:
+            raise ValueError("an extension is no number of minutes")
+        return
+    if not (isinstance(line["name"], str) and _NAME.fullmatch(line["name"])):
+        raise ValueError("a length is of what is no trial")
+    if not all(isinstance(line[key], int) for key in ("done", "epochs")):
+        raise ValueError("a length is no number of epochs")
+    if not 0 < line["done"] < line["epochs"]:
+        raise ValueError("a length is more epochs than are done")

@@ -66,6 +66,10 @@ class Record(Protocol):
         """What the strategy decided, by step."""
 
     @property
+    def timings(self) -> list[Line]:
+        """What was decided by time: see `ledger.Ledger`."""
+
+    @property
     def checkpoints(self) -> Checkpoints:
         """Where trainings write how far they have come."""
 
@@ -84,6 +88,9 @@ class Record(Protocol):
     def decide(self, line: Line) -> None:
         """Add what the strategy decided."""
 
+    def time(self, line: Line) -> None:
+        """Add what was decided by time."""
+
     def keep_only(self, names: Collection[str]) -> None:
         """Let go of the weights of all others."""
 
@@ -94,6 +101,7 @@ class Memory:
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
         self.decisions: dict[int, Line] = {}
+        self.timings: list[Line] = []
         self.checkpoints = Checkpoints()
         self._variables: dict[str, Variables] = {}
 
@@ -114,6 +122,9 @@ class Memory:
     def decide(self, line: Line) -> None:
         self.decisions[line["step"]] = line
 
+    def time(self, line: Line) -> None:
+        self.timings.append(line)
+
     def keep_only(self, names: Collection[str]) -> None:
         self._variables = {name: x for name, x in self._variables.items() if name in names}
 
@@ -132,6 +143,7 @@ class Workdir:
         self.path, self._keep_all, self._note = path, keep_all, note
         self.lines = {line["name"]: line for line in ledger.trials}
         self.decisions = dict(ledger.decisions)
+        self.timings = list(ledger.timings)
         self.checkpoints = Checkpoints(path / TRAININGS, checkpoint_seconds)
 
     def variables(self, name: str, spec: Architecture) -> Variables | None:
@@ -161,6 +173,10 @@ class Workdir:
     def decide(self, line: Line) -> None:
         append_line(self.path, line)
         self.decisions[line["step"]] = line
+
+    def time(self, line: Line) -> None:
+        append_line(self.path, line)
+        self.timings.append(line)
 
     def keep_only(self, names: Collection[str]) -> None:
         if self._keep_all:

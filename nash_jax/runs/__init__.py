@@ -16,6 +16,7 @@ from nash_jax.record import (
 from nash_jax.reporting import RunView
 from nash_jax.runs.config import Config, config_of, read_run, settings_of
 from nash_jax.runs.engine import Run, StoppedError
+from nash_jax.runs.plan import Plan, plan
 from nash_jax.runs.presets import PRESETS, RECIPES, preset
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
 from nash_jax.runs.result import Result
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "DamagedError",
     "PRESETS",
+    "Plan",
     "Problem",
     "RECIPES",
     "Result",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "load_network",
     "open_run",
+    "plan",
     "prepare",
     "preset",
     "provenance",

@@ -16,13 +16,15 @@ from typing import cast
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, exceeded, init
+from nash_jax.architecture import Architecture, Variables, count_flops, exceeded, init
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Recipe
 from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
 from nash_jax.record.ledger import (
     DECISION,
+    EXTENSION,
+    LENGTH,
     Line,
     check_name,
     estimate_of,
@@ -48,12 +50,17 @@ from nash_jax.search import (
     num_due,
     within,
 )
+from nash_jax.training import Lengths
 
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
 BASELINE, FINAL = AFTER
 #: Of a limited time, the search may take so much; the final training has the rest.
 SEARCH_SHARE = 0.6
+#: Seconds for the pictures and the other files of a finished run.
+PICTURES = 3.0
+#: The final training is made longer or shorter if what is left of it would differ by more.
+LENGTH_TOLERANCE = 0.05
 
 
 class StoppedError(Exception):
@@ -87,6 +94,22 @@ class Run:
     record: Record
 
 
+def extend(run: Run, minutes: float) -> None:
+    """Record that a run has so many more minutes.
+
+    Raises:
+      ValueError: if it has no limit.
+    """
+    if not run.config.minutes:
+        raise ValueError(
+            f"only a run with a limit can get more minutes; got +{minutes:g} for one without; "
+            "begin another with --minutes"
+        )
+    elapsed = max((line["elapsed"] for line in run.record.lines.values()), default=0.0)
+    line = {"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed, "config": run.fingerprint}
+    run.record.time(line)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Asked:
     """A proposal, and where it stands in the run."""
@@ -101,7 +124,13 @@ class Engine:
     """Takes trials from the record or has them made, records new ones and tells the strategy."""
 
     def __init__(
-        self, run: Run, tell: Tell, alone: Executor, others: Executor, workers: int
+        self,
+        run: Run,
+        tell: Tell,
+        alone: Executor,
+        others: Executor,
+        workers: int,
+        spent: float = 0.0,
     ) -> None:
         self._run, self._record, self._tell = run, run.record, tell
         self._alone, self._others, self._workers = alone, others, workers
@@ -111,8 +140,9 @@ class Engine:
         self._space = space_of(run.config, run.problem.model_0)
         self._start = time.perf_counter()
         lines = self._record.lines.values()
-        self._before = max((line["elapsed"] for line in lines), default=0.0)
+        self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
         self._forgotten: set[str] = set()  # trials of the record that are made again
+        self._extensions = [x for x in self._record.timings if x["kind"] == EXTENSION]
         self._begin()
 
     def _begin(self) -> None:
@@ -149,7 +179,7 @@ class Engine:
         while True:
             strategy = STRATEGIES[named](self._space, config.strategy, self._keys)
             if config.minutes:
-                strategy = within(strategy, 60 * config.minutes * SEARCH_SHARE)
+                strategy = within(strategy, self._limit() * SEARCH_SHARE, self._work)
             try:
                 returned = self._drive(strategy)
                 if not returned:
@@ -360,7 +390,7 @@ class Engine:
             if outcome.variables is not None:
                 self._record.save(name, asked.spec, outcome.variables)
             line = self._record.lines.get(name)
-            if line is None or "failure" in line:
+            if line is None or "failure" in line or name in self._forgotten:
                 self._record.add(line_of(trial, self._run.fingerprint))
                 self._tell(Done(trial))
             else:
@@ -398,11 +428,14 @@ class Engine:
         line["config"] = self._run.fingerprint
         known = self._record.decisions.get(step)
         best = next(reversed(self._incumbents), None)
-        if known is not None and (known["incumbent"], known["returned"]) != (incumbent, returned):
+        differs = known is not None and (
+            (known["incumbent"], known["returned"]) != (incumbent, returned)
+        )
+        if differs and not self._extensions:  # with more time, a search that had ended goes on
             self._tell(
                 Note(f"step {step}: {best} is chosen, where another was; it is recorded anew")
             )
-        elif known is not None:
+        elif known is not None and not differs:
             if known.get("dropped", {}) != dropped:  # an early version did not say it
                 self._record.decide(line)
             return
@@ -446,14 +479,35 @@ class Engine:
             self._submit(asked)
             self._made(BASELINE)
 
+    def _limit(self) -> float:
+        """Seconds that the run has in all."""
+        return 60 * (self._run.config.minutes + sum(line["minutes"] for line in self._extensions))
+
+    def _extended_at(self) -> float:
+        """When the run got more time, in its seconds; -1 if it did not."""
+        return max((line["elapsed"] for line in self._extensions), default=-1.0)
+
+    def _work(self, proposal: Proposal) -> float:
+        """What its training costs: FLOPs of an image, times epochs."""
+        spec = self._space.build(proposal.genotype, "search")
+        return count_flops(spec) * self._recipe(proposal).epochs
+
+    def _ending(self, best: Trial) -> float:
+        """Seconds that judging the final network and writing what people look at will take."""
+        valid, test = len(self._run.problem.valid), len(self._run.test)
+        seconds = best.estimate.seconds
+        return PICTURES + seconds.compile / 2 + seconds.evaluate * test / valid
+
     def _final_epochs(self, best: Trial) -> int:
         """As many epochs as fit into the time that is left, by what trials of the search took.
 
         The best was trained beside others; how much faster it is alone is seen from the first
         network, if the search trained it again without edits. What fails to be known counts as 1.
+        It is a first guess: `lengths` corrects it.
         """
         tried = [trial for trial in self._trials.values() if trial.recipe not in AFTER]
-        left = 60 * self._run.config.minutes - max(trial.elapsed for trial in tried)
+        now = max(self._extended_at(), *(trial.elapsed for trial in tried))
+        left = self._limit() - self._ending(best) - now
         alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain" and not t.failed}
         beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain" and not t.failed]
         faster = min((alone[t.spec] / _per_epoch(t) for t in beside), default=1.0)
@@ -462,6 +516,37 @@ class Engine:
         images = len(self._run.problem.train), len(self._run.problem.valid)
         epoch = _per_epoch(best) * min(faster, 1.0) * sum(images) / images[0]
         return max(1, int((left - best.estimate.seconds.compile) / epoch))
+
+    def lengths(self, name: str) -> Lengths | None:
+        """Keeps the final training to the time of the run, by changing how long it is.
+
+        An epoch is expected to take as long as those of this process so far, of which the latest
+        half counts. What is decided is recorded before it takes effect.
+        """
+        if name != FINAL or not self._run.config.minutes:
+            return None
+        timings = self._record.timings
+        since = timings.index(self._extensions[-1]) if self._extensions else 0
+        known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
+        ends: list[tuple[int, float]] = []
+
+        def decide(done: int, epochs: int) -> int:
+            ends.append((done, self.elapsed()))
+            (before, start), (_, now) = ends[(len(ends) - 1) // 2], ends[-1]
+            if done == before:
+                return epochs
+            epoch = (now - start) / (done - before)
+            now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
+            fits = done + max(1, int((self._limit() - self._final_ending - now) / epoch))
+            if abs(fits - epochs) <= max(1, LENGTH_TOLERANCE * (epochs - done)):
+                return epochs
+            line = {"kind": LENGTH, "name": name, "done": done, "epochs": fits}
+            self._record.time({**line, "config": self._run.fingerprint})
+            self._tell(Note(f"{name}: {fits} epochs fit into the time, instead of {epochs}"))
+            known[done] = fits
+            return fits
+
+        return Lengths(known, decide)
 
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.
@@ -477,13 +562,17 @@ class Engine:
         self._tell(Phase("final training"))
         self._record.keep_only({*self._incumbents, FINAL})
         spec = self._space.build(best.genotype, "final")
-        epochs = self._final_epochs(best) if self._run.config.minutes else None
+        epochs = None
+        if self._run.config.minutes:
+            self._final_ending, epochs = self._ending(best), self._final_epochs(best)
         proposal = Proposal(
             FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL, budget=epochs
         )
         asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 1)
         line = self._record.lines.get(FINAL)
-        if line is not None:
+        if line is not None and line["elapsed"] <= self._extended_at():
+            self._forgotten.add(FINAL)
+        elif line is not None:
             self._recall(asked, line)
             variables = self._record.variables(FINAL, spec)
             if variables is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nash_jax.runs.config import KINDS, Config
@@ -71,9 +72,17 @@ def preset(name: str, recipe: str = "paper", **settings: Any) -> Config:
     >>> preset("digits", num_steps=1).recipes.epochs_final
     30
     """
-    kinds = {group: settings.pop(group) for group in KINDS if group in settings}
+    return with_defaults(PRESETS[name] | RECIPES[recipe], settings)
+
+
+def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    """A config with other defaults: those of them that the given strategy and space have.
+
+    Raises:
+      ValueError: as `Config.replace`.
+    """
+    kinds = {group: given[group] for group in KINDS if group in given}
     config = Config().replace(**kinds)
     known = config.values()
-    both = PRESETS[name] | RECIPES[recipe]
-    config = config.replace(**{name: value for name, value in both.items() if name in known})
-    return config.replace(**settings)
+    config = config.replace(**{name: value for name, value in defaults.items() if name in known})
+    return config.replace(**{name: value for name, value in given.items() if name not in KINDS})

@@ -23,10 +23,11 @@ from nash_jax.record.workdir import Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
-from nash_jax.runs.engine import FINAL, Engine, Run
+from nash_jax.runs.engine import FINAL, Engine, Run, extend
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.search import Planned, Trial
+from nash_jax.training import Lengths
 
 
 @contextlib.contextmanager
@@ -104,6 +105,8 @@ def execute(
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
     baseline: bool = False,
+    spent: float = 0.0,
+    more_minutes: float = 0.0,
 ) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
 
@@ -120,6 +123,11 @@ def execute(
       per_device: trials that are made side by side on each of them, where its memory allows.
       baseline: also train model_0 alone, for as many epochs as the best network has been, and judge
         it on the validation images; nothing else changes, and a finished run can do it later.
+      spent: seconds that starting and loading have taken before this call; they count as time of
+        the run.
+      more_minutes: that the run gets beside those of its config. If it was finished, its search
+        goes on, if it has steps left, and the final training is made anew, as long as there is
+        time; its network takes the place of the earlier one.
 
     Raises:
       ValueError: if trials cannot be made here, or a baseline would be measured otherwise.
@@ -140,6 +148,8 @@ def execute(
         )
     if per_device < 1:
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
+    if more_minutes:
+        extend(run, more_minutes)
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     planned = [*config.strategy.plan, Planned(FINAL, 1)]
     epochs = sum(
@@ -148,10 +158,11 @@ def execute(
     )
     tell(Begun(epochs, trials_of(record.lines.values()), run.problem.limits))
     with contextlib.ExitStack() as stack:
-        executors = _executors(run, tell, at_once, devices)
+        executors = _executors(run, tell, at_once, devices, lambda name: engine.lengths(name))
         for executor in executors:
             stack.callback(executor.close)
-        engine = Engine(run, tell, *executors, at_once if on_cpu else at_once * len(devices))
+        at_once *= 1 if on_cpu else len(devices)
+        engine = Engine(run, tell, *executors, at_once, spent)
 
         def result(best: Trial, finished: bool) -> Result:
             history = engine.history()
@@ -174,7 +185,11 @@ def execute(
 
 
 def _executors(
-    run: Run, tell: Tell, at_once: int, devices: Sequence[jax.Device]
+    run: Run,
+    tell: Tell,
+    at_once: int,
+    devices: Sequence[jax.Device],
+    lengths: Callable[[str], Lengths | None],
 ) -> tuple[Executor, Executor]:
     """The executor of jobs that need the whole machine, and the executor of all others.
 
@@ -194,7 +209,8 @@ def _executors(
         memory_limit(config.bounds.max_memory),
         together,
     )
-    alone, others = Serial(images, tools), dataclasses.replace(tools, devices=None)
+    alone = Serial(images, dataclasses.replace(tools, lengths=lengths))
+    others = dataclasses.replace(tools, devices=None)
     if not searches(config):
         return alone, alone
     if devices[0].platform != "cpu":

@@ -24,6 +24,7 @@ from nash_jax.architecture import (
     ops,
     resnet,
     to_json,
+    vgg,
     wide_resnet,
 )
 from nash_jax.checks import check_least
@@ -83,10 +84,10 @@ class MorphsSettings:
     """The space of morphs: a network to start from, and the edits that make others of it.
 
     Attributes:
-      model_0: the network to start from: chain, resnet-20, wrn-16-4 or others of these kinds,
+      model_0: the network to start from: chain, vgg, resnet-20, wrn-16-4 or others of these kinds,
         FILE.json (an architecture), FILE.safetensors (with its weights) or a folder (an orbax
         checkpoint with its spec.json).
-      widths: channels of the chain's convolutions.
+      widths: channels of the chain's convolutions, or of the stages of vgg.
       kernel_sizes: kernel sizes to deepen with.
       widening_factors: factors to widen by.
       num_edits: edits of a network that is drawn at random.
@@ -134,6 +135,8 @@ def _start(
     data = input_shape, num_classes
     if name == "chain":
         return Start(chain(*data, widths, normalize))
+    if name == "vgg":
+        return Start(vgg(*data, widths, normalize))
     if match := re.fullmatch(r"resnet-(\d+)", name):
         return Start(resnet(*data, int(match[1]), normalize))
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
@@ -141,8 +144,8 @@ def _start(
     path = pathlib.Path(os.path.expanduser(name))
     if path.suffix not in (".json", NETWORK_ENDING) and not path.is_dir():
         raise ValueError(
-            "model_0 must be chain, resnet-DEPTH, wrn-DEPTH-FACTOR, a file that ends with .json or "
-            f"{NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
+            "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, a file that ends with "
+            f".json or {NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
         )
     try:
         checksum, spec, variables = _read(path)

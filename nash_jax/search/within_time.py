@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from nash_jax.search.strategy import Ask, Strategy, Trial, ranked
+from collections.abc import Callable, Sequence
+
+from nash_jax.search.strategy import ALONE, Ask, Proposal, Strategy, Trial, ranked
 
 
-def within(strategy: Strategy, seconds: float) -> Strategy:
+def within(strategy: Strategy, seconds: float, work: Callable[[Proposal], float]) -> Strategy:
     """A strategy that asks for nothing more once the next ask would probably end too late.
 
-    An ask is expected to take as long as the one before it, times the ratio of their proposals. No
-    clock is read: `Trial.elapsed` is recorded, and a replay comes to the same end. The first ask is
-    always made. Trials that are out when the time is over are waited for.
+    An ask is expected to take as long as its trials, one after the other on each worker. A trial is
+    expected to train as fast as the slowest of the answer before, and to be compiled and judged in
+    as long as these on average. No clock is read: what trials took is recorded, and a
+    replay comes to the same end. The first ask is always made. Trials that are out when the time is
+    over are waited for.
 
     Args:
       strategy: a strategy that has not begun.
       seconds: from the beginning of the run.
+      work: how long the training of a proposal is, in any unit.
 
     Returns:
       All trials that the strategy was told of, the best first; or what it returned, if it came to
@@ -24,7 +29,7 @@ def within(strategy: Strategy, seconds: float) -> Strategy:
       AllFailedError: as the strategy does, or if all trials failed when the time is over.
     """
     told: list[Trial] = []
-    ask, out, before = next(strategy), 0, 0.0
+    ask, out = next(strategy), 0
     while True:
         out += len(ask.proposals)
         trials = yield ask
@@ -36,12 +41,22 @@ def within(strategy: Strategy, seconds: float) -> Strategy:
             returned: list[Trial] = list(end.value)
             return returned
         now = max((trial.elapsed for trial in told), default=0.0)
-        took, before = now - before, now
-        share = len(following.proposals) / max(1, len(ask.proposals))
-        if now + took * share > seconds and any(not trial.failed for trial in told):
+        good = [trial for trial in told if not trial.failed]
+        if good and now + _expected(following, good, work) > seconds:
             break
         ask = following
     strategy.close()
     if out:
         told += yield Ask((), 0, ranked(told)[0].name)
     return ranked(told)
+
+
+def _expected(ask: Ask, told: Sequence[Trial], work: Callable[[Proposal], float]) -> float:
+    """Seconds from an ask to its answer, by trials that did not fail, of which the latest count."""
+    latest = told[-max(1, len(ask.proposals)) :]
+    seconds = [trial.estimate.seconds for trial in latest]
+    pace = max(each.train / max(1, work(t.proposal)) for each, t in zip(seconds, latest))
+    beside = sum(each.compile + each.evaluate for each in seconds) / len(latest)
+    trainings = [pace * work(proposal) + beside for proposal in ask.proposals]
+    workers = 1 if latest[-1].recipe in ALONE else latest[-1].workers  # several are slower each
+    return max(sum(trainings) / workers, max(trainings, default=0.0))

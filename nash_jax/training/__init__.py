@@ -22,6 +22,7 @@ from nash_jax.training.evaluate import (
 from nash_jax.training.loop import (
     DivergedError,
     Fit,
+    Lengths,
     Snapshot,
     TooLargeError,
     check_batch_size,
@@ -30,13 +31,15 @@ from nash_jax.training.loop import (
     state_shapes,
 )
 from nash_jax.training.settings import TrainingSettings
-from nash_jax.training.sgdr import direction, learning_rate, learning_rates
+from nash_jax.training.sgdr import Cosine, direction, learning_rate, learning_rates
 from nash_jax.training.streaming import check_streaming, fits_on_device
 
 __all__ = [
+    "Cosine",
     "DivergedError",
     "Evaluation",
     "Fit",
+    "Lengths",
     "Predictions",
     "Snapshot",
     "TooLargeError",

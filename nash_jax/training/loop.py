@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ from nash_jax.training.compilation import (
 )
 from nash_jax.training.epochs import TrainState, epoch_maker, members_of, placed, scanned
 from nash_jax.training.settings import TrainingSettings
-from nash_jax.training.sgdr import direction, learning_rates
+from nash_jax.training.sgdr import Cosine, direction, learning_rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,19 @@ class Snapshot:
     losses: np.ndarray
 
 
+class Lengths(NamedTuple):
+    """Decides, while a training goes on, how many epochs it has in all.
+
+    Attributes:
+      known: what was decided so far: the epochs in all, by how many were done then.
+      decide: `(done, epochs) -> epochs`: after each epoch, the last left out, how many there are to
+        be in all, at least one more than are done.
+    """
+
+    known: Mapping[int, int]
+    decide: Callable[[int, int], int]
+
+
 class TooLargeError(Exception):
     """A training that would take more memory than there is."""
 
@@ -97,6 +110,7 @@ def fit(
     max_bytes: int | None = None,
     resume: Snapshot | None = None,
     checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None,
+    lengths: Lengths | None = None,
 ) -> Fit:
     """Train for some epochs with the learning rate annealed once: the paper's SGDRtrain.
 
@@ -120,6 +134,8 @@ def fit(
         it had never stopped; `variables` are not used then.
       checkpoint: called after each epoch but the last with a function that takes a snapshot, whose
         arrays last until `checkpoint` returns.
+      lengths: may change the number of epochs while they go on; what is left of the cosine is then
+        spread over what is left of them. By default it stays.
 
     Returns:
       The trained variables, on the devices, and what the training took.
@@ -140,7 +156,8 @@ def fit(
     begin = _start(renamed(variables, names), settings) if resume is None else resume.state
     state = _copied(begin)
     num_batches = len(examples) // settings.batch_size
-    rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
+    cosine = Cosine(epochs).changed({} if lengths is None else lengths.known, first)
+    rates = _rates(settings, cosine, num_batches)
     make_epoch = epoch_maker(examples, scan, stream)
     if make_epoch is scanned:
         examples = Examples(*placed((examples.images, examples.labels), mesh))
@@ -152,15 +169,26 @@ def fit(
     if max_bytes is not None and compiled_epoch.required_bytes > max_bytes:
         raise TooLargeError(compiled_epoch.required_bytes, max_bytes)
     losses: list[Any] = known
-    for epoch in range(first, epochs):
-        state, loss = compiled_epoch.run(state, rates[epoch], _fold_in(key, epoch))
+    while len(losses) < cosine.epochs:
+        epoch = len(losses)
+        of_epoch = rates[epoch - cosine.since]
+        state, loss = compiled_epoch.run(state, of_epoch, _fold_in(key, epoch))
         losses.append(loss)
         if epoch > first:  # the device has its next epoch before this loss is awaited
             _tell(on_epoch, epoch, losses[epoch - 1])
-        if checkpoint is not None and epoch + 1 < epochs:
+        if epoch + 1 == cosine.epochs:
+            _tell(on_epoch, epoch + 1, loss)
+            break
+        if checkpoint is not None:
             checkpoint(functools.partial(_snapshot, state, losses))
-    if first < epochs:
-        _tell(on_epoch, epochs, losses[-1])
+        if lengths is not None:
+            jax.block_until_ready(loss)
+            in_all = lengths.known.get(epoch + 1)
+            if in_all is None:
+                in_all = lengths.decide(epoch + 1, cosine.epochs)
+            if in_all != cosine.epochs:
+                cosine = cosine.lasting(in_all, epoch + 1)
+                rates = _rates(settings, cosine, num_batches)
     jax.block_until_ready(state)
     back = {new_name: name for name, new_name in names.items()}
     return Fit(
@@ -170,6 +198,13 @@ def fit(
         watch.lap(),
         compiled_epoch.required_bytes,
     )
+
+
+def _rates(settings: TrainingSettings, cosine: Cosine, num_batches: int) -> np.ndarray:
+    """The learning rates of the epochs since the cosine's last change, `[epochs, batches]`."""
+    epochs = cosine.epochs - cosine.since
+    rates = learning_rates(settings, epochs * num_batches, cosine.behind)
+    return rates.reshape(epochs, num_batches)
 
 
 @usual_promotion

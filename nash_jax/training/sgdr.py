@@ -6,6 +6,8 @@ Every training of Algorithm 1 restarts the rate at `lr_start` and anneals it to 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +19,62 @@ from nash_jax.training.settings import TrainingSettings
 
 
 @usual_promotion
-def learning_rates(settings: TrainingSettings, num_updates: int) -> np.ndarray:
+def learning_rates(
+    settings: TrainingSettings, num_updates: int, progress: float = 0.0
+) -> np.ndarray:
     """The learning rate of each update, `[num_updates]`: one cosine from `lr_start` to `lr_end`.
+
+    Args:
+      settings: how it is trained.
+      num_updates: that are to come.
+      progress: the part of the cosine that lies behind, in [0, 1).
 
     >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 4)]
     [0.05, 0.0427, 0.025, 0.0073]
+    >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 2, progress=0.5)]
+    [0.025, 0.0073]
     """
-    ratio = settings.lr_end / settings.lr_start
-    schedule = optax.cosine_decay_schedule(settings.lr_start, num_updates, alpha=ratio)
-    return np.asarray(schedule(jnp.arange(num_updates)), np.float32)
+    ratio, in_all = settings.lr_end / settings.lr_start, num_updates / (1 - progress)
+    schedule = optax.cosine_decay_schedule(settings.lr_start, in_all, alpha=ratio)
+    return np.asarray(schedule(in_all * progress + jnp.arange(num_updates)), np.float32)
+
+
+class Cosine(NamedTuple):
+    """One cosine over some epochs, whose number may change while the training goes on.
+
+    Attributes:
+      epochs: of the training, in all.
+      since: how many of them were done when their number was changed last.
+      behind: the part of the cosine that lay behind then.
+    """
+
+    epochs: int
+    since: int = 0
+    behind: float = 0.0
+
+    def progress(self, done: int) -> float:
+        """The part of the cosine that lies behind after so many epochs, not before `since`."""
+        return self.behind + (1 - self.behind) * (done - self.since) / (self.epochs - self.since)
+
+    def lasting(self, epochs: int, done: int) -> Cosine:
+        """What is left after `done` epochs, spread anew: the training has `epochs` in all.
+
+        Raises:
+          ValueError: unless there is an epoch left.
+
+        >>> Cosine(10).lasting(8, done=5).progress(6)
+        0.6666666666666667
+        """
+        if epochs <= done:
+            raise ValueError(f"a training must have more than the {done} epochs done; got {epochs}")
+        return Cosine(epochs, done, self.progress(done))
+
+    def changed(self, lengths: Mapping[int, int], done: int) -> Cosine:
+        """After so many epochs, if it was changed: epochs in all, by how many were done then."""
+        cosine = self
+        for at in sorted(at for at in lengths if at <= done):
+            cosine = cosine.lasting(lengths[at], at)
+        return cosine
 
 
 @usual_promotion

@@ -1,0 +1,177 @@
+"""The settings of a search that has some minutes: planned by what the machine and the data take.
+
+A plan is a config like any other: what comes of it is recorded and replayed, and a run that was
+stopped goes on with the plan that it has. While the run goes on, it asks for fewer trials where
+they take longer than was planned (`search.within`), and makes the final training as long as the
+time that is left (`Engine.lengths`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+
+from nash_jax.architecture import Architecture, count_flops, init, ops
+from nash_jax.data import Dataset, Examples, channel_statistics
+from nash_jax.runs.config import Config
+from nash_jax.runs.presets import RECIPES, with_defaults
+from nash_jax.runs.problem import prepare
+from nash_jax.runs.spaces import Start
+from nash_jax.training import TrainingSettings, fit
+
+#: What every plan has. How it was chosen: docs/results.md, "What pays".
+SETTINGS: dict[str, Any] = {"model_0": "vgg", "batch_size": 64, "num_morphisms": 2}
+#: Channels of the first stage, to choose from; every further stage has twice as many.
+FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
+#: The smallest map that a stage may have, in pixels.
+LEAST_MAP = 4
+MOST_STAGES = 4
+#: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
+LEAST_EPOCHS, LEAST_UPDATES = 16, 2_000
+#: How many times the FLOPs of model_0 a network may have.
+GROWTH = 1.5
+#: Shares of the time for the first network's training and for the steps of the search.
+PRETRAIN_SHARE, STEPS_SHARE = 0.15, 0.3
+#: Of an epoch that has the whole machine, one of several children side by side takes longer.
+BESIDE = 1.5
+#: Programs that a child compiles, in units of the program of an update.
+PROGRAMS = 2.0
+#: Seconds until the first update, and after the last.
+OVERHEAD = 8.0
+
+
+class Pace(NamedTuple):
+    """What a machine takes for a network.
+
+    Attributes:
+      compile_seconds: to compile an update.
+      update_seconds: for an update, alone.
+      flops: of the network, for one image.
+    """
+
+    compile_seconds: float
+    update_seconds: float
+    flops: int
+
+    def of(self, spec: Architecture) -> float:
+        """Seconds that an update of another network takes: in proportion to its FLOPs."""
+        return self.update_seconds * count_flops(spec) / self.flops
+
+
+def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) -> Pace:
+    """Train a network for a few updates, and see what that takes; its weights are thrown away.
+
+    The first update is not counted: it also makes the pages of its memory.
+    """
+    size = settings.batch_size
+    once, more = (examples.take(np.arange(n * size) % len(examples)) for n in (1, 8))
+    key = jax.random.key(0)
+    first = fit(spec, init(spec, key), once, key, 1, settings)
+    trained = fit(spec, init(spec, key), more, key, 1, settings)
+    updates = len(more) // size
+    return Pace(first.compile_seconds, trained.train_seconds / updates, count_flops(spec))
+
+
+class Plan(NamedTuple):
+    """What a search with some minutes is to be.
+
+    Attributes:
+      config: its settings.
+      text: the plan, for people.
+    """
+
+    config: Config
+    text: str
+
+
+def plan(dataset: Dataset, /, minutes: float, workers: int, **given: Any) -> Plan:
+    """Measure the machine, and choose the sizes of a search that ends in about `minutes`.
+
+    Args:
+      dataset: the data.
+      minutes: of the whole run.
+      workers: trials that are made side by side.
+      **given: settings that stay as they are, as `Config.replace` takes them.
+
+    Raises:
+      ValueError: if the time is too short for a search on these data, or as `preset`.
+    """
+    seconds = 60 * minutes
+    of_data = _for_images(dataset)
+    config = with_defaults(SETTINGS | RECIPES["modern"] | of_data, {**given, "minutes": minutes})
+    problem = prepare(config, dataset)
+    settings = config.recipes.training
+    pace = measure(problem.model_0, problem.train, settings)
+    used = len(problem.train) + len(problem.valid)
+    normalize = ops.Normalize(*channel_statistics(problem.train.images))
+
+    def first_network(config: Config) -> Architecture:
+        start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
+        return cast(Start, start).spec
+
+    if "widths" not in given and config.values().get("model_0") == "vgg":
+        stages = len(of_data["widths"])
+        for first in FIRST_WIDTHS:  # the widest that leaves time enough
+            wider = config.replace(widths=tuple(first * 2**stage for stage in range(stages)))
+            num = seconds / pace.of(first_network(wider))
+            enough = num >= LEAST_UPDATES and num * settings.batch_size / used >= LEAST_EPOCHS
+            if first == FIRST_WIDTHS[0] or enough:
+                config = wider
+    model_0 = first_network(config)
+    epoch = pace.of(model_0) * (len(problem.train) // settings.batch_size)
+    least = (
+        OVERHEAD
+        + 2 * PROGRAMS * pace.compile_seconds
+        + (1 + BESIDE + used / len(problem.train)) * epoch
+    )
+    if least > seconds:
+        raise ValueError(
+            f"minutes must be at least {math.ceil(least / 6) / 10} for {used} images on this "
+            f"machine; got {minutes:g}; give more, or fewer images with --max_train_examples"
+        )
+    pretrain = max(1, round(PRETRAIN_SHARE * seconds / epoch))
+    brief = max(1, pretrain // 2)
+
+    def rounds(brief: int) -> float:
+        """How often all workers can make a child."""
+        child = PROGRAMS * pace.compile_seconds + brief * epoch * BESIDE
+        return STEPS_SHARE * seconds / child
+
+    while brief > 1 and rounds(brief) < 2:
+        brief -= 1
+    children = max(1, int(rounds(brief))) * workers
+    neighbours = max(2, workers if children < 4 * workers else 2 * workers)
+    sizes = {
+        "num_steps": max(1, children // neighbours),
+        "num_neighbours": neighbours,
+        "epochs_pretrain": pretrain,
+        "epochs_neighbours": brief,
+        "max_flops": round(GROWTH * count_flops(model_0)),
+    }
+    known = config.values()
+    config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
+    text = (
+        f"plan for {minutes:g} minutes: an update takes {1e3 * pace.of(model_0):.0f} ms, compiling "
+        f"it {pace.compile_seconds:.1f} s; the first network has {count_flops(model_0) / 1e6:.1f} "
+        f"MFLOPs and is trained for {config.recipes.epochs_pretrain} epochs"
+    )
+    if hasattr(config.strategy, "num_steps"):
+        text += (
+            f"; {config.strategy.num_steps} steps of {config.strategy.num_neighbours} children, "
+            f"{config.recipes.epochs_neighbours} epochs each"
+        )
+    return Plan(config, f"{text}; the final training takes what is left")
+
+
+def _for_images(dataset: Dataset) -> dict[str, Any]:
+    """Settings that follow from the size of images, and for the digits, from what they are."""
+    size = min(dataset.image_shape[:2])
+    stages = max(1, min(MOST_STAGES, (size // LEAST_MAP).bit_length()))
+    settings: dict[str, Any] = {"widths": tuple(16 * 2**stage for stage in range(stages))}
+    settings["crop_padding"] = min(4, size // 8)
+    if dataset.name == "digits":
+        settings["flip"] = False
+    return settings
