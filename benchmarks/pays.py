@@ -2,16 +2,25 @@
 
   python -m benchmarks.pays --minutes=2 --dataset=digits --dataset=npz:cifar10.npz --out=pays.jsonl
 
-One process after the other, each timed as a whole, start-up and loading of data included: a search
-(`--search` has its flags); a plain network of five convolutions and ResNet-20 in PyTorch, for as
-many epochs as fit into the time; and the plain network in nash_jax's trainer, likewise. Same images
-(at most `--images` for training), crops, flips (not of digits), cosine. The methods alternate. The
-search splits a fifth off for validation and puts it back for its final training; the others train
-on all. Every result is a line of a file and is never made again; `--report` prints the tables.
+One process after the other, each timed as a whole, start-up and loading of data included:
+
+  search            `nash search --minutes=M`; `--search` has further flags
+  model-0           the same without a search: the first network, trained for all of the time
+  random            the same with random search
+  torch-plain       a plain network of five convolutions in PyTorch, for as many epochs as fit
+  torch-resnet-20   ResNet-20 in PyTorch, likewise
+  plain             the plain network in nash_jax's trainer, likewise
+  plain-modern      the same with the recipe of the search
+
+Same images (at most `--images` for training), crops, flips (not of digits), cosine. The methods
+alternate. A search splits a fifth off for validation and puts it back for its final training; the
+others train on all. Every result is a line of a file and is never made again; `--report` prints the
+tables.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -33,15 +42,22 @@ from benchmarks.rows import add_row, read_rows
 from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
+from nash_jax.runs import RECIPES
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
 DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
 IMAGES = flags.DEFINE_integer("images", 10_000, "training images, or all if there are fewer")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of every method on every set")
-METHODS = ("search", "torch-plain", "torch-resnet-20", "plain")
+#: The methods that are one `nash search`, each with its flags.
+SEARCHES = {
+    "search": [],
+    "model-0": ["--strategy=one_network"],
+    "random": ["--strategy=random_search"],
+}
+METHODS = (*SEARCHES, "torch-plain", "torch-resnet-20", "plain", "plain-modern")
 ONLY = flags.DEFINE_list("methods", list(METHODS), "which are measured")
-SEARCH = flags.DEFINE_string("search", "--preset=laptop", "flags of `nash search`")
+SEARCH = flags.DEFINE_string("search", "", "further flags of `nash search`")
 OUT = flags.DEFINE_string("out", "pays.jsonl", "the file of the results")
 REPORT = flags.DEFINE_bool("report", False, "measure nothing, and print the tables")
 ONE = flags.DEFINE_string("one", "", "train this method in this process: used by the others")
@@ -53,7 +69,7 @@ STARTED = "PAYS_STARTED"
 def spec_of(method: str, dataset: Dataset) -> nj.Architecture:
     """The network that a baseline trains."""
     normalize = nj.ops.Normalize(*channel_statistics(dataset.train.images))
-    if method.endswith("plain"):
+    if "plain" in method:
         return plain(dataset.image_shape, dataset.num_classes, normalize)
     return nj.resnet(dataset.image_shape, dataset.num_classes, 20, normalize)
 
@@ -65,9 +81,12 @@ def train_one(method: str, name: str, seed: int) -> float:
     """
     compile_faster()
     dataset = load_dataset(name)
-    train = subset(dataset.train, IMAGES.value, 0)
+    train = subset(dataset.train, IMAGES.value, seed)
     spec = spec_of(method, dataset)
-    settings = TrainingSettings(batch_size=64, flip=name != "digits")
+    padding = min(4, min(dataset.image_shape[:2]) // 8)
+    settings = TrainingSettings(batch_size=64, crop_padding=padding, flip=name != "digits")
+    if method == "plain-modern":
+        settings = dataclasses.replace(settings, **RECIPES["modern"])
 
     def left() -> float:
         return 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
@@ -94,7 +113,8 @@ def train_one(method: str, name: str, seed: int) -> float:
         epoch = fit(spec, variables, train, key, 1, settings).train_seconds
         epochs = max(1, int(0.97 * left() / epoch))
         trained = fit(spec, variables, train, key, epochs, settings)
-        accuracy = evaluate(spec, trained.variables, dataset.test).accuracy
+        test = evaluate(spec, trained.variables, dataset.test, **settings.evaluation)
+        accuracy = test.accuracy
     print(json.dumps({"accuracy": accuracy, "epochs": epochs}))
     return accuracy
 
@@ -107,10 +127,11 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         workdir = pathlib.Path(folder, "run")
         data = [f"--dataset={name}", f"--minutes={MINUTES.value}", f"--images={IMAGES.value}"]
         command = ["-m", "benchmarks.pays", *data, f"--seeds={seed}", f"--one={method}"]
-        if method == "search":
+        if method in SEARCHES:
             most = f"--max_train_examples={IMAGES.value}"
             given = [f"--dataset={name}", most, f"--seed={seed}", f"--workdir={workdir}"]
-            given += ["--progress=quiet", "--cache_dir=none", *SEARCH.value.split()]
+            given += [f"--minutes={MINUTES.value}", "--progress=quiet", "--cache_dir=none"]
+            given += [*SEARCHES[method], *SEARCH.value.split()]
             command = ["-m", "nash_jax.cli", "search", *given]
         done = subprocess.run(
             [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
@@ -118,13 +139,13 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         if done.returncode:
             sys.exit(f"{method} on {name} ended with status {done.returncode}:\n{done.stderr}")
         seconds = time.monotonic() - started
-        if method == "search":
+        if method in SEARCHES:
             result = json.loads((workdir / "result.json").read_text())
             found = {"accuracy": result["test_accuracy"]}
         else:
             found = json.loads(done.stdout.splitlines()[-1])
     what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}
-    if method == "search":
+    if method in SEARCHES:
         what["search"] = SEARCH.value
     return {**what, "minutes": MINUTES.value, "seconds": round(seconds, 1), **found}
 

@@ -18,7 +18,7 @@ from nash_jax.architecture import Architecture, count_flops, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
 from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, with_defaults
-from nash_jax.runs.problem import prepare
+from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
 from nash_jax.training import TrainingSettings, fit
 
@@ -132,7 +132,7 @@ def plan(dataset: Dataset, /, minutes: float, workers: int, **given: Any) -> Pla
             f"minutes must be at least {math.ceil(least / 6) / 10} for {used} images on this "
             f"machine; got {minutes:g}; give more, or fewer images with --max_train_examples"
         )
-    pretrain = max(1, round(PRETRAIN_SHARE * seconds / epoch))
+    pretrain = max(1, round(PRETRAIN_SHARE * seconds / epoch)) if searches(config) else 0
     brief = max(1, pretrain // 2)
 
     def rounds(brief: int) -> float:
