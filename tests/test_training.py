@@ -166,6 +166,33 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(spec, digits, scan, membe
         assert [epoch for epoch, _ in told] == list(range(len(snapshot.losses) + 1, 4))
 
 
+def test_a_training_that_becomes_shorter_spreads_what_is_left_of_the_cosine(spec, digits):
+    settings, asked, snapshots = dataclasses.replace(PLAIN, batch_size=32), [], []
+
+    def decide(done, epochs):
+        asked.append((done, epochs))
+        return 3 if done == 1 else epochs
+
+    def checkpoint(take):
+        snapshots.append(dataclasses.replace(take(), state=jax.tree.map(np.array, take().state)))
+
+    lengths = training.Lengths({}, decide)
+    variables = nj.init(spec, KEY)
+    data = (digits, KEY, 5, settings)
+    shorter = training.fit(spec, variables, *data, lengths=lengths, checkpoint=checkpoint)
+    assert asked == [(1, 5), (2, 3)]
+    assert len(shorter.losses) == 3
+    # One fifth of the cosine lies behind after the first epoch, three fifths after the second.
+    cosine = training.Cosine(5).changed({1: 3}, 2)
+    assert [cosine.progress(done) for done in (1, 2, 3)] == pytest.approx([0.2, 0.6, 1.0])
+    known = training.Lengths({1: 3}, lambda done, epochs: epochs)
+    for snapshot in snapshots:
+        again = training.fit(spec, {}, *data, lengths=known, resume=snapshot)
+        chex.assert_trees_all_equal(again.variables, shorter.variables)
+    with pytest.raises(ValueError, match="more than the 1 epochs done; got 1"):
+        training.fit(spec, variables, *data, lengths=training.Lengths({}, lambda done, _: done))
+
+
 def test_the_scanned_epoch_is_the_looped_one(spec, digits):
     settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1, cutout=2, flip=True)
     variables = nj.init(spec, KEY)

@@ -16,7 +16,7 @@ from nash_jax.record import (
 from nash_jax.reporting import RunView
 from nash_jax.runs.config import Config, config_of, read_run, settings_of
 from nash_jax.runs.engine import Run, StoppedError
-from nash_jax.runs.plan import Plan, plan
+from nash_jax.runs.planning import Plan, plan
 from nash_jax.runs.presets import PRESETS, RECIPES, preset
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
 from nash_jax.runs.result import Result

@@ -1,0 +1,172 @@
+"""Searches with a limited time: the plan, the final training that keeps to it, and more time."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers import TINY, Silent
+from test_engine import MadeUp
+
+import nash_jax as nj
+from nash_jax import runs
+from nash_jax.architecture import count_flops
+from nash_jax.estimation import Estimate, Outcome, Seconds
+from nash_jax.record import Memory
+from nash_jax.record.ledger import append_line, ledger_in, repair_ledger
+from nash_jax.runs import planning
+from nash_jax.runs import run as run_module
+from nash_jax.runs.engine import Engine
+from nash_jax.runs.planning import Pace, plan
+
+
+@pytest.fixture
+def images():
+    """100 training images of 16x16 in two classes."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (140, 16, 16, 3), np.uint8), np.arange(140) % 2
+    return nj.data.make_dataset("noise", x[:100], y[:100], x[100:], y[100:])
+
+
+def planned(monkeypatch, dataset, update_seconds, minutes=1.0, **given):
+    """The plan on a machine that takes so long for an update of the first network."""
+    monkeypatch.setattr(
+        planning, "measure", lambda spec, *_: Pace(1.0, update_seconds, count_flops(spec))
+    )
+    return plan(dataset, minutes=minutes, workers=2, batch_size=10, **given)
+
+
+def test_the_sizes_follow_from_the_pace_of_the_machine(monkeypatch, images):
+    found = planned(monkeypatch, images, update_seconds=0.02)
+    config = found.config
+    # 16x16, 8x8 and 4x4 pixels; 60 s have 3,000 updates, which is enough, but at width 24 not.
+    assert config.space.widths == (16, 32, 64)
+    model_0 = nj.vgg((16, 16, 3), 2, (16, 32, 64))
+    assert config.bounds.max_flops == round(1.5 * count_flops(model_0))
+    # An epoch of 80 images has 8 updates, 0.16 s: 15% of a minute are 56 epochs. A child takes 2 s
+    # to compile, and 28 epochs at 1.5 times as long: 8.72 s; 30% of a minute have 2 such rounds of
+    # two workers.
+    assert config.recipes.epochs_pretrain == 56
+    assert config.recipes.epochs_neighbours == 28
+    assert (config.strategy.num_steps, config.strategy.num_neighbours) == (2, 2)
+    assert "an update takes 20 ms" in found.text
+    assert "2 steps of 2 children" in found.text
+
+
+def test_a_slow_machine_gets_a_smaller_search_and_too_little_time_is_one_line(monkeypatch, images):
+    config = planned(monkeypatch, images, update_seconds=0.3).config
+    assert config.space.widths == (8, 16, 32)
+    assert config.strategy.num_steps >= 1
+    assert config.recipes.epochs_neighbours >= 1
+    with pytest.raises(ValueError, match=r"minutes must be at least [\d.]+ for 100 images") as told:
+        planned(monkeypatch, images, update_seconds=10.0)
+    needed = float(str(told.value).split("at least ")[1].split(" ")[0])
+    planned(monkeypatch, images, update_seconds=10.0, minutes=needed)  # the remedy is right
+
+
+def test_what_is_given_stays(monkeypatch, images):
+    given = {"widths": (4, 8), "num_steps": 7, "flip_test": False, "max_flops": 0}
+    config = planned(monkeypatch, images, 0.02, **given).config
+    values = config.values()
+    assert {name: values[name] for name in given} == given
+    other = planned(monkeypatch, images, 0.02, strategy="one_network").config
+    assert other.recipes.epochs_pretrain == 0  # nothing is searched
+    resnet = planned(monkeypatch, images, 0.02, model_0="resnet-8").config
+    assert resnet.space.model_0 == "resnet-8"
+
+
+def test_a_machine_is_measured_by_training_on_it(images):
+    spec = nj.chain((16, 16, 3), 2, (4,))
+    pace = planning.measure(spec, images.train, TINY.replace(batch_size=16).recipes.training)
+    assert pace.update_seconds > 0
+    assert pace.compile_seconds > 0
+    assert pace.of(spec) == pace.update_seconds
+
+
+class Clocked(MadeUp):
+    """Its final training takes `seconds(epoch)` for each epoch, by a clock of its own."""
+
+    def __init__(self, seconds, stop_at=None):
+        super().__init__()
+        self.seconds, self.stop_at, self.now = seconds, stop_at, 0.0
+
+    def done(self):
+        while self.jobs:
+            job = self.jobs[0]
+            if job.recipe.judged_on != "test":
+                self.now += 2.0
+                yield from super().done()
+                continue
+            lengths, epochs, done = self.lengths(job.name), job.recipe.epochs, 0
+            while done < epochs:
+                done += 1
+                self.now += self.seconds(done)
+                if done == self.stop_at:
+                    raise KeyboardInterrupt
+                if done < epochs:
+                    known = lengths.known.get(done)
+                    epochs = lengths.decide(done, epochs) if known is None else known
+            self.jobs.clear()
+            self.made.append(job.name)
+            estimate = Estimate(0.5, 1.0, Seconds(train=1.0), train_losses=(0.5,) * epochs)
+            yield job.name, Outcome(estimate, {"params": {}, "batch_stats": {}})
+
+
+def run_by(clocked, record, monkeypatch):
+    def executors(run, tell, at_once, devices, lengths):
+        del run, tell, at_once, devices
+        clocked.lengths = lengths
+        return clocked, clocked
+
+    monkeypatch.setattr(run_module, "_executors", executors)
+    monkeypatch.setattr(Engine, "elapsed", lambda self: clocked.now)
+    config = TINY.replace(strategy="one_network", minutes=2.0)
+    with runs.open_run(config, dataset=nj.data.load_dataset("digits")) as opened:
+        opened = dataclasses.replace(opened, record=record)
+        return runs.execute(opened, Silent())
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        lambda epoch: 2.5,  # as was expected
+        lambda epoch: 5.0,
+        lambda epoch: 1.0,
+        lambda epoch: 2.5 if epoch < 20 else 7.0,  # another program begins
+    ],
+)
+def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(seconds, monkeypatch):
+    clocked, record = Clocked(seconds), Memory()
+    run_by(clocked, record, monkeypatch)
+    assert 0.9 * 120 <= clocked.now <= 1.1 * 120
+    decided = [(line["done"], line["epochs"]) for line in record.timings]
+    trained = len(record.lines["final"]["train_losses"])
+    assert not decided or decided[-1][1] == trained
+    again = Clocked(seconds)
+    run_by(again, record, monkeypatch)
+    assert again.made == []
+    stopped, other = Memory(), Clocked(seconds, stop_at=10)
+    assert not run_by(other, stopped, monkeypatch).finished
+    before = list(stopped.timings)
+    run_by(Clocked(seconds), stopped, monkeypatch)
+    assert stopped.timings[: len(before)] == before  # what was decided is kept
+
+
+def test_decisions_by_time_survive_the_repair_of_a_ledger(tmp_path):
+    lines = [
+        {"kind": "length", "name": "final", "done": 3, "epochs": 9, "config": "x"},
+        {"kind": "extension", "minutes": 10.0, "elapsed": 60.0, "config": "x"},
+    ]
+    for line in lines:
+        append_line(tmp_path, line)
+    for wrong in (
+        {"kind": "length", "name": "final", "done": 9, "epochs": 9, "config": "x"},
+        {"kind": "extension", "minutes": -1, "elapsed": 60.0, "config": "x"},
+    ):
+        append_line(tmp_path, wrong)
+    assert len(repair_ledger(tmp_path).damages) == 2
+    kept = [
+        {key: x for key, x in line.items() if key != "checksum"}
+        for line in ledger_in(tmp_path).timings
+    ]
+    assert [{**line, **wanted} for line, wanted in zip(kept, lines)] == kept
+    assert len(kept) == 2
