@@ -23,7 +23,7 @@ import rich.console
 from absl import app, flags, logging
 
 from nash_jax.data import Dataset
-from nash_jax.machine import num_cores, seconds_since_start
+from nash_jax.machine import keep_freed_memory, num_cores, seconds_since_start
 from nash_jax.record.workdir import CONFIG_FILE
 from nash_jax.reporting import Event, Note, Progress, Tell, TensorBoard, plain, several
 from nash_jax.runs import (
@@ -373,6 +373,7 @@ def begin(argv: list[str]) -> None:
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX tells of every backend that is not there
     compile_faster()
+    keep_freed_memory()
 
 
 def compile_faster() -> None:

@@ -133,6 +133,8 @@ def test_presets_are_valid(preset):
         ("--max_memory=nan", "max_memory must be >= 0 and finite; got nan"),
         ("--checkpoint_seconds=nan", "checkpoint_seconds must be a number; got nan"),
         ("--precision=tf32", "precision tf32 is for GPUs; got a CPU, which has no such numbers"),
+        ("--minutes=+5", "minutes=+5 gives a run more time; "),
+        ("--minutes=5 --hours=1", "give minutes or hours, not both; got 5 and 1"),
         ("--threads_per_child=0", "threads_per_child must be >= 1; got 0"),
         ("--cache_dir=/dev/null", "cache_dir /dev/null cannot be used: File exists"),
     ],

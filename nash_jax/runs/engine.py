@@ -59,8 +59,9 @@ BASELINE, FINAL = AFTER
 SEARCH_SHARE = 0.6
 #: Seconds for the pictures and the other files of a finished run.
 PICTURES = 3.0
-#: The final training is made longer or shorter if what is left of it would differ by more.
-LENGTH_TOLERANCE = 0.05
+#: The final training is made longer or shorter if it would differ by more than this part of it,
+#: and, while its pace is not known well, twice this part of what is left.
+LENGTH_TOLERANCE = 0.03
 
 
 class StoppedError(Exception):
@@ -538,7 +539,8 @@ class Engine:
             epoch = (now - start) / (done - before)
             now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
             fits = done + max(1, int((self._limit() - self._final_ending - now) / epoch))
-            if abs(fits - epochs) <= max(1, LENGTH_TOLERANCE * (epochs - done)):
+            tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
+            if abs(fits - epochs) <= max(1, tolerance):
                 return epochs
             line = {"kind": LENGTH, "name": name, "done": done, "epochs": fits}
             self._record.time({**line, "config": self._run.fingerprint})

@@ -17,13 +17,20 @@ import numpy as np
 from nash_jax.architecture import Architecture, count_flops, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
 from nash_jax.runs.config import Config
-from nash_jax.runs.presets import RECIPES, with_defaults
+from nash_jax.runs.presets import with_defaults
 from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
 from nash_jax.training import TrainingSettings, fit
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
-SETTINGS: dict[str, Any] = {"model_0": "vgg", "batch_size": 64, "num_morphisms": 2}
+SETTINGS: dict[str, Any] = {
+    "model_0": "vgg",
+    "num_morphisms": 2,
+    "batch_size": 64,
+    "flip_test": True,
+    "label_smoothing": 0.1,
+    "clip_norm": 5.0,
+}
 #: Channels of the first stage, to choose from; every further stage has twice as many.
 FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
 #: The smallest map that a stage may have, in pixels.
@@ -101,7 +108,7 @@ def plan(dataset: Dataset, /, minutes: float, workers: int, **given: Any) -> Pla
     """
     seconds = 60 * minutes
     of_data = _for_images(dataset)
-    config = with_defaults(SETTINGS | RECIPES["modern"] | of_data, {**given, "minutes": minutes})
+    config = with_defaults(SETTINGS | of_data, {**given, "minutes": minutes})
     problem = prepare(config, dataset)
     settings = config.recipes.training
     pace = measure(problem.model_0, problem.train, settings)
