@@ -272,7 +272,8 @@ def perform(
         if dataset is None:
             dataset = dataset_from_flags(config, note)
         if planning:
-            config, text = plan(dataset, workers=workers, **_given())
+            recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
+            config, text = plan(dataset, workers=workers, recipe=recipe, **_given())
             note(text)
         elif config.minutes and FLAGS["preset"].present:
             note(

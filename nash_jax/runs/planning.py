@@ -17,7 +17,7 @@ import numpy as np
 from nash_jax.architecture import Architecture, count_flops, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
 from nash_jax.runs.config import Config
-from nash_jax.runs.presets import with_defaults
+from nash_jax.runs.presets import RECIPES, with_defaults
 from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
 from nash_jax.training import TrainingSettings, fit
@@ -27,9 +27,7 @@ SETTINGS: dict[str, Any] = {
     "model_0": "vgg",
     "num_morphisms": 2,
     "batch_size": 64,
-    "flip_test": True,
-    "label_smoothing": 0.1,
-    "clip_norm": 5.0,
+    "precision": "auto",
 }
 #: Channels of the first stage, to choose from; every further stage has twice as many.
 FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
@@ -94,13 +92,16 @@ class Plan(NamedTuple):
     text: str
 
 
-def plan(dataset: Dataset, /, minutes: float, workers: int, **given: Any) -> Plan:
+def plan(
+    dataset: Dataset, /, minutes: float, workers: int = 1, recipe: str = "", **given: Any
+) -> Plan:
     """Measure the machine, and choose the sizes of a search that ends in about `minutes`.
 
     Args:
       dataset: the data.
       minutes: of the whole run.
       workers: trials that are made side by side.
+      recipe: how to train, one of `RECIPES`; by default modern, without cutout.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
@@ -108,7 +109,8 @@ def plan(dataset: Dataset, /, minutes: float, workers: int, **given: Any) -> Pla
     """
     seconds = 60 * minutes
     of_data = _for_images(dataset)
-    config = with_defaults(SETTINGS | of_data, {**given, "minutes": minutes})
+    trained = RECIPES[recipe] if recipe else RECIPES["modern"] | {"cutout": 0}
+    config = with_defaults(SETTINGS | trained | of_data, {**given, "minutes": minutes})
     problem = prepare(config, dataset)
     settings = config.recipes.training
     pace = measure(problem.model_0, problem.train, settings)
