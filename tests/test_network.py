@@ -16,7 +16,7 @@ from zoo import ZOO
 
 import nash_jax as nj
 from nash_jax import Node, ops
-from nash_jax.architecture.network import _convolve
+from nash_jax.architecture.network import _convolve, _convolve_pairs
 
 KEY = jax.random.key(0)
 
@@ -213,6 +213,40 @@ def test_a_kernel_larger_than_the_image_convolves_all_the_same(
     )
     found = layer.apply({"params": {"kernel": kernel}}, images)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 3), (5, 2), (4, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_convolution_in_pairs_is_a_convolution_and_so_are_its_derivatives(x64, size, channels):
+    def convolve(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def results(conv):
+        def loss(x, kernel):
+            return (conv(x, kernel) ** 3).sum()
+
+        def slope(x, kernel):
+            return sum((g**2).sum() for g in jax.grad(loss, argnums=(0, 1))(x, kernel))
+
+        args = images[0], kernels[0]
+        return {
+            "outputs": conv(*args),
+            "forward mode": jax.jvp(conv, args, (images[1], kernels[1]))[1],
+            "gradients": jax.grad(loss, argnums=(0, 1))(*args),
+            "second derivatives": jax.grad(slope, argnums=(0, 1))(*args),
+            "population": jax.vmap(jax.grad(loss, argnums=(0, 1)))(images, kernels),
+        }
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 3, 5, 6, channels))
+    kernels = rng.normal(size=(2, *size, channels, 4))
+    chex.assert_trees_all_close(
+        jax.jit(results, static_argnums=0)(_convolve_pairs),
+        jax.jit(results, static_argnums=0)(convolve),
+        rtol=1e-10,
+        atol=1e-10,
+    )
 
 
 #: The rms error of a gradient in bfloat16, as a share of its rms: the kernels are rounded too.

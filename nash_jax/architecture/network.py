@@ -137,12 +137,16 @@ def _convolve(
 
     Nearly every output then sees nearly every input, and a dense matrix takes fewer operations. XLA
     on CPU would swap image and kernel, and has only slow loops for the convolution that results.
+    Images of few channels are convolved in pairs there.
     """
     batch, height, width, channels = x.shape
-    size = math.prod(kernel.shape[:2])
+    size, dilations = math.prod(kernel.shape[:2]), options["rhs_dilation"]
     if options["feature_group_count"] > 1 or height * width >= size:
+        plain = padding == "SAME" and math.prod((*strides, *dilations)) == 1 < kernel.shape[1]
+        few = channels <= 4 and options["feature_group_count"] == 1 and width % 2 == 0
+        if plain and few and jax.default_backend() == "cpu":
+            return _convolve_pairs(x, kernel)
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    dilations = options["rhs_dilation"]
     if isinstance(padding, str):
         dilated = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilations)]
         padding = jax.lax.padtype_to_pads((height, width), dilated, strides, padding)
@@ -159,6 +163,43 @@ def _convolve(
     )
     out = x.reshape(batch, -1) @ matrix.reshape(height * width * channels, -1)
     return out.reshape(batch, reads[0].shape[1], reads[1].shape[1], -1)
+
+
+@jax.custom_jvp
+def _convolve_pairs(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution (stride 1, 'SAME') as one product, a row of which makes two outputs.
+
+    The row holds all that two neighbours see, and the matrix the kernel twice, the second time one
+    pixel further: half as much to copy as with a row for each output. With 3 channels and one
+    thread it takes 0.3 (16 features) to 0.65 (64) of the time of XLA's convolution on CPU, and an
+    update of a small network 0.9 to 0.95. Derivatives are XLA's: those of the product are slower.
+    """
+    rows, columns, channels, features = kernel.shape
+    pairs = columns // 2 + 1  # of pixels in a row of the image, that two outputs see
+    (top, bottom), (left, right) = jax.lax.padtype_to_pads(
+        x.shape[1:3], (rows, columns), (1, 1), "SAME"
+    )
+    even = right + (columns + 1) % 2
+    padded = jnp.pad(x, ((0, 0), (top, bottom), (left, even), (0, 0)))
+    padded = padded.reshape(*padded.shape[:2], -1, 2 * channels)
+    height, width = x.shape[1], x.shape[2] // 2
+    seen = [padded[:, i : i + height, j : j + width] for i in range(rows) for j in range(pairs)]
+    spare = 2 * pairs - columns
+    moved = [jnp.pad(kernel, ((0, 0), (i, spare - i), (0, 0), (0, 0))) for i in (0, 1)]
+    matrix = jnp.stack(moved, axis=3).reshape(-1, 2 * features)
+    return (jnp.concatenate(seen, axis=-1) @ matrix).reshape(*x.shape[:3], features)
+
+
+@_convolve_pairs.defjvp
+def _(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    (x, kernel), (of_x, of_kernel) = primals, tangents
+    return _convolve_pairs(x, kernel), convolve(of_x, kernel) + convolve(x, of_kernel)
 
 
 class BatchNorm(nn.Module):
