@@ -239,8 +239,8 @@ def test_a_convolution_in_pairs_is_a_convolution_and_so_are_its_derivatives(x64,
         }
 
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(2, 3, 5, 6, channels))
-    kernels = rng.normal(size=(2, *size, channels, 4))
+    images = jnp.asarray(rng.normal(size=(2, 3, 5, 6, channels)))
+    kernels = jnp.asarray(rng.normal(size=(2, *size, channels, 4)))
     chex.assert_trees_all_close(
         jax.jit(results, static_argnums=0)(_convolve_pairs),
         jax.jit(results, static_argnums=0)(convolve),

@@ -145,7 +145,7 @@ def _convolve(
         plain = padding == "SAME" and math.prod((*strides, *dilations)) == 1 < kernel.shape[1]
         few = channels <= 4 and options["feature_group_count"] == 1 and width % 2 == 0
         if plain and few and jax.default_backend() == "cpu":
-            return _convolve_pairs(x, kernel)
+            return _convolve_pairs(x, jnp.asarray(kernel))
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     if isinstance(padding, str):
         dilated = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilations)]
