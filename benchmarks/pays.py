@@ -42,7 +42,7 @@ from benchmarks.rows import add_row, read_rows
 from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
-from nash_jax.runs import RECIPES
+from nash_jax.runs import RECIPES, read_ledger
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
@@ -139,9 +139,12 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         if done.returncode:
             sys.exit(f"{method} on {name} ended with status {done.returncode}:\n{done.stderr}")
         seconds = time.monotonic() - started
+        found: dict[str, Any]
         if method in SEARCHES:
             result = json.loads((workdir / "result.json").read_text())
-            found = {"accuracy": result["test_accuracy"]}
+            *tried, final = read_ledger(workdir)
+            found = {"accuracy": result["test_accuracy"], "epochs": len(final["train_losses"])}
+            found |= {"trials": len(tried), "mflops": round(final["flops"] / 1e6, 1)}
         else:
             found = json.loads(done.stdout.splitlines()[-1])
     what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}

@@ -38,8 +38,8 @@ def planned(monkeypatch, dataset, update_seconds, minutes=1.0, **given):
 def test_the_sizes_follow_from_the_pace_of_the_machine(monkeypatch, images):
     found = planned(monkeypatch, images, update_seconds=0.02)
     config = found.config
-    # 16x16, 8x8 and 4x4 pixels; 60 s have 3,000 updates, which is enough, but at width 24 (more than
-    # twice the FLOPs) not.
+    # 16x16, 8x8 and 4x4 pixels; 60 s have 3,000 updates, which is enough, but at width 24, with
+    # more than twice the FLOPs, not.
     assert config.space.widths == (16, 32, 64)
     model_0 = nj.vgg((16, 16, 3), 2, (16, 32, 64))
     assert config.bounds.max_flops == round(1.5 * count_flops(model_0))

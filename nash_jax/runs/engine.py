@@ -493,29 +493,39 @@ class Engine:
         spec = self._space.build(proposal.genotype, "search")
         return count_flops(spec) * self._recipe(proposal).epochs
 
+    def _share_alone(self, best: Trial) -> float:
+        """The part of its time that an epoch of the best takes when it has the whole machine.
+
+        The best was trained beside others; how much faster it is alone is seen from the first
+        network, if the search trained it again without edits. What is not known counts as 1.
+        """
+        if best.recipe == "pretrain":
+            return 1.0
+        tried = [t for t in self._trials.values() if t.recipe not in AFTER and not t.failed]
+        alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain"}
+        beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain"]
+        return min([1.0, *(alone[t.spec] / _per_epoch(t) for t in beside)])
+
     def _ending(self, best: Trial) -> float:
         """Seconds that judging the final network and writing what people look at will take."""
         valid, test = len(self._run.problem.valid), len(self._run.test)
         seconds = best.estimate.seconds
-        return PICTURES + seconds.compile / 2 + seconds.evaluate * test / valid
+        return (
+            PICTURES
+            + seconds.compile / 2
+            + seconds.evaluate * self._share_alone(best) * test / valid
+        )
 
     def _final_epochs(self, best: Trial) -> int:
         """As many epochs as fit into the time that is left, by what trials of the search took.
 
-        The best was trained beside others; how much faster it is alone is seen from the first
-        network, if the search trained it again without edits. What fails to be known counts as 1.
         It is a first guess: `lengths` corrects it.
         """
         tried = [trial for trial in self._trials.values() if trial.recipe not in AFTER]
         now = max(self._extended_at(), *(trial.elapsed for trial in tried))
         left = self._limit() - self._ending(best) - now
-        alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain" and not t.failed}
-        beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain" and not t.failed]
-        faster = min((alone[t.spec] / _per_epoch(t) for t in beside), default=1.0)
-        if best.recipe == "pretrain":
-            faster = 1.0
         images = len(self._run.problem.train), len(self._run.problem.valid)
-        epoch = _per_epoch(best) * min(faster, 1.0) * sum(images) / images[0]
+        epoch = _per_epoch(best) * self._share_alone(best) * sum(images) / images[0]
         return max(1, int((left - best.estimate.seconds.compile) / epoch))
 
     def lengths(self, name: str) -> Lengths | None:
@@ -538,9 +548,9 @@ class Engine:
                 return epochs
             epoch = (now - start) / (done - before)
             now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
-            fits = done + max(1, int((self._limit() - self._final_ending - now) / epoch))
+            fits = done + max(1, round((self._limit() - self._final_ending - now) / epoch))
             tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
-            if abs(fits - epochs) <= max(1, tolerance):
+            if abs(fits - epochs) <= tolerance:
                 return epochs
             line = {"kind": LENGTH, "name": name, "done": done, "epochs": fits}
             self._record.time({**line, "config": self._run.fingerprint})

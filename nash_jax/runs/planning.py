@@ -165,14 +165,19 @@ def plan(
     text = (
         f"plan for {minutes:g} minutes: an update takes {1e3 * pace.of(model_0):.0f} ms, compiling "
         f"it {pace.compile_seconds:.1f} s; the first network has {count_flops(model_0) / 1e6:.1f} "
-        f"MFLOPs and is trained for {config.recipes.epochs_pretrain} epochs"
+        f"MFLOPs and is trained for {_of(config.recipes.epochs_pretrain, 'epoch')}"
     )
     if hasattr(config.strategy, "num_steps"):
         text += (
-            f"; {config.strategy.num_steps} steps of {config.strategy.num_neighbours} children, "
-            f"{config.recipes.epochs_neighbours} epochs each"
+            f"; {_of(config.strategy.num_steps, 'step')} of {config.strategy.num_neighbours} children, "
+            f"{_of(config.recipes.epochs_neighbours, 'epoch')} each"
         )
     return Plan(config, f"{text}; the final training takes what is left")
+
+
+def _of(number: int, what: str) -> str:
+    """A number of things: '1 epoch', '2 epochs'."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _for_images(dataset: Dataset) -> dict[str, Any]:
