@@ -317,17 +317,17 @@ def resume_command(workdir: pathlib.Path) -> str:
     """How to go on with a run: this command, with the folder."""
     first, *rest = command()
     words, given = iter(rest), [first]
-    if any(word.startswith(("--minutes=+", "--hours=+")) for word in rest):
-        # More time was given by this command; it is recorded, and is not to be given again.
-        minutes = read_run(workdir).config.minutes
-        words = (word for word in rest if not word.startswith(("--minutes=", "--hours=")))
-        given.append(f"--minutes={minutes:g}")
+    # More time is recorded, and is not to be given again: what the run began with is.
+    more = [word for word in rest if word.startswith(("--minutes=+", "--hours=+"))]
+    begun = [f"--minutes={read_run(workdir).config.minutes:g}"] if more else []
     for word in words:
+        if word in more:
+            continue
         if word.lstrip("-").partition("=")[0] != "workdir" or not word.startswith("-"):
             given.append(word)
         elif "=" not in word:
             next(words, None)  # the folder is the next word
-    return "resume with: " + shlex.join([*given, f"--workdir={workdir}"])
+    return "resume with: " + shlex.join([*given, *begun, f"--workdir={workdir}"])
 
 
 @contextlib.contextmanager

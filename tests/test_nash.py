@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from helpers import TINY
 
 import experiments.nash  # noqa: F401, defines the flags
-from nash_jax import cli, launching, training
+from nash_jax import cli, launching, runs, training
 from nash_jax.runs import PRESETS, Config
 from nash_jax.runs.config import all_settings
 
@@ -268,6 +269,35 @@ def test_how_to_resume_names_the_folder_once(given, monkeypatch):
     assert launching.resume_command(pathlib.Path("old")) == (
         "resume with: python -m experiments.nash --preset=digits --workdir=old"
     )
+
+
+def test_a_run_goes_on_with_the_plan_that_it_has(tmp_path, monkeypatch):
+    planned = TINY.replace(minutes=3.0, epochs_pretrain=7)
+    with runs.open_run(planned, tmp_path):
+        pass
+    asked = {}
+
+    def perform(config, workdir, console, **options):
+        del workdir, console
+        asked.update(options, config=config)
+        sys.exit("enough")
+
+    monkeypatch.setattr(launching, "perform", perform)
+    for words, more in ((["--minutes=3"], 0.0), (["--hours=0.05"], 0.0), (["--minutes=+2"], 2.0)):
+        with flagsaver.flagsaver():
+            parse(*words, f"--workdir={tmp_path}", "--batch_size=64")
+            with pytest.raises(SystemExit, match="enough"):
+                launching.search(["nash"])
+        assert asked == {"config": planned, "planning": False, "more_minutes": more}
+    monkeypatch.setattr(sys, "orig_argv", ["python", "nash", "search", "--minutes=+2"])
+    assert launching.resume_command(tmp_path) == (
+        f"resume with: nash search --minutes=3 --workdir={tmp_path}"
+    )
+    with flagsaver.flagsaver():
+        parse("--minutes=3", f"--workdir={tmp_path / 'new'}")
+        with pytest.raises(SystemExit, match="enough"):
+            launching.search(["nash"])
+    assert asked["planning"]
 
 
 @pytest.mark.slow

@@ -46,6 +46,10 @@ BESIDE = 1.5
 PROGRAMS = 2.0
 #: Seconds until the first update, and after the last.
 OVERHEAD = 8.0
+#: Of an epoch without the validation images, one of the final training takes longer.
+FINAL = 1.25
+#: The sizes where nothing is searched: the first network is trained in one go.
+NO_SEARCH = {"epochs_pretrain": 0}
 
 
 class Pace(NamedTuple):
@@ -107,14 +111,13 @@ def plan(
     Raises:
       ValueError: if the time is too short for a search on these data, or as `preset`.
     """
-    seconds = 60 * minutes
-    of_data = _for_images(dataset)
     trained = RECIPES[recipe] if recipe else RECIPES["modern"] | {"cutout": 0}
-    config = with_defaults(SETTINGS | trained | of_data, {**given, "minutes": minutes})
+    defaults = SETTINGS | trained | _for_images(dataset)
+    config = with_defaults(defaults, {**given, "minutes": minutes})
     problem = prepare(config, dataset)
-    settings = config.recipes.training
-    pace = measure(problem.model_0, problem.train, settings)
-    used = len(problem.train) + len(problem.valid)
+    pace = measure(problem.model_0, problem.train, config.recipes.training)
+    num_images = len(problem.train) + len(problem.valid)
+    updates = num_images / config.recipes.training.batch_size  # of an epoch on all of them
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
 
     def first_network(config: Config) -> Architecture:
@@ -122,57 +125,73 @@ def plan(
         return cast(Start, start).spec
 
     if "widths" not in given and config.values().get("model_0") == "vgg":
-        stages = len(of_data["widths"])
-        for first in FIRST_WIDTHS:  # the widest that leaves time enough
-            wider = config.replace(widths=tuple(first * 2**stage for stage in range(stages)))
-            num = seconds / pace.of(first_network(wider))
-            enough = num >= LEAST_UPDATES and num * settings.batch_size / used >= LEAST_EPOCHS
-            if first == FIRST_WIDTHS[0] or enough:
+        narrowest, *others = (
+            config.replace(widths=tuple(first * 2**n for n in range(len(config.space.widths))))
+            for first in FIRST_WIDTHS
+        )
+        config = narrowest
+        for wider in others:
+            fit_in = 60 * minutes / pace.of(first_network(wider))
+            if fit_in >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
                 config = wider
     model_0 = first_network(config)
-    epoch = pace.of(model_0) * (len(problem.train) // settings.batch_size)
-    least = (
-        OVERHEAD
-        + 2 * PROGRAMS * pace.compile_seconds
-        + (1 + BESIDE + used / len(problem.train)) * epoch
-    )
-    if least > seconds:
+    epoch = pace.of(model_0) * updates * len(problem.train) / num_images
+    _check_time(minutes, pace, epoch, num_images)
+    sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else NO_SEARCH
+    sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
+    known = config.values()
+    config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
+    return Plan(config, _text(config, pace, model_0))
+
+
+def _check_time(minutes: float, pace: Pace, epoch: float, num_images: int) -> None:
+    """Raises `ValueError` if not even the smallest search would end in time."""
+    programs = 2 * PROGRAMS * pace.compile_seconds  # of the first network, and of its children
+    least = OVERHEAD + programs + (1 + BESIDE + FINAL) * epoch
+    if least > 60 * minutes:
         raise ValueError(
-            f"minutes must be at least {math.ceil(least / 6) / 10} for {used} images on this "
+            f"minutes must be at least {math.ceil(least / 6) / 10} for {num_images} images on this "
             f"machine; got {minutes:g}; give more, or fewer images with --max_train_examples"
         )
-    pretrain = max(1, round(PRETRAIN_SHARE * seconds / epoch)) if searches(config) else 0
-    brief = max(1, pretrain // 2)
 
-    def rounds(brief: int) -> float:
+
+def _sizes(seconds: float, pace: Pace, epoch: float, workers: int) -> dict[str, Any]:
+    """The sizes of a search, by the seconds of an epoch of the first network."""
+    pretrain = max(1, round(PRETRAIN_SHARE * seconds / epoch))
+
+    def rounds(epochs: int) -> float:
         """How often all workers can make a child."""
-        child = PROGRAMS * pace.compile_seconds + brief * epoch * BESIDE
+        child = PROGRAMS * pace.compile_seconds + epochs * epoch * BESIDE
         return STEPS_SHARE * seconds / child
 
+    brief = max(1, pretrain // 2)
     while brief > 1 and rounds(brief) < 2:
         brief -= 1
     children = max(1, int(rounds(brief))) * workers
     neighbours = max(2, workers if children < 4 * workers else 2 * workers)
-    sizes = {
+    return {
         "num_steps": max(1, children // neighbours),
         "num_neighbours": neighbours,
         "epochs_pretrain": pretrain,
         "epochs_neighbours": brief,
-        "max_flops": round(GROWTH * count_flops(model_0)),
     }
-    known = config.values()
-    config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
-    text = (
-        f"plan for {minutes:g} minutes: an update takes {1e3 * pace.of(model_0):.0f} ms, compiling "
-        f"it {pace.compile_seconds:.1f} s; the first network has {count_flops(model_0) / 1e6:.1f} "
-        f"MFLOPs and is trained for {_of(config.recipes.epochs_pretrain, 'epoch')}"
-    )
-    if hasattr(config.strategy, "num_steps"):
-        text += (
-            f"; {_of(config.strategy.num_steps, 'step')} of {config.strategy.num_neighbours} children, "
-            f"{_of(config.recipes.epochs_neighbours, 'epoch')} each"
+
+
+def _text(config: Config, pace: Pace, model_0: Architecture) -> str:
+    """A plan, for people."""
+    values = config.values()
+    parts = [
+        f"plan for {config.minutes:g} minutes: an update takes {1e3 * pace.of(model_0):.0f} ms, "
+        f"compiling it {pace.compile_seconds:.1f} s",
+        f"the first network has {count_flops(model_0) / 1e6:.1f} MFLOPs and is trained for "
+        f"{_of(values['epochs_pretrain'], 'epoch')}",
+    ]
+    if "num_steps" in values:
+        parts.append(
+            f"{_of(values['num_steps'], 'step')} of {values['num_neighbours']} children, "
+            f"{_of(values['epochs_neighbours'], 'epoch')} each"
         )
-    return Plan(config, f"{text}; the final training takes what is left")
+    return "; ".join([*parts, "the final training takes what is left"])
 
 
 def _of(number: int, what: str) -> str:
@@ -181,11 +200,18 @@ def _of(number: int, what: str) -> str:
 
 
 def _for_images(dataset: Dataset) -> dict[str, Any]:
-    """Settings that follow from the size of images, and for the digits, from what they are."""
+    """Settings that follow from the number and size of images; for the digits from what they are.
+
+    A batch is at most an eighth of the images that are trained on, but for very few.
+    """
     size = min(dataset.image_shape[:2])
     stages = max(1, min(MOST_STAGES, (size // LEAST_MAP).bit_length()))
     settings: dict[str, Any] = {"widths": tuple(16 * 2**stage for stage in range(stages))}
     settings["crop_padding"] = min(4, size // 8)
+    batch_size = SETTINGS["batch_size"]
+    while batch_size > 8 and 10 * batch_size > len(dataset.train):
+        batch_size //= 2
+    settings["batch_size"] = batch_size
     if dataset.name == "digits":
         settings["flip"] = False
     return settings
