@@ -119,6 +119,14 @@ def train_one(method: str, name: str, seed: int) -> float:
     return accuracy
 
 
+def training_flops(name: str, tried: list[dict[str, Any]], final: dict[str, Any]) -> float:
+    """Of all trainings of a search: three times those of a forward pass, for every image."""
+    images = min(IMAGES.value, len(load_dataset(name).train))
+    forward = final["flops"] * len(final["train_losses"])
+    forward += sum(0.8 * line["flops"] * len(line["train_losses"]) for line in tried)
+    return 3.0 * images * forward
+
+
 def measured(method: str, name: str, seed: int) -> dict[str, Any]:
     """Run a method in a process of its own."""
     started = time.monotonic()
@@ -145,6 +153,7 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
             *tried, final = read_ledger(workdir)
             found = {"accuracy": result["test_accuracy"], "epochs": len(final["train_losses"])}
             found |= {"trials": len(tried), "mflops": round(final["flops"] / 1e6, 1)}
+            found["tflops"] = round(training_flops(name, tried, final) / 1e12, 2)
         else:
             found = json.loads(done.stdout.splitlines()[-1])
     what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}
