@@ -25,6 +25,7 @@ from benchmarks.networks import plain
 from benchmarks.rows import add_row, mean_and_deviation, read_rows
 from nash_jax.data import channel_statistics, load_dataset, stratified_split, subset
 from nash_jax.launching import compile_faster
+from nash_jax.runs.presets import with_defaults
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as `nash search` takes it")
@@ -73,6 +74,49 @@ TRICKS: dict[str, dict[str, Any]] = {
 RESTARTS = {"a warm restart after a third": 1 / 3, "a warm restart after two thirds": 2 / 3}
 
 
+#: Searches of about the same time as the first: the settings of each, all others those of a plan.
+#: An update of a child takes half as long again, because it has one core, and a child compiles.
+SEARCHES: dict[str, dict[str, Any]] = {
+    "no search": {"strategy": "one_network", "epochs_pretrain": 0, "epochs_final": 15},
+    "1 step of 2 children": {"num_steps": 1, "num_neighbours": 2, "epochs_final": 11},
+    "1 step of 4 children": {"num_steps": 1, "num_neighbours": 4, "epochs_final": 9},
+    "2 steps of 2 children": {"num_steps": 2, "num_neighbours": 2, "epochs_final": 9},
+    "1 step of 2 children of 5 edits": {
+        **{"num_steps": 1, "num_neighbours": 2, "epochs_final": 11},
+        **{"num_morphisms": 5, "max_flops": 3 * 22_120_960},
+    },
+}
+#: Trained from new weights for as many epochs as the search has for its final training.
+ANEW = "1 step of 2 children, the final network anew"
+
+
+def searched(row: str, seed: int) -> dict[str, Any]:
+    """The accuracy of a search's final network on images that stand for the test images.
+
+    They are the validation images of the other rows, and the search has none of them.
+    """
+    dataset = load_dataset(DATASET.value)
+    examples = subset(dataset.train, IMAGES.value, 0)
+    train, judge = stratified_split(examples, 0.2, 0, dataset.name, dataset.class_names)
+    dataset = dataclasses.replace(dataset, train=train, test=judge)
+    sizes = SEARCHES["1 step of 2 children" if row == ANEW else row]
+    common = {"model_0": "vgg", "widths": (16, 32, 64, 128), "batch_size": 64, "seed": seed}
+    common |= {"num_morphisms": 2, "max_flops": round(1.5 * 22_120_960), "flip_test": True}
+    common |= {"epochs_pretrain": 2, "epochs_neighbours": 1}
+    config = with_defaults(common, sizes)
+    best = nj.run_search(config, dataset, workers=1).best
+    accuracy = best.estimate.accuracy
+    if row == ANEW:
+        init_key, key = jax.random.split(jax.random.key(seed))
+        training = config.recipes.training
+        anew = nj.init(best.spec, init_key)
+        fitted = fit(best.spec, anew, train, key, config.recipes.epochs_final, training)
+        accuracy = evaluate(best.spec, fitted.variables, judge, **training.evaluation).accuracy
+    what = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
+    found = {"epochs": config.recipes.epochs_final, "mirrored": round(100 * accuracy, 2)}
+    return {**what, **found}
+
+
 def measured(row: str, seed: int) -> dict[str, Any]:
     """The validation accuracy of one row, also with the images mirrored."""
     dataset = load_dataset(DATASET.value)
@@ -102,16 +146,20 @@ def main(argv: list[str]) -> None:
     compile_faster()
     name = pathlib.Path(DATASET.value).stem
     done = {(row["dataset"], row["row"], row["seed"]) for row in read_rows(OUT.value)}
-    rows = [*NETWORKS, *TRICKS, *RESTARTS]
+    rows = [*NETWORKS, *TRICKS, *RESTARTS, *SEARCHES, ANEW]
     for seed in map(int, SEEDS.value):
         for row in rows:
             if (name, row, seed) not in done:
-                add_row(OUT.value, measured(row, seed))
+                search = row in SEARCHES or row == ANEW
+                add_row(OUT.value, (searched if search else measured)(row, seed))
     print(f"{machine()}\n\n| {name} | epochs | validation % | also mirrored |\n|---|---|---|---|")
     for row in rows:
         found = [x for x in read_rows(OUT.value) if (x["dataset"], x["row"]) == (name, row)]
         if found:
-            means = (mean_and_deviation([x[k] for x in found]) for k in ("accuracy", "mirrored"))
+            means = [
+                mean_and_deviation([x[key] for x in found if key in x])
+                for key in ("accuracy", "mirrored")
+            ]
             print(f"| {row} | {found[0]['epochs']} | " + " | ".join(means) + " |")
 
 
