@@ -88,7 +88,7 @@ class Record(Protocol):
     def decide(self, line: Line) -> None:
         """Add what the strategy decided."""
 
-    def time(self, line: Line) -> None:
+    def add_timing(self, line: Line) -> None:
         """Add what was decided by time."""
 
     def keep_only(self, names: Collection[str]) -> None:
@@ -122,7 +122,7 @@ class Memory:
     def decide(self, line: Line) -> None:
         self.decisions[line["step"]] = line
 
-    def time(self, line: Line) -> None:
+    def add_timing(self, line: Line) -> None:
         self.timings.append(line)
 
     def keep_only(self, names: Collection[str]) -> None:
@@ -174,7 +174,7 @@ class Workdir:
         append_line(self.path, line)
         self.decisions[line["step"]] = line
 
-    def time(self, line: Line) -> None:
+    def add_timing(self, line: Line) -> None:
         append_line(self.path, line)
         self.timings.append(line)
 

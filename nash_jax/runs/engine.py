@@ -108,7 +108,7 @@ def extend(run: Run, minutes: float) -> None:
         )
     elapsed = max((line["elapsed"] for line in run.record.lines.values()), default=0.0)
     line = {"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed, "config": run.fingerprint}
-    run.record.time(line)
+    run.record.add_timing(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -553,7 +553,7 @@ class Engine:
             if abs(fits - epochs) <= tolerance:
                 return epochs
             line = {"kind": LENGTH, "name": name, "done": done, "epochs": fits}
-            self._record.time({**line, "config": self._run.fingerprint})
+            self._record.add_timing({**line, "config": self._run.fingerprint})
             self._tell(Note(f"{name}: {fits} epochs fit into the time, instead of {epochs}"))
             known[done] = fits
             return fits
