@@ -50,6 +50,8 @@ from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 from nash_jax.troubleshooting import more_on
 
 FLAGS = flags.FLAGS
+#: The edge to which a planned search resizes the images of a folder, if none is given.
+PLANNED_IMAGE_SIZE = 32
 
 
 def define_flags() -> None:
@@ -250,13 +252,13 @@ def perform(
     console: rich.console.Console,
     dataset: Dataset | None = None,
     quiet: bool = False,
-    planning: bool = False,
+    planned: dict[str, Any] | None = None,
     more_minutes: float = 0.0,
 ) -> Result:
     """Begin a run, or go on with it, as the flags say; or quietly.
 
-    With `planning`, sizes are planned by the minutes and the machine; only the flags that were
-    given, and the data of the config, stay as they are. A run that is there may get more minutes.
+    If settings are given that are to be `planned`, all others follow from the minutes and the
+    machine. A run that is there may get more minutes.
     """
     workers, devices = workers_from_flags(config), devices_from_flags()
     check_precision(config, devices)
@@ -271,9 +273,9 @@ def perform(
 
         if dataset is None:
             dataset = dataset_from_flags(config, note)
-        if planning:
+        if planned is not None:
             recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
-            config, text = plan(dataset, workers=workers, recipe=recipe, **_given())
+            config, text = plan(dataset, workers=workers, recipe=recipe, **planned)
             note(text)
         elif config.minutes and FLAGS["preset"].present:
             note(
@@ -475,10 +477,12 @@ def search(argv: list[str]) -> None:
                 f"minutes=+{more:g} gives a run more time; {workdir} has no run; give the "
                 "--workdir of one"
             )
+        planning = timed and known is None
+        if planning and FLAGS.dataset.startswith("folder:") and not FLAGS["image_size"].present:
+            given["image_size"] = PLANNED_IMAGE_SIZE
         config = known or preset(FLAGS.preset, FLAGS.recipe, **given)
-        result = perform(
-            config, workdir, console, planning=timed and known is None, more_minutes=more
-        )
+        planned = given if planning else None
+        result = perform(config, workdir, console, planned=planned, more_minutes=more)
     if FLAGS.progress == "quiet":
         return
     place = shlex.quote(str(workdir))

@@ -288,16 +288,16 @@ def test_a_run_goes_on_with_the_plan_that_it_has(tmp_path, monkeypatch):
             parse(*words, f"--workdir={tmp_path}", "--batch_size=64")
             with pytest.raises(SystemExit, match="enough"):
                 launching.search(["nash"])
-        assert asked == {"config": planned, "planning": False, "more_minutes": more}
+        assert asked == {"config": planned, "planned": None, "more_minutes": more}
     monkeypatch.setattr(sys, "orig_argv", ["python", "nash", "search", "--minutes=+2"])
     assert launching.resume_command(tmp_path) == (
         f"resume with: nash search --minutes=3 --workdir={tmp_path}"
     )
     with flagsaver.flagsaver():
-        parse("--minutes=3", f"--workdir={tmp_path / 'new'}")
+        parse("--minutes=3", f"--workdir={tmp_path / 'new'}", "--dataset=folder:x")
         with pytest.raises(SystemExit, match="enough"):
             launching.search(["nash"])
-    assert asked["planning"]
+    assert asked["planned"] == {"minutes": 3.0, "dataset": "folder:x", "image_size": 32}
 
 
 @pytest.mark.slow

@@ -191,6 +191,8 @@ def _text(config: Config, pace: Pace, model_0: Architecture) -> str:
             f"{_of(values['num_steps'], 'step')} of {values['num_neighbours']} children, "
             f"{_of(values['epochs_neighbours'], 'epoch')} each"
         )
+    if config.data.image_size:
+        parts.append(f"images are resized to {config.data.image_size}x{config.data.image_size}")
     return "; ".join([*parts, "the final training takes what is left"])
 
 
