@@ -11,6 +11,8 @@ One process after the other, each timed as a whole, start-up and loading of data
   torch-resnet-20   ResNet-20 in PyTorch, likewise
   plain             the plain network in nash_jax's trainer, likewise
   plain-modern      the same with the recipe of the search
+  torch-...-flops   the networks in PyTorch again, for as many training FLOPs as the search took in
+                    all, whatever the time
 
 Same images (at most `--images` for training), crops, flips (not of digits), cosine. The methods
 alternate. A search splits a fifth off for validation and puts it back for its final training; the
@@ -55,12 +57,14 @@ SEARCHES = {
     "model-0": ["--strategy=one_network"],
     "random": ["--strategy=random_search"],
 }
-METHODS = (*SEARCHES, "torch-plain", "torch-resnet-20", "plain", "plain-modern")
+EQUAL_FLOPS = ("torch-plain-flops", "torch-resnet-20-flops")
+METHODS = (*SEARCHES, "torch-plain", "torch-resnet-20", "plain", "plain-modern", *EQUAL_FLOPS)
 ONLY = flags.DEFINE_list("methods", list(METHODS), "which are measured")
 SEARCH = flags.DEFINE_string("search", "", "further flags of `nash search`")
 OUT = flags.DEFINE_string("out", "pays.jsonl", "the file of the results")
 REPORT = flags.DEFINE_bool("report", False, "measure nothing, and print the tables")
 ONE = flags.DEFINE_string("one", "", "train this method in this process: used by the others")
+TFLOPS = flags.DEFINE_float("tflops", 0.0, "of its training, instead of a time")
 
 #: When the process of a method was started, by the clock that all processes share.
 STARTED = "PAYS_STARTED"
@@ -75,9 +79,9 @@ def spec_of(method: str, dataset: Dataset) -> nj.Architecture:
 
 
 def train_one(method: str, name: str, seed: int) -> float:
-    """Train a baseline for the time that is left; its test accuracy.
+    """Train a baseline for the time that is left, or for some FLOPs; its test accuracy.
 
-    An epoch is timed first (after one that compiles and warms up); what it trained is thrown away.
+    Ten updates are timed first (after ten that compile and warm up), and then thrown away.
     """
     compile_faster()
     dataset = load_dataset(name)
@@ -88,8 +92,15 @@ def train_one(method: str, name: str, seed: int) -> float:
     if method == "plain-modern":
         settings = dataclasses.replace(settings, **RECIPES["modern"])
 
-    def left() -> float:
-        return 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
+    some = subset(train, 10 * settings.batch_size, seed)
+
+    def epochs_for(seconds: float) -> int:
+        """How many epochs to train for, if ten updates take so long."""
+        if TFLOPS.value:
+            return max(1, round(1e12 * TFLOPS.value / (3 * nj.count_flops(spec) * len(train))))
+        left = 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
+        updates = len(train) // settings.batch_size
+        return max(1, int(0.97 * left / (seconds / 10 * updates)))
 
     if method.startswith("torch"):
         import torch
@@ -98,20 +109,18 @@ def train_one(method: str, name: str, seed: int) -> float:
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(seed)
-        torch_network.train(torch_network.TorchNetwork(spec), train, 1, settings, seed)
+        torch_network.train(torch_network.TorchNetwork(spec), some, 1, settings, seed)
         start = time.monotonic()
-        torch_network.train(torch_network.TorchNetwork(spec), train, 1, settings, seed)
-        epoch = time.monotonic() - start
+        torch_network.train(torch_network.TorchNetwork(spec), some, 1, settings, seed)
+        epochs = epochs_for(time.monotonic() - start)
         module = torch_network.TorchNetwork(spec)
-        epochs = max(1, int(0.97 * left() / epoch))
         torch_network.train(module, train, epochs, settings, seed)
         accuracy = torch_network.evaluate(module, dataset.test).accuracy
     else:
         init_key, key = jax.random.split(jax.random.key(seed))
         variables = nj.init(spec, init_key)
-        fit(spec, variables, train, key, 1, settings)
-        epoch = fit(spec, variables, train, key, 1, settings).train_seconds
-        epochs = max(1, int(0.97 * left() / epoch))
+        fit(spec, variables, some, key, 1, settings)
+        epochs = epochs_for(fit(spec, variables, some, key, 1, settings).train_seconds)
         trained = fit(spec, variables, train, key, epochs, settings)
         test = evaluate(spec, trained.variables, dataset.test, **settings.evaluation)
         accuracy = test.accuracy
@@ -127,6 +136,17 @@ def training_flops(name: str, tried: list[dict[str, Any]], final: dict[str, Any]
     return 3.0 * images * forward
 
 
+def flops_of_search(name: str, seed: int) -> float:
+    """What the search on the same images took, in tera: it must have been measured before."""
+    what = ("search", pathlib.Path(name).stem, seed, MINUTES.value)
+    found = [row["tflops"] for row in read_rows(OUT.value) if _place(row) == what]
+    return float(found[-1])
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["method"], row["dataset"], row["seed"], row["minutes"]
+
+
 def measured(method: str, name: str, seed: int) -> dict[str, Any]:
     """Run a method in a process of its own."""
     started = time.monotonic()
@@ -135,6 +155,8 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         workdir = pathlib.Path(folder, "run")
         data = [f"--dataset={name}", f"--minutes={MINUTES.value}", f"--images={IMAGES.value}"]
         command = ["-m", "benchmarks.pays", *data, f"--seeds={seed}", f"--one={method}"]
+        if method in EQUAL_FLOPS:
+            command.append(f"--tflops={flops_of_search(name, seed)}")
         if method in SEARCHES:
             most = f"--max_train_examples={IMAGES.value}"
             given = [f"--dataset={name}", most, f"--seed={seed}", f"--workdir={workdir}"]
@@ -166,9 +188,11 @@ def report() -> None:
     """Print the tables of what is there, for this number of minutes."""
     found = [row for row in read_rows(OUT.value) if row["minutes"] == MINUTES.value]
     print(f"{machine()}\n\n{MINUTES.value:g} minutes; test accuracy in %, mean of the seeds\n")
-    print("| set | " + " | ".join(METHODS) + " | search minus the better of PyTorch |")
-    print("|---" * (2 + len(METHODS)) + "|")
-    differences = []
+    minus = "search minus the better of PyTorch"
+    titles = ["set", *METHODS, f"{minus}, equal time", f"{minus}, equal FLOPs"]
+    print("| " + " | ".join(titles) + " |")
+    print("|---" * len(titles) + "|")
+    differences: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for name in dict.fromkeys(row["dataset"] for row in found):
         by_method = {
             method: {
@@ -180,16 +204,20 @@ def report() -> None:
         }
         means = {m: statistics.mean(of.values()) for m, of in by_method.items() if of}
         cells = [f"{means[m]:.2f}" if m in means else "" for m in METHODS]
-        rivals = [m for m in means if m.startswith("torch")]
-        if rivals and "search" in means:
-            rival = by_method[max(rivals, key=means.__getitem__)]
-            pairs = [(x, rival[s]) for s, x in by_method["search"].items() if s in rival]
-            differences += pairs
-            cells.append(f"{np.mean([a - b for a, b in pairs]):+.2f}" if pairs else "")
+        for equal_flops, pairs in differences.items():
+            rivals = [
+                m for m in means if m.startswith("torch") and (m in EQUAL_FLOPS) == equal_flops
+            ]
+            rival = by_method[max(rivals, key=means.__getitem__)] if rivals else {}
+            here = [(x, rival[s]) for s, x in by_method["search"].items() if s in rival]
+            cells.append(f"{np.mean([a - b for a, b in here]):+.2f}" if here else "")
+            pairs += here
         print(f"| {name} | " + " | ".join(cells) + " |")
-    if len(differences) > 1:
-        mean, low, high = paired_interval(*np.transpose(differences))
-        print(f"\nover all pairs {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
+    for equal_flops, pairs in differences.items():
+        if len(pairs) > 1:
+            mean, low, high = paired_interval(*np.transpose(pairs))
+            equal = "FLOPs" if equal_flops else "time"
+            print(f"\nat equal {equal} {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
     for method in METHODS:
         seconds = [row["seconds"] for row in found if row["method"] == method]
         if seconds:
@@ -205,8 +233,7 @@ def main(argv: list[str]) -> None:
     if ONE.value:
         train_one(ONE.value, DATASETS.value[0], int(SEEDS.value[0]))
         return
-    keys = ("method", "dataset", "seed", "minutes")
-    done = {tuple(row[key] for key in keys) for row in read_rows(OUT.value)}
+    done = {_place(row) for row in read_rows(OUT.value)}
     for seed in map(int, SEEDS.value):
         for name in DATASETS.value:
             for method in ONLY.value:
