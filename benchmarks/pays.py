@@ -100,7 +100,7 @@ def train_one(method: str, name: str, seed: int) -> float:
             return max(1, round(1e12 * TFLOPS.value / (3 * nj.count_flops(spec) * len(train))))
         left = 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
         updates = len(train) // settings.batch_size
-        # Long trainings are slower than ten updates, by as much as was seen, and the test takes time.
+        # Long trainings were seen to be a sixth slower than ten updates, and the test takes time.
         return max(1, int(0.82 * left / (seconds / 10 * updates)))
 
     if method.startswith("torch"):
