@@ -66,6 +66,8 @@ REPORT = flags.DEFINE_bool("report", False, "measure nothing, and print the tabl
 ONE = flags.DEFINE_string("one", "", "train this method in this process: used by the others")
 TFLOPS = flags.DEFINE_float("tflops", 0.0, "of its training, instead of a time")
 
+#: Updates by which the time of an epoch is estimated.
+TIMED = 40
 #: When the process of a method was started, by the clock that all processes share.
 STARTED = "PAYS_STARTED"
 
@@ -81,7 +83,7 @@ def spec_of(method: str, dataset: Dataset) -> nj.Architecture:
 def train_one(method: str, name: str, seed: int) -> float:
     """Train a baseline for the time that is left, or for some FLOPs; its test accuracy.
 
-    Ten updates are timed first (after ten that compile and warm up), and then thrown away.
+    Some updates are timed first (after as many that compile and warm up), and then thrown away.
     """
     compile_faster()
     dataset = load_dataset(name)
@@ -92,16 +94,15 @@ def train_one(method: str, name: str, seed: int) -> float:
     if method == "plain-modern":
         settings = dataclasses.replace(settings, **RECIPES["modern"])
 
-    some = subset(train, 10 * settings.batch_size, seed)
+    some = subset(train, TIMED * settings.batch_size, seed)
 
     def epochs_for(seconds: float) -> int:
-        """How many epochs to train for, if ten updates take so long."""
+        """How many epochs to train for, if one on a few images takes so long."""
         if TFLOPS.value:
             return max(1, round(1e12 * TFLOPS.value / (3 * nj.count_flops(spec) * len(train))))
         left = 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
         updates = len(train) // settings.batch_size
-        # Long trainings were seen to be a sixth slower than ten updates, and the test takes time.
-        return max(1, int(0.82 * left / (seconds / 10 * updates)))
+        return max(1, int(0.92 * left / (seconds * updates / (len(some) // settings.batch_size))))
 
     if method.startswith("torch"):
         import torch
