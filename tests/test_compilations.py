@@ -66,7 +66,7 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
 
     made = []
 
-    def executors(run, reporter, workers, devices):
+    def executors(run, reporter, workers, devices, lengths):
         images = Images(run.problem.train, run.problem.valid, run.test)
         made.extend([Serial(images, Tools()), OneDevice(images, Tools())])
         return made

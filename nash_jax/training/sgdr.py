@@ -62,8 +62,8 @@ class Cosine(NamedTuple):
         Raises:
           ValueError: unless there is an epoch left.
 
-        >>> Cosine(10).lasting(8, done=5).progress(6)
-        0.6666666666666667
+        >>> round(Cosine(10).lasting(8, done=5).progress(6), 4)
+        0.6667
         """
         if epochs <= done:
             raise ValueError(f"a training must have more than the {done} epochs done; got {epochs}")
