@@ -203,9 +203,9 @@ class Config:
       recipes: how networks are trained.
       bounds: what they may not exceed.
       metric: what is climbed, on validation images: accuracy, balanced_accuracy or loss.
-      minutes: ends the run in about so much time: 60% of it for the search, which makes fewer
-        trials then, and the rest for the final training, whose epochs fill it; 0: no limit. The
-        result depends on the machine then, but not on stops.
+      minutes: ends the run in about so much time, of which the search has 60% at most, and the
+        final training the rest; 0: no limit. Without a preset, `nash search` plans the sizes by it;
+        +10 gives the run in workdir ten minutes more. The result depends on the machine then.
       seed: decides every random choice.
       threads_per_child: XLA's threads for each child, on CPU.
 
