@@ -22,7 +22,6 @@ tables.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -44,7 +43,9 @@ from benchmarks.rows import add_row, read_rows
 from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
-from nash_jax.runs import RECIPES, read_ledger
+from nash_jax.machine import keep_freed_memory
+from nash_jax.runs import read_ledger
+from nash_jax.runs.planning import RECIPE, for_images
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
@@ -86,14 +87,13 @@ def train_one(method: str, name: str, seed: int) -> float:
     Some updates are timed first (after as many that compile and warm up), and then thrown away.
     """
     compile_faster()
+    keep_freed_memory()
     dataset = load_dataset(name)
     train = subset(dataset.train, IMAGES.value, seed)
     spec = spec_of(method, dataset)
-    padding = min(4, min(dataset.image_shape[:2]) // 8)
-    settings = TrainingSettings(batch_size=64, crop_padding=padding, flip=name != "digits")
-    if method == "plain-modern":
-        settings = dataclasses.replace(settings, **RECIPES["modern"])
-
+    as_planned = for_images(dataset) | (RECIPE if method == "plain-modern" else {})
+    of_training = {key: x for key, x in as_planned.items() if key != "widths"}
+    settings = TrainingSettings(**of_training)
     some = subset(train, TIMED * settings.batch_size, seed)
 
     def epochs_for(seconds: float) -> int:

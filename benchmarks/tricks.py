@@ -23,7 +23,14 @@ import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
 from benchmarks.rows import add_row, mean_and_deviation, read_rows
-from nash_jax.data import channel_statistics, load_dataset, stratified_split, subset
+from nash_jax.data import (
+    Dataset,
+    Examples,
+    channel_statistics,
+    load_dataset,
+    stratified_split,
+    subset,
+)
 from nash_jax.launching import compile_faster
 from nash_jax.runs.presets import with_defaults
 from nash_jax.training import TrainingSettings, evaluate, fit
@@ -56,6 +63,7 @@ NETWORKS: dict[str, tuple[Make, float]] = {
     "ResNet-20": (lambda shape, classes, n: nj.resnet(shape, classes, 20, n), 290),
 }
 BASE = "vgg 16-32-64-128"
+FLOPS = nj.count_flops(nj.vgg((32, 32, 3), 10))
 #: Each trick with the settings that it changes.
 TRICKS: dict[str, dict[str, Any]] = {
     "rate 0.1": {"lr_start": 0.1},
@@ -72,8 +80,6 @@ TRICKS: dict[str, dict[str, Any]] = {
 }
 #: Rows that are trained in two cosines: the share of the epochs of the first.
 RESTARTS = {"a warm restart after a third": 1 / 3, "a warm restart after two thirds": 2 / 3}
-
-
 #: Searches of about the same time as the first: the settings of each, all others those of a plan.
 #: An update of a child takes half as long again, because it has one core, and a child compiles.
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -83,11 +89,19 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "2 steps of 2 children": {"num_steps": 2, "num_neighbours": 2, "epochs_final": 9},
     "1 step of 2 children of 5 edits": {
         **{"num_steps": 1, "num_neighbours": 2, "epochs_final": 11},
-        **{"num_morphisms": 5, "max_flops": 3 * 22_120_960},
+        **{"num_morphisms": 5, "max_flops": 3 * FLOPS},
     },
 }
 #: Trained from new weights for as many epochs as the search has for its final training.
 ANEW = "1 step of 2 children, the final network anew"
+
+
+def split() -> tuple[Dataset, Examples, Examples]:
+    """The data set, and of its training images those to train on and those to judge by."""
+    dataset = load_dataset(DATASET.value)
+    examples = subset(dataset.train, IMAGES.value, 0)
+    parts = stratified_split(examples, 0.2, 0, dataset.name, dataset.class_names)
+    return dataset, *parts
 
 
 def searched(row: str, seed: int) -> dict[str, Any]:
@@ -95,13 +109,11 @@ def searched(row: str, seed: int) -> dict[str, Any]:
 
     They are the validation images of the other rows, and the search has none of them.
     """
-    dataset = load_dataset(DATASET.value)
-    examples = subset(dataset.train, IMAGES.value, 0)
-    train, judge = stratified_split(examples, 0.2, 0, dataset.name, dataset.class_names)
+    dataset, train, judge = split()
     dataset = dataclasses.replace(dataset, train=train, test=judge)
     sizes = SEARCHES["1 step of 2 children" if row == ANEW else row]
     common = {"model_0": "vgg", "widths": (16, 32, 64, 128), "batch_size": 64, "seed": seed}
-    common |= {"num_morphisms": 2, "max_flops": round(1.5 * 22_120_960), "flip_test": True}
+    common |= {"num_morphisms": 2, "max_flops": round(1.5 * FLOPS), "flip_test": True}
     common |= {"epochs_pretrain": 2, "epochs_neighbours": 1}
     config = with_defaults(common, sizes)
     best = nj.run_search(config, dataset, workers=1).best
@@ -119,9 +131,7 @@ def searched(row: str, seed: int) -> dict[str, Any]:
 
 def measured(row: str, seed: int) -> dict[str, Any]:
     """The validation accuracy of one row, also with the images mirrored."""
-    dataset = load_dataset(DATASET.value)
-    examples = subset(dataset.train, IMAGES.value, 0)
-    train, valid = stratified_split(examples, 0.2, 0, dataset.name, dataset.class_names)
+    dataset, train, valid = split()
     make, milliseconds = NETWORKS.get(row, NETWORKS[BASE])
     normalize = nj.ops.Normalize(*channel_statistics(train.images))
     spec = make(dataset.image_shape, dataset.num_classes, normalize)

@@ -29,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 64,
     "precision": "auto",
 }
+#: How to train, if nothing is said: modern, without cutout.
+RECIPE = RECIPES["modern"] | {"cutout": 0}
 #: Channels of the first stage, to choose from; every further stage has twice as many.
 FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
 #: The smallest map that a stage may have, in pixels.
@@ -111,8 +113,7 @@ def plan(
     Raises:
       ValueError: if the time is too short for a search on these data, or as `preset`.
     """
-    trained = RECIPES[recipe] if recipe else RECIPES["modern"] | {"cutout": 0}
-    defaults = SETTINGS | trained | _for_images(dataset)
+    defaults = SETTINGS | (RECIPES[recipe] if recipe else RECIPE) | for_images(dataset)
     config = with_defaults(defaults, {**given, "minutes": minutes})
     problem = prepare(config, dataset)
     pace = measure(problem.model_0, problem.train, config.recipes.training)
@@ -201,7 +202,7 @@ def _of(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _for_images(dataset: Dataset) -> dict[str, Any]:
+def for_images(dataset: Dataset) -> dict[str, Any]:
     """Settings that follow from the number and size of images; for the digits from what they are.
 
     A batch is at most an eighth of the images that are trained on, but for very few.
