@@ -23,8 +23,6 @@ from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
 from nash_jax.record.ledger import (
     DECISION,
-    EXTENSION,
-    LENGTH,
     Line,
     check_name,
     estimate_of,
@@ -36,6 +34,7 @@ from nash_jax.record.ledger import (
 from nash_jax.record.workdir import Record
 from nash_jax.reporting.events import Chosen, Done, Note, Phase, Tell
 from nash_jax.runs.config import Config, flag_of
+from nash_jax.runs.deadline import SEARCH_SHARE, Deadline
 from nash_jax.runs.problem import Problem, searches, space_of
 from nash_jax.search import (
     AFTER,
@@ -55,13 +54,6 @@ from nash_jax.training import Lengths
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
 BASELINE, FINAL = AFTER
-#: Of a limited time, the search may take so much; the final training has the rest.
-SEARCH_SHARE = 0.6
-#: Seconds for the pictures and the other files of a finished run.
-PICTURES = 3.0
-#: The final training is made longer or shorter if it would differ by more than this part of it,
-#: and, while its pace is not known well, twice this part of what is left.
-LENGTH_TOLERANCE = 0.03
 
 
 class StoppedError(Exception):
@@ -94,21 +86,12 @@ class Run:
     fingerprint: str
     record: Record
 
-
-def extend(run: Run, minutes: float) -> None:
-    """Record that a run has so many more minutes.
-
-    Raises:
-      ValueError: if it has no limit.
-    """
-    if not run.config.minutes:
-        raise ValueError(
-            f"only a run with a limit can get more minutes; got +{minutes:g} for one without; "
-            "begin another with --minutes"
-        )
-    elapsed = max((line["elapsed"] for line in run.record.lines.values()), default=0.0)
-    line = {"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed, "config": run.fingerprint}
-    run.record.add_timing(line)
+    @property
+    def deadline(self) -> Deadline:
+        """When it is to end."""
+        train, valid = len(self.problem.train), len(self.problem.valid)
+        sizes = train, valid, len(self.test)
+        return Deadline(self.config.minutes, self.record, self.fingerprint, *sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +126,7 @@ class Engine:
         lines = self._record.lines.values()
         self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
         self._forgotten: set[str] = set()  # trials of the record that are made again
-        self._extensions = [x for x in self._record.timings if x["kind"] == EXTENSION]
+        self._deadline = run.deadline
         self._begin()
 
     def _begin(self) -> None:
@@ -180,7 +163,7 @@ class Engine:
         while True:
             strategy = STRATEGIES[named](self._space, config.strategy, self._keys)
             if config.minutes:
-                strategy = within(strategy, self._limit() * SEARCH_SHARE, self._work)
+                strategy = within(strategy, self._deadline.seconds * SEARCH_SHARE, self._work)
             try:
                 returned = self._drive(strategy)
                 if not returned:
@@ -432,7 +415,9 @@ class Engine:
         differs = known is not None and (
             (known["incumbent"], known["returned"]) != (incumbent, returned)
         )
-        if differs and not self._extensions:  # with more time, a search that had ended goes on
+        if (
+            differs and not self._deadline.extensions
+        ):  # with more time, a search that had ended goes on
             self._tell(
                 Note(f"step {step}: {best} is chosen, where another was; it is recorded anew")
             )
@@ -480,85 +465,20 @@ class Engine:
             self._submit(asked)
             self._made(BASELINE)
 
-    def _limit(self) -> float:
-        """Seconds that the run has in all."""
-        return 60 * (self._run.config.minutes + sum(line["minutes"] for line in self._extensions))
-
-    def _extended_at(self) -> float:
-        """When the run got more time, in its seconds; -1 if it did not."""
-        return max((line["elapsed"] for line in self._extensions), default=-1.0)
-
     def _work(self, proposal: Proposal) -> float:
         """What its training costs: FLOPs of an image, times epochs."""
         spec = self._space.build(proposal.genotype, "search")
         return count_flops(spec) * self._recipe(proposal).epochs
 
-    def _share_alone(self, best: Trial) -> float:
-        """The part of its time that an epoch of the best takes when it has the whole machine.
-
-        The best was trained beside others; how much faster it is alone is seen from the first
-        network, if the search trained it again without edits. What is not known counts as 1.
-        """
-        if best.recipe == "pretrain":
-            return 1.0
-        tried = [t for t in self._trials.values() if t.recipe not in AFTER and not t.failed]
-        alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain"}
-        beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain"]
-        return min([1.0, *(alone[t.spec] / _per_epoch(t) for t in beside)])
-
-    def _ending(self, best: Trial) -> float:
-        """Seconds that judging the final network and writing what people look at will take."""
-        valid, test = len(self._run.problem.valid), len(self._run.test)
-        seconds = best.estimate.seconds
-        return (
-            PICTURES
-            + seconds.compile / 2
-            + seconds.evaluate * self._share_alone(best) * test / valid
-        )
-
-    def _final_epochs(self, best: Trial) -> int:
-        """As many epochs as fit into the time that is left, by what trials of the search took.
-
-        It is a first guess: `lengths` corrects it.
-        """
-        tried = [trial for trial in self._trials.values() if trial.recipe not in AFTER]
-        now = max(self._extended_at(), *(trial.elapsed for trial in tried))
-        left = self._limit() - self._ending(best) - now
-        images = len(self._run.problem.train), len(self._run.problem.valid)
-        epoch = _per_epoch(best) * self._share_alone(best) * sum(images) / images[0]
-        return max(1, int((left - best.estimate.seconds.compile) / epoch))
-
     def lengths(self, name: str) -> Lengths | None:
-        """Keeps the final training to the time of the run, by changing how long it is.
-
-        An epoch is expected to take as long as those of this process so far, of which the latest
-        half counts. What is decided is recorded before it takes effect.
-        """
+        """What keeps the final training to the time of the run; None for all others."""
         if name != FINAL or not self._run.config.minutes:
             return None
-        timings = self._record.timings
-        since = timings.index(self._extensions[-1]) if self._extensions else 0
-        known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
-        ends: list[tuple[int, float]] = []
 
-        def decide(done: int, epochs: int) -> int:
-            ends.append((done, self.elapsed()))
-            (before, start), (_, now) = ends[(len(ends) - 1) // 2], ends[-1]
-            if done == before:
-                return epochs
-            epoch = (now - start) / (done - before)
-            now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
-            fits = done + max(1, round((self._limit() - self._final_ending - now) / epoch))
-            tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
-            if abs(fits - epochs) <= tolerance:
-                return epochs
-            line = {"kind": LENGTH, "name": name, "done": done, "epochs": fits}
-            self._record.add_timing({**line, "config": self._run.fingerprint})
-            self._tell(Note(f"{name}: {fits} epochs fit into the time, instead of {epochs}"))
-            known[done] = fits
-            return fits
+        def changed(epochs: int, before: int) -> None:
+            self._tell(Note(f"{name}: {epochs} epochs fit into the time, instead of {before}"))
 
-        return Lengths(known, decide)
+        return self._deadline.lengths(name, self._final_ending, self.elapsed, changed)
 
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.
@@ -576,13 +496,15 @@ class Engine:
         spec = self._space.build(best.genotype, "final")
         epochs = None
         if self._run.config.minutes:
-            self._final_ending, epochs = self._ending(best), self._final_epochs(best)
+            trials = list(self._trials.values())
+            self._final_ending = self._deadline.ending(best, trials)
+            epochs = self._deadline.final_epochs(best, trials)
         proposal = Proposal(
             FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL, budget=epochs
         )
         asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 1)
         line = self._record.lines.get(FINAL)
-        if line is not None and line["elapsed"] <= self._extended_at():
+        if line is not None and line["elapsed"] <= self._deadline.extended_at:
             self._forgotten.add(FINAL)
         elif line is not None:
             self._recall(asked, line)
@@ -597,11 +519,6 @@ class Engine:
             del self._out[name]
             raise _stopped([self._trial(asked, outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
-
-
-def _per_epoch(trial: Trial) -> float:
-    """Seconds that an epoch of its training took."""
-    return max(trial.estimate.seconds.train, 1e-3) / max(len(trial.estimate.train_losses), 1)
 
 
 def _stopped(failed: Sequence[Trial]) -> StoppedError:

@@ -3,7 +3,7 @@
 A plan is a config like any other: what comes of it is recorded and replayed, and a run that was
 stopped goes on with the plan that it has. While the run goes on, it asks for fewer trials where
 they take longer than was planned (`search.within`), and makes the final training as long as the
-time that is left (`Engine.lengths`).
+time that is left (`Deadline.lengths`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from nash_jax.record.workdir import Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
-from nash_jax.runs.engine import FINAL, Engine, Run, extend
+from nash_jax.runs.engine import FINAL, Engine, Run
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.search import Planned, Trial
@@ -149,7 +149,7 @@ def execute(
     if per_device < 1:
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     if more_minutes:
-        extend(run, more_minutes)
+        run.deadline.extend(more_minutes)
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     planned = [*config.strategy.plan, Planned(FINAL, 1)]
     epochs = sum(

@@ -1,0 +1,148 @@
+"""When a run of some minutes is to end: what fits into the time, by what its trials took."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from nash_jax.record.ledger import EXTENSION, LENGTH, Line
+from nash_jax.record.workdir import Record
+from nash_jax.search import AFTER, Trial
+from nash_jax.training import Lengths
+
+#: Of a limited time, the search may take so much; the final training has the rest.
+SEARCH_SHARE = 0.6
+#: Seconds for the pictures and the other files of a finished run.
+PICTURES = 3.0
+#: The final training is made longer or shorter if it would differ by more than this part of it,
+#: and, while its pace is not known well, twice this part of what is left.
+LENGTH_TOLERANCE = 0.03
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Deadline:
+    """The time of a run, all of it recorded: a replay comes to the same end.
+
+    Attributes:
+      minutes: those of the config.
+      record: has the decisions by time, and takes new ones.
+      fingerprint: of the settings and the data.
+      num_train, num_valid, num_test: how many images there are.
+    """
+
+    minutes: float
+    record: Record
+    fingerprint: str
+    num_train: int
+    num_valid: int
+    num_test: int
+
+    @property
+    def seconds(self) -> float:
+        """That the run has in all."""
+        return 60 * (self.minutes + sum(line["minutes"] for line in self.extensions))
+
+    @property
+    def extensions(self) -> list[Line]:
+        """When the run got more time."""
+        return [line for line in self.record.timings if line["kind"] == EXTENSION]
+
+    @property
+    def extended_at(self) -> float:
+        """When the run got more time, in its seconds; -1 if it did not."""
+        return max((line["elapsed"] for line in self.extensions), default=-1.0)
+
+    def extend(self, minutes: float) -> None:
+        """Record that the run has so many more minutes.
+
+        Raises:
+          ValueError: if it has no limit.
+        """
+        if not self.minutes:
+            raise ValueError(
+                f"only a run with a limit can get more minutes; got +{minutes:g} for one without; "
+                "begin another with --minutes"
+            )
+        elapsed = max((line["elapsed"] for line in self.record.lines.values()), default=0.0)
+        self._add({"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed})
+
+    def ending(self, best: Trial, trials: Iterable[Trial]) -> float:
+        """Seconds that judging the final network and writing what people look at will take."""
+        seconds = best.estimate.seconds
+        evaluating = seconds.evaluate * _share_alone(best, trials) * self.num_test / self.num_valid
+        return PICTURES + seconds.compile / 2 + evaluating
+
+    def final_epochs(self, best: Trial, trials: Iterable[Trial]) -> int:
+        """As many epochs as fit into the time that is left, by what trials of the search took.
+
+        It is a first guess: `lengths` corrects it.
+        """
+        tried = [trial for trial in trials if trial.recipe not in AFTER]
+        now = max(self.extended_at, *(trial.elapsed for trial in tried))
+        left = self.seconds - self.ending(best, tried) - now
+        more = (self.num_train + self.num_valid) / self.num_train
+        epoch = _per_epoch(best) * _share_alone(best, tried) * more
+        return max(1, int((left - best.estimate.seconds.compile) / epoch))
+
+    def lengths(
+        self,
+        name: str,
+        ending: float,
+        elapsed: Callable[[], float],
+        changed: Callable[[int, int], None],
+    ) -> Lengths:
+        """Keeps a training to the time of the run, by changing how long it is.
+
+        An epoch is expected to take as long as those of this process so far, of which the latest
+        half counts. What is decided is recorded before it takes effect.
+
+        Args:
+          name: of the trial.
+          ending: seconds that come after the training.
+          elapsed: seconds of the run until now.
+          changed: told how many epochs there are to be, and how many there were to be.
+        """
+        timings, extensions = self.record.timings, self.extensions
+        since = timings.index(extensions[-1]) if extensions else 0
+        known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
+        ends: list[tuple[int, float]] = []
+
+        def decide(done: int, epochs: int) -> int:
+            ends.append((done, elapsed()))
+            (before, start), (_, now) = ends[(len(ends) - 1) // 2], ends[-1]
+            if done == before:
+                return epochs
+            epoch = (now - start) / (done - before)
+            now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
+            fits = done + max(1, round((self.seconds - ending - now) / epoch))
+            tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
+            if abs(fits - epochs) <= tolerance:
+                return epochs
+            self._add({"kind": LENGTH, "name": name, "done": done, "epochs": fits})
+            changed(fits, epochs)
+            known[done] = fits
+            return fits
+
+        return Lengths(known, decide)
+
+    def _add(self, line: Line) -> None:
+        self.record.add_timing({**line, "config": self.fingerprint})
+
+
+def _share_alone(best: Trial, trials: Iterable[Trial]) -> float:
+    """The part of its time that an epoch of the best takes when it has the whole machine.
+
+    The best was trained beside others; how much faster it is alone is seen from the first network,
+    if the search trained it again without edits. What is not known counts as 1.
+    """
+    if best.recipe == "pretrain":
+        return 1.0
+    tried = [t for t in trials if t.recipe not in AFTER and not t.failed]
+    alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain"}
+    beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain"]
+    return min([1.0, *(alone[t.spec] / _per_epoch(t) for t in beside)])
+
+
+def _per_epoch(trial: Trial) -> float:
+    """Seconds that an epoch of its training took."""
+    return max(trial.estimate.seconds.train, 1e-3) / max(len(trial.estimate.train_losses), 1)
