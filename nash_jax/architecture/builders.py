@@ -109,9 +109,9 @@ def vgg(
     Raises:
       ValueError: if the images are too small for the poolings.
 
-    >>> print(*(node.name for node in vgg((8, 8, 1), 10, widths=(8, 16)).nodes))
-    conv1 batchnorm2 relu3 maxpool4 conv5 batchnorm6 relu7 conv8 batchnorm9 relu10 globalavgpool11 \
-dense12
+    >>> names = [node.name for node in vgg((8, 8, 1), 10, widths=(8, 16)).nodes]
+    >>> [name for name in names if name.startswith(("conv", "maxpool"))]
+    ['conv1', 'maxpool4', 'conv5', 'conv8']
     """
     _check_poolings(input_shape, len(widths))
     b = Builder()
