@@ -12,17 +12,20 @@ printed at the end.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
 from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from nash_jax.architecture import Variables
 from nash_jax.data import (
     Dataset,
     Examples,
@@ -33,12 +36,23 @@ from nash_jax.data import (
 )
 from nash_jax.launching import compile_faster
 from nash_jax.runs.presets import with_defaults
-from nash_jax.training import TrainingSettings, evaluate, fit
+from nash_jax.training import (
+    TrainingSettings,
+    TrainState,
+    augment,
+    direction,
+    evaluate,
+    fit,
+    learning_rates,
+    update,
+)
+from nash_jax.training.epochs import mean_colour
 
 DATASET = flags.DEFINE_string("dataset", "digits", "as `nash search` takes it")
 IMAGES = flags.DEFINE_integer("images", 10_000, "training images, a fifth of them to validate on")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "of every row")
 EPOCHS = flags.DEFINE_integer("epochs", 18, "of the first network; the others in proportion")
+ROWS = flags.DEFINE_multi_string("row", [], "names of rows; by default all")
 OUT = flags.DEFINE_string("out", "tricks.jsonl", "the file of the results")
 
 Make = Callable[[tuple[int, ...], int, nj.ops.Normalize], nj.Architecture]
@@ -63,6 +77,7 @@ NETWORKS: dict[str, tuple[Make, float]] = {
     "ResNet-20": (lambda shape, classes, n: nj.resnet(shape, classes, 20, n), 290),
 }
 BASE = "vgg 16-32-64-128"
+SETTINGS = TrainingSettings(batch_size=64)
 FLOPS = nj.count_flops(nj.vgg((32, 32, 3), 10))
 #: Each trick with the settings that it changes.
 TRICKS: dict[str, dict[str, Any]] = {
@@ -77,9 +92,14 @@ TRICKS: dict[str, dict[str, Any]] = {
     "crops by 2 pixels": {"crop_padding": 2},
     "no crops": {"crop_padding": 0},
     "gradients clipped to 5": {"clip_norm": 5.0},
+    "no flips": {"flip": False},
 }
 #: Rows that are trained in two cosines: the share of the epochs of the first.
 RESTARTS = {"a warm restart after a third": 1 / 3, "a warm restart after two thirds": 2 / 3}
+#: The network whose weights are a moving average of the training's, by the average's decay.
+AVERAGES = {"weights averaged with 0.99": 0.99, "weights averaged with 0.999": 0.999}
+#: Rows that are edited after a third of the epochs: whether their momentum is carried over.
+EDITED = {"2 edits after a third": False, "2 edits after a third, momentum carried": True}
 #: Searches of about the same time as the first: the settings of each, all others those of a plan.
 #: An update of a child takes half as long again, because it has one core, and a child compiles.
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -129,20 +149,15 @@ def searched(row: str, seed: int) -> dict[str, Any]:
     return {**what, **found}
 
 
-def measured(row: str, seed: int) -> dict[str, Any]:
-    """The validation accuracy of one row, also with the images mirrored."""
-    dataset, train, valid = split()
-    make, milliseconds = NETWORKS.get(row, NETWORKS[BASE])
-    normalize = nj.ops.Normalize(*channel_statistics(train.images))
-    spec = make(dataset.image_shape, dataset.num_classes, normalize)
-    settings = dataclasses.replace(TrainingSettings(batch_size=64), **TRICKS.get(row, {}))
-    epochs = max(1, round(EPOCHS.value * NETWORKS[BASE][1] / milliseconds))
-    init_key, key = jax.random.split(jax.random.key(seed))
-    variables, first = nj.init(spec, init_key), round(RESTARTS.get(row, 0) * epochs)
-    for part in (first, epochs - first):
-        variables = fit(
-            spec, variables, train, jax.random.fold_in(key, part), part, settings
-        ).variables
+def judged(
+    row: str,
+    seed: int,
+    spec: nj.Architecture,
+    variables: Variables,
+    epochs: int,
+    valid: Examples,
+) -> dict[str, Any]:
+    """A row of the file: the accuracy on images, and on images and mirrored images together."""
     accuracies = [
         round(100 * evaluate(spec, variables, valid, flip=flip).accuracy, 2)
         for flip in (False, True)
@@ -151,19 +166,98 @@ def measured(row: str, seed: int) -> dict[str, Any]:
     return {**what, "epochs": epochs, "accuracy": accuracies[0], "mirrored": accuracies[1]}
 
 
+def measured(row: str, seed: int) -> dict[str, Any]:
+    """The validation accuracy of one row, also with the images mirrored."""
+    dataset, train, valid = split()
+    make, milliseconds = NETWORKS.get(row, NETWORKS[BASE])
+    normalize = nj.ops.Normalize(*channel_statistics(train.images))
+    spec = make(dataset.image_shape, dataset.num_classes, normalize)
+    settings = dataclasses.replace(SETTINGS, **TRICKS.get(row, {}))
+    epochs = max(1, round(EPOCHS.value * NETWORKS[BASE][1] / milliseconds))
+    init_key, key = jax.random.split(jax.random.key(seed))
+    variables, first = nj.init(spec, init_key), round(RESTARTS.get(row, 0) * epochs)
+    for part in (first, epochs - first):
+        variables = fit(
+            spec, variables, train, jax.random.fold_in(key, part), part, settings
+        ).variables
+    return judged(row, seed, spec, variables, epochs, valid)
+
+
+def _trained(
+    spec: nj.Architecture,
+    state: TrainState,
+    train: Examples,
+    key: jax.Array,
+    epochs: int,
+    settings: TrainingSettings,
+    decay: float = 0.0,
+) -> tuple[TrainState, Variables]:
+    """As `fit`, but begun with a momentum; also gives the moving average of all variables."""
+    num_batches, fill = len(train) // settings.batch_size, mean_colour(spec)
+    rates = learning_rates(settings, epochs * num_batches)
+    step = jax.jit(functools.partial(update, spec, settings=settings))
+    augmented = jax.jit(functools.partial(augment, settings=settings, fill=fill))
+    average = jax.jit(
+        lambda old, new: jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
+    )
+    averaged = state.variables
+    for number, rate in enumerate(rates):
+        epoch, batch = divmod(number, num_batches)
+        if not batch:
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), len(train)))
+        some = train.take(order[batch * settings.batch_size :][: settings.batch_size])
+        image_key, drop_key = jax.random.split(jax.random.fold_in(key, epochs + number))
+        state, _ = step(state, augmented(some.images, image_key), some.labels, rate, drop_key)
+        if decay:
+            averaged = average(averaged, state.variables)
+    return state, averaged
+
+
+def by_hand(row: str, seed: int) -> dict[str, Any]:
+    """The validation accuracy of a row that `fit` has not."""
+    dataset, train, valid = split()
+    normalize = nj.ops.Normalize(*channel_statistics(train.images))
+    spec = NETWORKS[BASE][0](dataset.image_shape, dataset.num_classes, normalize)
+    init_key, edit_key, key = jax.random.split(jax.random.key(seed), 3)
+    optimizer = direction(SETTINGS)
+    variables = nj.init(spec, init_key)
+    state = TrainState(variables, optimizer.init(variables["params"]))
+    epochs = EPOCHS.value
+    if row in EDITED:
+        epochs = round(EPOCHS.value / 3)
+        state, _ = _trained(spec, state, train, key, epochs, SETTINGS)
+        epochs = EPOCHS.value - epochs
+        for each_key in jax.random.split(edit_key, 2):
+            edit = nj.morphisms.sample(spec, each_key, bound=1.5 * FLOPS)
+            grown, variables = edit(spec, state.variables, each_key)
+            params = state.variables["params"], variables["params"]
+            moments = nj.morphisms.transfer_state(edit, spec, state.optimizer, *params, optimizer)
+            spec, state = grown, TrainState(variables, moments)
+        if not EDITED[row]:
+            state = state._replace(optimizer=optimizer.init(state.variables["params"]))
+    decay = AVERAGES.get(row, 0.0)
+    state, averaged = _trained(
+        spec, state, train, jax.random.fold_in(key, 1), epochs, SETTINGS, decay
+    )
+    return judged(row, seed, spec, averaged if decay else state.variables, EPOCHS.value, valid)
+
+
 def main(argv: list[str]) -> None:
     del argv
     compile_faster()
     name = pathlib.Path(DATASET.value).stem
     done = {(row["dataset"], row["row"], row["seed"]) for row in read_rows(OUT.value)}
-    rows = [*NETWORKS, *TRICKS, *RESTARTS, *SEARCHES, ANEW]
+    makers = {
+        **dict.fromkeys((*NETWORKS, *TRICKS, *RESTARTS), measured),
+        **dict.fromkeys((*AVERAGES, *EDITED), by_hand),
+        **dict.fromkeys((*SEARCHES, ANEW), searched),
+    }
     for seed in map(int, SEEDS.value):
-        for row in rows:
-            if (name, row, seed) not in done:
-                search = row in SEARCHES or row == ANEW
-                add_row(OUT.value, (searched if search else measured)(row, seed))
+        for row, make in makers.items():
+            if (name, row, seed) not in done and (not ROWS.value or row in ROWS.value):
+                add_row(OUT.value, make(row, seed))
     print(f"{machine()}\n\n| {name} | epochs | validation % | also mirrored |\n|---|---|---|---|")
-    for row in rows:
+    for row in makers:
         found = [x for x in read_rows(OUT.value) if (x["dataset"], x["row"]) == (name, row)]
         if found:
             means = [

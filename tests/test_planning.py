@@ -27,8 +27,9 @@ def images():
     return nj.data.make_dataset("noise", x[:100], y[:100], x[100:], y[100:])
 
 
-def planned(monkeypatch, dataset, update_seconds, minutes=1.0, **given):
+def planned(monkeypatch, dataset, update_seconds, minutes=1.0, lost=None, **given):
     """The plan on a machine that takes so long for an update of the first network."""
+    monkeypatch.setattr(planning, "lost_in_the_mirror", lambda *_: lost)
     monkeypatch.setattr(
         planning, "measure", lambda spec, *_: Pace(1.0, update_seconds, count_flops(spec))
     )
@@ -81,6 +82,28 @@ def test_a_machine_is_measured_by_training_on_it(images):
     assert pace.update_seconds > 0
     assert pace.compile_seconds > 0
     assert pace.of(spec) == pace.update_seconds
+
+
+def test_signs_that_are_others_in_a_mirror_are_not_flipped(monkeypatch, images):
+    labels = np.arange(140) % 4
+    x = np.random.default_rng(0).integers(0, 100, (140, 8, 8, 1), np.uint8)
+    x[labels == 0, :, :4] += 100  # bright on the left
+    x[labels == 1, :, 4:] += 100  # bright on the right
+    x[labels == 2, :4] += 100
+    x[labels == 3, 4:] += 100
+    spec = nj.chain((8, 8, 1), 4, (8,))
+    settings = TINY.replace(batch_size=20).recipes.training
+
+    def lost(labels):
+        parts = (nj.data.Examples(x[part], labels[part]) for part in (slice(100), slice(100, 140)))
+        return planning.lost_in_the_mirror(spec, *parts, settings, updates=40)
+
+    assert lost(labels) in (0, 1)
+    assert lost(labels // 2) is None  # left or right against above or below
+    assert not planned(monkeypatch, images, 0.02, lost=1).config.recipes.training.flip
+    assert "no flips: images of class 1 become" in planned(monkeypatch, images, 0.02, lost=1).text
+    assert planned(monkeypatch, images, 0.02).config.recipes.training.flip
+    assert planned(monkeypatch, images, 0.02, lost=1, flip=True).config.recipes.training.flip
 
 
 class Clocked(MadeUp):

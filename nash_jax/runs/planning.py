@@ -8,6 +8,7 @@ time that is left (`Deadline.lengths`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from nash_jax.runs.presets import RECIPES, with_defaults
 from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
 from nash_jax.training import TrainingSettings, fit
+from nash_jax.training.evaluate import all_logits
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
 SETTINGS: dict[str, Any] = {
@@ -50,6 +52,13 @@ PROGRAMS = 2.0
 OVERHEAD = 8.0
 #: Of an epoch without the validation images, one of the final training takes longer.
 FINAL = 1.25
+#: Updates by which a network learns enough to tell whether classes differ by their mirror image,
+#: and the most of the time that they may take.
+FLIP_UPDATES, FLIP_SHARE = 200, 0.05
+#: How many images are looked at. A class is known if at least half of its images are classified
+#: right, and at least `FLIP_LEAST` of them; it is lost in the mirror if so large a share of those
+#: is taken for other classes there.
+FLIP_IMAGES, FLIP_LEAST, FLIP_LOST = 1_000, 5, 0.8
 #: The sizes where nothing is searched: the first network is trained in one go.
 NO_SEARCH = {"epochs_pretrain": 0}
 
@@ -86,6 +95,39 @@ def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) 
     return Pace(first.compile_seconds, trained.train_seconds / updates, count_flops(spec))
 
 
+def lost_in_the_mirror(
+    spec: Architecture,
+    train: Examples,
+    valid: Examples,
+    settings: TrainingSettings,
+    updates: int,
+) -> int | None:
+    """The class whose mirror images are other classes, or None.
+
+    Signs, letters and digits must not be flipped in training, photographs may. A network is
+    trained without flips for some updates, and then sees the validation images in a mirror.
+    """
+    settings = dataclasses.replace(settings, flip=False)
+    rng, key = np.random.default_rng(0), jax.random.key(0)
+    some = train.take(rng.permutation(len(train))[: updates * settings.batch_size])
+    epochs = max(1, round(updates * settings.batch_size / len(some)))
+    variables = fit(spec, init(spec, key), some, key, epochs, settings).variables
+    valid = valid.take(rng.permutation(len(valid))[:FLIP_IMAGES])
+    mirrored = Examples(valid.images[:, :, ::-1], valid.labels)
+    found, in_mirror = (
+        all_logits(spec, variables, each, None, settings.precision, False, False)[0].argmax(axis=-1)
+        for each in (valid, mirrored)
+    )
+    lost = {}
+    for label in range(spec.num_classes):
+        of_class = valid.labels == label
+        right = of_class & (found == label)
+        if right.sum() >= max(FLIP_LEAST, of_class.sum() / 2):
+            lost[label] = float(np.mean(in_mirror[right] != label))
+    worst = max(lost, key=lost.__getitem__, default=None)
+    return worst if worst is not None and lost[worst] >= FLIP_LOST else None
+
+
 class Plan(NamedTuple):
     """What a search with some minutes is to be.
 
@@ -120,6 +162,12 @@ def plan(
     num_images = len(problem.train) + len(problem.valid)
     updates = num_images / config.recipes.training.batch_size  # of an epoch on all of them
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
+    unlike = None
+    if "flip" not in given:
+        training, allowed = config.recipes.training, FLIP_SHARE * 60 * minutes
+        num = max(1, min(FLIP_UPDATES, int(allowed / pace.update_seconds)))
+        unlike = lost_in_the_mirror(problem.model_0, problem.train, problem.valid, training, num)
+        config = config.replace(flip=unlike is None)
 
     def first_network(config: Config) -> Architecture:
         start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
@@ -142,7 +190,11 @@ def plan(
     sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
     known = config.values()
     config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
-    return Plan(config, _text(config, pace, model_0))
+    text = _text(config, pace, model_0)
+    if unlike is not None:
+        name = dataset.class_name(unlike)
+        text += f"; no flips: images of class {name} become other classes in a mirror"
+    return Plan(config, text)
 
 
 def _check_time(minutes: float, pace: Pace, epoch: float, num_images: int) -> None:
@@ -203,7 +255,7 @@ def _of(number: int, what: str) -> str:
 
 
 def for_images(dataset: Dataset) -> dict[str, Any]:
-    """Settings that follow from the number and size of images; for the digits from what they are.
+    """Settings that follow from the number and size of images.
 
     A batch is at most an eighth of the images that are trained on, but for very few.
     """
@@ -215,6 +267,4 @@ def for_images(dataset: Dataset) -> dict[str, Any]:
     while batch_size > 8 and 10 * batch_size > len(dataset.train):
         batch_size //= 2
     settings["batch_size"] = batch_size
-    if dataset.name == "digits":
-        settings["flip"] = False
     return settings

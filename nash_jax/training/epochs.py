@@ -292,7 +292,7 @@ def _looped(
     fill = mean_colour(spec)
     augmenting, first = compiled(_augment, images, key, number, fill, settings=settings)
     args = state, images, labels, rate, key
-    updating, second = compiled(_update, spec, *args, settings=settings)
+    updating, second = compiled(_update, spec, *args, settings=settings.without_augmentation)
 
     def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
         losses = []

@@ -70,6 +70,15 @@ class TrainingSettings:
             )
 
     @property
+    def without_augmentation(self) -> TrainingSettings:
+        """The same updates on images as they are: trainings that differ in nothing else share it.
+
+        >>> TrainingSettings(cutout=8).without_augmentation.cutout
+        0
+        """
+        return dataclasses.replace(self, crop_padding=0, flip=False, cutout=0, flip_test=False)
+
+    @property
     def evaluation(self) -> dict[str, Any]:
         """How networks that are trained like this are evaluated: arguments of `evaluate`."""
         return {"precision": self.precision, "flip": self.flip and self.flip_test}
