@@ -95,6 +95,16 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
             return Normalize(op, trailing)
         case ops.PadChannels():
             return PadChannels(op, trailing)
+        case ops.Zero():
+            return Zero(op)
+        case ops.Shift():
+            return Shift(op)
+        case ops.Resize():
+            return nn.Upsample((op.height, op.width), mode="nearest-exact")
+        case ops.Shuffle():
+            return nn.ChannelShuffle(op.groups)
+        case ops.Gate():
+            return Gate()
         case ops.Add():
             return Add()
         case ops.Concat():
@@ -242,6 +252,35 @@ class PadChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, self.pads)
+
+
+class Zero(nn.Module):
+    """Zeros, of every so manieth pixel."""
+
+    def __init__(self, op: ops.Zero) -> None:
+        super().__init__()
+        self.rows, self.columns = op.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x[:, :, :: self.rows, :: self.columns]
+
+
+class Shift(nn.Module):
+    """Moves a map up and to the left."""
+
+    def __init__(self, op: ops.Shift) -> None:
+        super().__init__()
+        self.rows, self.columns = op.rows, op.columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, self.columns, 0, self.rows))[:, :, self.rows :, self.columns :]
+
+
+class Gate(nn.Module):
+    """Every channel of a map times a number."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x * gate[:, :, None, None]
 
 
 class Add(nn.Module):

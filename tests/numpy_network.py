@@ -84,6 +84,19 @@ def flattened(node, vectors):
     return node["scale"] * size * vectors
 
 
+def _shift(node, p, s, x):
+    out = np.zeros_like(x)
+    rows, columns = x.shape[1] - node["rows"], x.shape[2] - node["columns"]
+    out[:, :rows, :columns] = x[:, node["rows"] :, node["columns"] :]
+    return out
+
+
+def _resize(node, p, s, x):
+    old, new = x.shape[1:3], (node["height"], node["width"])
+    rows, columns = ([(2 * i + 1) * m // (2 * n) for i in range(n)] for m, n in zip(old, new))
+    return x[:, rows][:, :, columns]
+
+
 _erf = np.vectorize(math.erf)
 _OPS = {
     "Conv": _conv,
@@ -109,6 +122,11 @@ _OPS = {
     "PadChannels": lambda n, p, s, x: np.pad(
         x, [(0, 0)] * (x.ndim - 1) + [(n["before"], n["after"])]
     ),
+    "Zero": lambda n, p, s, x: 0 * x[:, :: n["stride"][0], :: n["stride"][1]],
+    "Shift": _shift,
+    "Resize": _resize,
+    "Shuffle": lambda n, p, s, x: x[..., np.arange(x.shape[-1]).reshape(n["groups"], -1).T.ravel()],
+    "Gate": lambda n, p, s, x, gate: np.einsum("bhwc,bc->bhwc", x, gate),
     "Add": lambda n, p, s, *xs: sum(xs),
     "Concat": lambda n, p, s, *xs: np.concatenate(xs, axis=-1),
     "Mix": lambda n, p, s, f, h: p["lambda"] * f + (1 - p["lambda"]) * h,

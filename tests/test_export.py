@@ -49,7 +49,15 @@ def everything():
         Node("flat", ops.Flatten(0.3), "cat"),
         Node("mean", ops.GlobalAvgPool(), "cat"),
         Node("pad2", ops.PadChannels(0, 1), "mean"),
-        Node("both", ops.Concat(), ("flat", "pad2")),
+        Node("shuffled", ops.Shuffle(2), "x"),
+        Node("shifted", ops.Shift(1, 0), "shuffled"),
+        Node("resized", ops.Resize(7, 3), "shifted"),
+        Node("zero", ops.Zero((2, 3)), "resized"),
+        Node("mean2", ops.GlobalAvgPool(), "zero"),
+        Node("mean3", ops.GlobalAvgPool(), "resized"),
+        Node("gate", ops.Gate(), ("resized", "mean3")),
+        Node("mean4", ops.GlobalAvgPool(), "gate"),
+        Node("both", ops.Concat(), ("flat", "pad2", "mean2", "mean4")),
         Node("dense", ops.Dense(5, use_bias=False), "both"),
     ]
     spec = nj.Architecture((6, 8, 2), nodes)

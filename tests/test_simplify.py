@@ -78,9 +78,9 @@ def test_folding_batch_normalisation_keeps_evaluation(name, x64):
     variables = random_variables(spec, dtype=jnp.float64)
     images = random_images(spec, 3, dtype=np.float64)
     folded, arrays = morphisms.fold_batch_norm(spec, variables)
-    count = sum(isinstance(node.op, ops.BatchNorm) for node in spec.nodes)
+    behind = [spec[n.inputs[0]].op for n in spec.nodes if isinstance(n.op, ops.BatchNorm)]
     left = sum(isinstance(node.op, ops.BatchNorm) for node in folded.nodes)
-    assert left == 0 < count  # in every network of the zoo, normalisation follows a layer
+    assert left == sum(isinstance(op, ops.Concat) for op in behind) < len(behind)
     old_logits = numpy_apply(nj.to_json(spec), variables, images)
     assert error(numpy_apply(nj.to_json(folded), arrays, images), old_logits) <= 1e-12
-    assert arrays["batch_stats"] == {}
+    assert len(arrays["batch_stats"]) == left

@@ -36,6 +36,10 @@ def test_shapes_of_a_chain():
         (ops.AvgPool(3, 2, "SAME"), (7, 8, 3), (4, 4, 3)),
         (ops.GlobalAvgPool(), (7, 8, 3), (3,)),
         (ops.PadChannels(1, 2), (7, 8, 3), (7, 8, 6)),
+        (ops.Zero(2), (7, 8, 3), (4, 4, 3)),
+        (ops.Shift(1, 2), (7, 8, 3), (7, 8, 3)),
+        (ops.Resize(3, 16), (7, 8, 3), (3, 16, 3)),
+        (ops.Shuffle(3), (7, 8, 3), (7, 8, 3)),
     ],
 )
 def test_hand_worked_shapes(op, shape, expected):

@@ -124,7 +124,26 @@ def mobile() -> nj.Architecture:
     return b.classify(b.add(ops.Silu(), x), 5, (8, 8, 3))
 
 
+def cell() -> nj.Architecture:
+    """Ops of cells: zeros, a factorised reduction, a gate, a shuffle, resizing, odd dilations."""
+    b = Builder()
+    x = b.conv_norm_relu("input", 6)
+    shifted = b.add(ops.Conv(3, 1, stride=2), b.add(ops.Shift(), x))
+    halved = b.add(
+        ops.BatchNorm(), b.add(ops.Concat(), b.add(ops.Conv(3, 1, stride=2), x), shifted)
+    )
+    halved = b.add(ops.Add(), halved, b.add(ops.Zero(2), x))
+    y = b.add(ops.Conv(6, (3, 5), groups=6, dilation=2), b.add(ops.Relu(), halved))
+    y = b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y))
+    gate = b.add(ops.Relu(), b.add(ops.Dense(3), b.add(ops.GlobalAvgPool(), y)))
+    y = b.add(ops.Gate(), y, b.add(ops.Sigmoid(), b.add(ops.Dense(6), gate)))
+    large = b.add(ops.Resize(8, 7), b.add(ops.Shuffle(3), y))
+    x = b.add(ops.Concat(), x, b.conv_norm_relu(large, 4))
+    return b.classify(b.conv_norm_relu(x, 4, kernel_size=1), 5, (8, 7, 3))
+
+
 ZOO = {
+    "cell": cell,
     "plain": lambda: nj.chain((8, 8, 1), 5, widths=(3, 4, 5)),
     "stages": lambda: nj.chain(
         (7, 6, 3), 5, widths=((3, 3), (4,)), normalize=ops.Normalize((0.1, 0.2, 0.3), (1, 2, 3))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import ops
+from nash_jax.architecture.shapes import nearest
 from nash_jax.architecture.spec import INPUT, Architecture
 from nash_jax.architecture.weights import Variables, check_variables, param_dtype
 from nash_jax.jax_settings import usual_promotion
@@ -103,6 +104,19 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return (x - jnp.asarray(op.mean, x.dtype)) / jnp.asarray(op.std, x.dtype)
         case ops.PadChannels():
             return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(op.before, op.after)])
+        case ops.Zero():
+            return jnp.zeros_like(x[:, :: op.stride[0], :: op.stride[1]])
+        case ops.Shift():
+            moved = [(0, 0), (0, op.rows), (0, op.columns), (0, 0)]
+            return jnp.pad(x, moved)[:, op.rows :, op.columns :]
+        case ops.Resize():
+            x = jnp.take(x, nearest(x.shape[1], op.height), axis=1)
+            return jnp.take(x, nearest(x.shape[2], op.width), axis=2)
+        case ops.Shuffle():
+            blocks = x.reshape(*x.shape[:-1], op.groups, -1)
+            return blocks.swapaxes(-1, -2).reshape(x.shape)
+        case ops.Gate():
+            return x * others[0][:, None, None]
         case ops.Add():
             for other in others:
                 x = x + other

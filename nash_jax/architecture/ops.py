@@ -274,6 +274,59 @@ class PadChannels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Zero(Channelwise):
+    """Zeros: an edge of a cell that carries nothing. `stride` takes every so manieth pixel."""
+
+    stride: Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        _check_pairs(self, "stride")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift(Channelwise):
+    """Moves a feature map up and to the left by some pixels; zeros come in.
+
+    With stride 2 behind it, it reads the pixels that stride 2 alone leaves out: half of DARTS's
+    factorised reduction.
+    """
+
+    rows: int = 1
+    columns: int = 1
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "rows", "columns", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(Channelwise):
+    """A feature map of another height and width; each pixel is that of the nearest place."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "height", "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle:
+    """Takes one channel of each of `groups` blocks in turn (Zhang et al. 2018)."""
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "groups")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """Every channel of a feature map times a number: inputs `(map, vector)` (Hu et al. 2018)."""
+
+    num_inputs: ClassVar[tuple[int, int]] = (2, 2)
+
+
+@dataclasses.dataclass(frozen=True)
 class Add:
     """Sum of two or more inputs of one shape."""
 
@@ -309,6 +362,11 @@ Op: TypeAlias = (
     | Identity
     | Normalize
     | PadChannels
+    | Zero
+    | Shift
+    | Resize
+    | Shuffle
+    | Gate
     | Add
     | Concat
     | Mix
@@ -333,7 +391,7 @@ OPS: dict[str, type] = {
             AvgPool,
         ),
         *(GlobalAvgPool, Flatten, Dense, Dropout, Identity, Normalize, PadChannels),
-        *(Add, Concat, Mix),
+        *(Zero, Shift, Resize, Shuffle, Gate, Add, Concat, Mix),
     )
 }
 

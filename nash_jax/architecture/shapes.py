@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TypeAlias, assert_never
 
+import numpy as np
+
 from nash_jax.architecture import ops
 
 Shape: TypeAlias = tuple[int, ...]
@@ -49,6 +51,21 @@ def output_shape(op: ops.Op, inputs: tuple[Shape, ...]) -> Shape:
             return first
         case ops.PadChannels():
             return (*first[:-1], op.before + first[-1] + op.after)
+        case ops.Zero():
+            height, width, channels = _feature_map(op, first)
+            return (*_windows((height, width), (1, 1), op.stride, "SAME"), channels)
+        case ops.Shift():
+            return _feature_map(op, first)
+        case ops.Resize():
+            return (op.height, op.width, _feature_map(op, first)[2])
+        case ops.Shuffle():
+            if first[-1] % op.groups:
+                raise ValueError(f"groups={op.groups} must divide the {first[-1]} channels")
+            return first
+        case ops.Gate():
+            if inputs[1] != _feature_map(op, first)[2:]:
+                raise ValueError("the second input must have a number for each channel of the map")
+            return first
         case ops.Concat():
             if len({shape[:-1] for shape in inputs}) > 1:
                 raise ValueError("all but the last axis must agree")
@@ -81,6 +98,15 @@ def _windows(size: Shape, window: Shape, stride: Shape, padding: str) -> Shape:
     return tuple((n - w) // s + 1 for n, w, s in zip(size, window, stride))
 
 
+def nearest(old: int, new: int) -> np.ndarray:
+    """For each of `new` places, which of `old` places along the same line is nearest.
+
+    >>> nearest(4, 6).tolist()
+    [0, 1, 1, 2, 3, 3]
+    """
+    return (2 * np.arange(new) + 1) * old // (2 * new)
+
+
 def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
     """The op's trainable arrays: kernels are `[height, width, in / groups, out]` or `[in, out]`."""
     features = inputs[0][-1]
@@ -97,7 +123,7 @@ def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
             return {"lambda": ()}
         case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}
-        case ops.Add() | ops.Concat():
+        case ops.Add() | ops.Concat() | ops.Shuffle() | ops.Gate():
             return {}
         case _:
             assert_never(op)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from nash_jax.architecture import Architecture, Shape, count_flops, count_params, ops
+from nash_jax.architecture.shapes import nearest
 from nash_jax.architecture.spec import INPUT
 
 _HEAD = '''"""A network that nash_jax found, as a Flax module; the weights are in {weights}.
@@ -104,8 +105,10 @@ def flax_source(
     for node in spec.nodes:
         variables[node.name] = _identifier(node.name, set(variables.values()))
         inputs = [variables[name] for name in node.inputs]
-        shape = spec.shapes[node.name]
-        lines.append(f"{variables[node.name]} = {_expression(node.op, node.name, inputs, shape)}")
+        before, shape = spec.shapes[node.inputs[0]], spec.shapes[node.name]
+        lines.append(
+            f"{variables[node.name]} = {_expression(node.op, node.name, inputs, before, shape)}"
+        )
     lines.append(f"return {variables[spec.output]}")
     kinds = {type(node.op) for node in spec.nodes}
     names = "".join(f"    {name!r},\n" for name in class_names)
@@ -135,8 +138,8 @@ def _identifier(name: str, taken: set[str]) -> str:
     return word
 
 
-def _expression(op: ops.Op, name: str, inputs: list[str], shape: Shape) -> str:
-    """The expression that computes a node, of this shape, from its inputs."""
+def _expression(op: ops.Op, name: str, inputs: list[str], before: Shape, shape: Shape) -> str:
+    """The expression that computes a node, of this shape, from its inputs, one `before`."""
     x, options = inputs[0], dict[str, tuple[object, object]]()
     match op:
         case ops.Conv():
@@ -184,6 +187,21 @@ def _expression(op: ops.Op, name: str, inputs: list[str], shape: Shape) -> str:
             return f"({x} - {mean}) / {std}"
         case ops.PadChannels():
             return f"jnp.pad({x}, {((0, 0),) * len(shape) + ((op.before, op.after),)})"
+        case ops.Zero():
+            return f"jnp.zeros_like({x}[:, :: {op.stride[0]}, :: {op.stride[1]}])"
+        case ops.Shift():
+            pads = ((0, 0), (0, op.rows), (0, op.columns), (0, 0))
+            return f"jnp.pad({x}, {pads})[:, {op.rows} :, {op.columns} :]"
+        case ops.Resize():
+            rows, columns = (
+                f"jnp.array({nearest(old, new).tolist()})" for old, new in zip(before[:2], shape)
+            )
+            return f"jnp.take(jnp.take({x}, {rows}, axis=1), {columns}, axis=2)"
+        case ops.Shuffle():
+            blocks = f"{x}.reshape(*{x}.shape[:-1], {op.groups}, -1)"
+            return f"{blocks}.swapaxes(-1, -2).reshape({x}.shape)"
+        case ops.Gate():
+            return f"{x} * {inputs[1]}[:, None, None]"
         case ops.Add():
             return " + ".join(inputs)
         case ops.Concat():

@@ -50,7 +50,9 @@ def why_no_identity(op: ops.Op, shape: Shape, nonnegative: bool) -> str | None:
             return NOT_BY_WEIGHTS
         case ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return NOT_BY_WEIGHTS
-        case ops.Add() | ops.Mix() | ops.Concat():
+        case ops.Zero() | ops.Shift() | ops.Resize() | ops.Shuffle():
+            return NOT_BY_WEIGHTS
+        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate():
             return NOT_BY_WEIGHTS
         case _:
             assert_never(op)
@@ -73,7 +75,7 @@ def identity_node(
             return {"scale": xp.ones(channels, dtype), "bias": xp.zeros(channels, dtype)}, {}
         case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}, {}
-        case ops.Add() | ops.Mix() | ops.Concat():
+        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
             return {}, {}
         case _:
             assert_never(op)
@@ -123,6 +125,10 @@ def nonnegative_nodes(spec: Architecture) -> frozenset[str]:
             | ops.Flatten
             | ops.Dropout
             | ops.Identity
+            | ops.Shift
+            | ops.Resize
+            | ops.Shuffle
+            | ops.Gate
             | ops.Add
             | ops.Concat,
         )

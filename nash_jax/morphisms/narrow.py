@@ -102,7 +102,10 @@ def _settle(
             zeros[op.before : op.before + channels] |= of(read)
             demand(name, zeros)
             demand(read, zeros[op.before : op.before + channels])
-        case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
+        case ops.Shuffle():
+            if of(read).any() or of(name).any():
+                raise ValueError(f"'{name}' shuffles a fixed number of channels")
+        case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
             for i in inputs:
                 demand(name, of(i))
             for i in inputs:
@@ -137,7 +140,7 @@ def narrowed(spec: Architecture, removed: Masks) -> tuple[Node, ...]:
                 raise ValueError(f"'{node.name}' has constants for all channels")
             case ops.Channelwise() | ops.Normalize() | ops.Flatten() | ops.PadChannels():
                 pass
-            case ops.Add() | ops.Mix() | ops.Concat():
+            case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
                 pass
             case _:
                 assert_never(op)
@@ -185,7 +188,9 @@ def used_channels(spec: Architecture, variables: Variables) -> dict[str, np.ndar
                 used[read] |= out[before : before + channels]
             case ops.Mix() if float(params[node.name]["lambda"]) == 1:
                 used[read] |= out
-            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
+            case ops.Shuffle(groups=groups):
+                used[read] |= out.reshape(-1, groups).T.ravel()
+            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
                 for i in node.inputs:
                     used[i] |= out
             case _:

@@ -89,7 +89,7 @@ def _draw(
     ):
         if not all(type(value) is int and value >= least for value in values):
             raise ValueError(f"{name} must be whole numbers >= {least}; got {tuple(values)}")
-    rng = _generator(key)
+    rng = generator(key)
     half = bound if bound == math.inf else (cost(spec) + bound) / 2
     kinds = (
         lambda: _deepen_edits(spec, rng, kernel_sizes),
@@ -204,7 +204,7 @@ def apply_random(
     return Sequence(edits)(spec, variables, weight_key, calibration)
 
 
-def _generator(key: jax.Array) -> np.random.Generator:
+def generator(key: jax.Array) -> np.random.Generator:
     """NumPy's generator from a JAX key: drawing small whole numbers needs no compilation."""
     typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())

@@ -220,7 +220,9 @@ def _origins(spec: Architecture, gaps: Gaps) -> dict[str, np.ndarray]:
                 inner = (here >= op.before) & (here < op.before + channels)
                 if not np.array_equal(here[inner] - op.before, origin(read)):
                     raise ValueError(f"'{node.name}' has zeros where the others have copies")
-            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix():
+            case ops.Shuffle(groups=groups):
+                here = origin(read).reshape(groups, -1).T.ravel()
+            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
                 here = origin(read)
                 for other in node.inputs[1:]:
                     if not np.array_equal(origin(other), here):

@@ -140,7 +140,7 @@ def _settle(
         case ops.Conv(groups=groups) if groups > 1:
             demand(inputs[0], balanced(growth(inputs[0]), groups))
             demand(name, balanced(growth(name), groups))
-        case ops.Conv() | ops.Dense() | ops.Normalize():
+        case ops.Conv() | ops.Dense() | ops.Normalize() | ops.Shuffle():
             pass
         case ops.Flatten():
             demand(name, _flat_growth(spec, inputs[0], growth(inputs[0])))
@@ -162,7 +162,7 @@ def _settle(
             inner = growth(name)[op.before : op.before + channels + 1].copy()
             inner[[0, -1]] = growth(inputs[0])[[0, -1]]  # at its ends there are more zeros instead
             demand(inputs[0], inner)
-        case ops.Channelwise() | ops.Add() | ops.Mix():
+        case ops.Channelwise() | ops.Add() | ops.Mix() | ops.Gate():
             for i in inputs:
                 demand(name, growth(i))
             for i in inputs:
@@ -189,9 +189,12 @@ def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) 
         case ops.Flatten():
             if (out != _flat_growth(spec, node.inputs[0], before)).any():
                 raise ValueError(f"the vector of '{name}' is tied to its feature map")
+        case ops.Shuffle():
+            if before.any() or out.any():
+                raise ValueError(f"'{name}' shuffles a fixed number of channels, {channels}")
         case ops.Conv() | ops.Dense() | ops.Channelwise() | ops.PadChannels():
             pass
-        case ops.Add() | ops.Mix() | ops.Concat():
+        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate():
             pass
         case _:
             assert_never(op)
@@ -266,7 +269,7 @@ def widened_op(spec: Architecture, node: Node, gaps: Gaps) -> ops.Op:
             return ops.PadChannels(before + more, after + new - more - int(inner.sum()))
         case ops.Channelwise() | ops.Normalize() | ops.Flatten():
             return node.op
-        case ops.Add() | ops.Mix() | ops.Concat():
+        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
             return node.op
         case _:
             assert_never(node.op)

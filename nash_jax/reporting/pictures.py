@@ -144,11 +144,13 @@ def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
             return text, "conv"
         case ops.MaxPool() | ops.AvgPool() | ops.GlobalAvgPool():
             return text, "pool"
-        case ops.Add() | ops.Concat() | ops.Mix():
+        case ops.Add() | ops.Concat() | ops.Mix() | ops.Gate():
             return text, "join"
         case ops.Dense():
             return text, "dense"
-        case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
+        case ops.Channelwise() | ops.Flatten() | ops.Normalize():
+            return text, "other"
+        case ops.PadChannels() | ops.Shuffle():
             return text, "other"
         case _:
             assert_never(op)

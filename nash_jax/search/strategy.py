@@ -245,7 +245,10 @@ def select(trials: Sequence[Trial]) -> Trial:
 
 
 def simulate(
-    space: Space, strategy: Strategy, estimate: Callable[[Proposal], Estimate]
+    space: Space,
+    strategy: Strategy,
+    estimate: Callable[[Proposal], Estimate],
+    build: Callable[[Any], Any] | None = None,
 ) -> Iterator[Trial]:
     """The trials of a strategy under estimates that are made up: nothing is trained.
 
@@ -253,6 +256,7 @@ def simulate(
       space: what the strategy searches.
       strategy: a strategy that has not begun.
       estimate: gives the estimate of a proposal.
+      build: gives the network of a genotype, where nobody looks at it; by default the space does.
 
     Returns:
       The trials, in the order of their proposals, to the end of the strategy.
@@ -262,7 +266,8 @@ def simulate(
     with contextlib.suppress(StopIteration):
         while True:
             for index, proposal in enumerate(ask.proposals):
-                spec = space.build(proposal.genotype, "search")
+                genotype = proposal.genotype
+                spec = build(genotype) if build else space.build(genotype, "search")
                 out.append(Trial(proposal, spec, estimate(proposal), step, index))
                 yield out[-1]
             told = [out.popleft() for _ in range(num_due(ask, len(out)))]

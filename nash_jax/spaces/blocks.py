@@ -1,0 +1,155 @@
+"""Spaces whose cells have five blocks of two inputs: NASNet, ENAS and NSGA-Net."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from typing import ClassVar
+
+from nash_jax.architecture import Architecture
+from nash_jax.spaces.cells import Cell, CellNode, Read, cell_network
+from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.space import Stage
+
+#: Blocks of a cell.
+BLOCKS = 5
+JOINS = ("add", "concat")
+
+
+def _sizes(num_ops: int, joins: int = 0) -> tuple[int, ...]:
+    """The choices of a normal and a reduction cell."""
+    of_block = (
+        (n + 2, num_ops, n + 2, num_ops, *([joins] if joins else [])) for n in range(BLOCKS)
+    )
+    return 2 * tuple(size for block in of_block for size in block)
+
+
+def _groups(of_block: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(range(of_block * n, of_block * (n + 1))) for n in range(2 * BLOCKS))
+
+
+def _op_places(of_block: int) -> tuple[int, ...]:
+    return tuple(n for n in range(2 * BLOCKS * of_block) if n % of_block in (1, 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class ENASMicro(Choices):
+    """The cells of ENAS (Pham et al. 2018): five ops, and states that nothing reads put together.
+
+    A genotype has `(state, op, state, op)` for each block, first of the normal and then of the
+    reduction cell. Both inputs of a block may be the same state.
+
+    Attributes:
+      channels: of the final network's first cells.
+      cells: of the final network.
+      search_channels: of the first cells of a network of the search.
+      search_cells: of a network of the search.
+      op_names: what an input may be behind.
+
+    >>> ENASMicro().size == (5**5 * 720) ** 4
+    True
+    """
+
+    channels: int = 36
+    cells: int = 17
+    search_channels: int = 20
+    search_cells: int = 8
+
+    op_names: ClassVar[tuple[str, ...]] = (
+        *("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect"),
+    )
+    sizes: ClassVar = _sizes(5)
+    usual: ClassVar = BLOCKS * (0, 0, 1, 4) + BLOCKS * (0, 3, 1, 4)
+    groups: ClassVar = _groups(4)
+    op_places: ClassVar = _op_places(4)
+
+    @property
+    def increment(self) -> int:
+        """How many channels a reduction adds; 0: as many as there are."""
+        return 0
+
+    def cell(self, places: Sequence[int]) -> Cell:
+        """The cell of one half of a genotype."""
+        nodes, size = [], len(places) // BLOCKS
+        for block in range(BLOCKS):
+            state, op, other, other_op, *join = places[size * block : size * (block + 1)]
+            reads = Read(self.op_names[op], state), Read(self.op_names[other_op], other)
+            nodes.append(CellNode(reads, JOINS[join[0]] if join else "add"))
+        return Cell.of(nodes)
+
+    def cells_of(self, genotype: Genotype) -> tuple[Cell, Cell]:
+        """The normal and the reduction cell."""
+        half = len(genotype) // 2
+        return self.cell(genotype[:half]), self.cell(genotype[half:])
+
+    def canonical(self, genotype: Genotype) -> Hashable:
+        """The same for genotypes that differ in the order of blocks or of a block's inputs."""
+        return tuple(cell.canonical() for cell in self.cells_of(genotype))
+
+    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+        """The network of a genotype, without an auxiliary head."""
+        self.check(genotype)
+        final = stage == "final"
+        return cell_network(
+            *self.cells_of(genotype),
+            channels=self.channels if final else self.search_channels,
+            cells=self.cells if final else self.search_cells,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            normalize=self.normalize,
+            increment=self.increment,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NASNet(ENASMicro):
+    """The cells of NASNet (Zoph et al. 2018): 13 ops, and blocks that add or concatenate.
+
+    A genotype has `(state, op, state, op, join)` for each block. Where a block concatenates, a 1x1
+    convolution makes it as wide as the others.
+
+    >>> NASNet().size == (720**2 * (13**2 * 2)**5) ** 2
+    True
+    """
+
+    op_names: ClassVar[tuple[str, ...]] = (
+        *("skip_connect", "conv_3x1_1x3", "conv_7x1_1x7", "dil_conv_3x3", "avg_pool_3x3"),
+        *("max_pool_3x3", "max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3"),
+        *("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7"),
+    )
+    sizes: ClassVar = _sizes(13, len(JOINS))
+    usual: ClassVar = BLOCKS * (0, 10, 1, 0, 0) + BLOCKS * (0, 5, 1, 0, 0)
+    groups: ClassVar = _groups(5)
+    op_places: ClassVar = _op_places(5)
+
+
+@dataclasses.dataclass(frozen=True)
+class NSGANetMicro(ENASMicro):
+    """The cells of NSGA-Net's micro space (Lu et al. 2019): 9 ops, and channels that grow by steps.
+
+    Attributes:
+      channels: of the final network's first cells.
+      cells: of the final network.
+      search_channels: of the first cells of a network of the search.
+      search_cells: of a network of the search.
+      filter_increment: how many more channels there are from a reduction on; 0: twice as many.
+
+    >>> NSGANetMicro().size == (9**5 * 720) ** 4
+    True
+    """
+
+    cells: int = 20
+    search_channels: int = 16
+    filter_increment: int = 16
+
+    op_names: ClassVar[tuple[str, ...]] = (
+        *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
+        *("dil_conv_3x3", "dil_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7"),
+    )
+    sizes: ClassVar = _sizes(9)
+    usual: ClassVar = BLOCKS * (0, 3, 1, 2) + BLOCKS * (0, 0, 1, 2)
+
+    @property
+    def increment(self) -> int:
+        """How many channels a reduction adds; 0: as many as there are."""
+        return self.filter_increment

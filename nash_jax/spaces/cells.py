@@ -1,0 +1,227 @@
+"""Networks of stacked cells, as NASNet, ENAS, NSGA-Net and DARTS have them.
+
+A cell reads the outputs of the two cells before it; each of its nodes joins two inputs, each behind
+an op of its own. Ops are sequences of the library's ops, in the order of DARTS's code: ReLU first,
+batch normalisation last. Maps are padded as JAX's 'SAME' does it; PyTorch pads stride 2 on the
+other side, which shifts maps by a pixel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from nash_jax.architecture import INPUT, Architecture, Shape, ops
+from nash_jax.architecture.builders import Builder
+from nash_jax.checks import did_you_mean
+
+
+class Read(NamedTuple):
+    """What a node reads: a state of the cell, behind an op. States 0 and 1 are the inputs."""
+
+    op: str
+    state: int
+
+
+class CellNode(NamedTuple):
+    """A node of a cell: two reads, joined by 'add' or 'concat'."""
+
+    reads: tuple[Read, Read]
+    join: str = "add"
+
+
+class Cell(NamedTuple):
+    """A cell.
+
+    Attributes:
+      nodes: its nodes; the first is state 2.
+      output: the states that are put side by side in its output.
+    """
+
+    nodes: tuple[CellNode, ...]
+    output: tuple[int, ...]
+
+    @classmethod
+    def of(cls, nodes: Sequence[CellNode], output: Collection[int] | None = None) -> Cell:
+        """A cell whose output has some states; by default those that no node reads."""
+        read = {each.state for node in nodes for each in node.reads}
+        unread = [state for state in range(2, len(nodes) + 2) if state not in read]
+        return cls(tuple(nodes), tuple(unread if output is None else output))
+
+    def canonical(self) -> tuple[object, ...]:
+        """The same for cells that differ in the order of nodes or of what a node reads."""
+        return min(self._renumbered(order) for order in self._orders())
+
+    def _orders(self) -> Iterator[tuple[int, ...]]:
+        """The orders in which every node comes after those that it reads."""
+        for order in itertools.permutations(range(len(self.nodes))):
+            place = {node: number for number, node in enumerate(order)}
+            if all(
+                place[read.state - 2] < place[node]
+                for node in order
+                for read in self.nodes[node].reads
+                if read.state >= 2
+            ):
+                yield order
+
+    def _renumbered(self, order: tuple[int, ...]) -> tuple[object, ...]:
+        state_of = {0: 0, 1: 1, **{node + 2: place + 2 for place, node in enumerate(order)}}
+        nodes = tuple(
+            (tuple(sorted((r.op, state_of[r.state]) for r in self.nodes[node].reads)), join)
+            for node in order
+            for join in [self.nodes[node].join]
+        )
+        return nodes, tuple(sorted(state_of[state] for state in self.output))
+
+
+def relu_conv_norm(
+    b: Builder, x: str, features: int, *kernel_sizes: tuple[int, int], stride: int = 1
+) -> str:
+    """A Relu, convolutions one after the other, and batch normalisation.
+
+    The stride is halved among the axes of two flat kernels: each has it along its own length.
+    """
+    x = b.add(ops.Relu(), x)
+    for rows, columns in kernel_sizes:
+        flat = len(kernel_sizes) > 1
+        strides = (stride if not flat or rows > 1 else 1, stride if not flat or columns > 1 else 1)
+        x = b.add(ops.Conv(features, (rows, columns), strides), x)
+    return b.add(ops.BatchNorm(), x)
+
+
+def depthwise_separable(
+    b: Builder, x: str, features: int, kernel_size: int, stride: int = 1, dilation: int = 1
+) -> str:
+    """A Relu, a depthwise and a 1x1 convolution, and batch normalisation."""
+    size, strides, dilations = (2 * (n,) for n in (kernel_size, stride, dilation))
+    depthwise = ops.Conv(features, size, strides, groups=features, dilation=dilations)
+    x = b.add(depthwise, b.add(ops.Relu(), x))
+    return b.add(ops.BatchNorm(), b.add(ops.Conv(features, (1, 1)), x))
+
+
+def factorized_reduction(b: Builder, x: str, features: int) -> str:
+    """Half of the channels from every second pixel, half from the pixels between them.
+
+    Raises:
+      ValueError: for an odd number of features.
+    """
+    if features % 2:
+        raise ValueError(
+            f"channels must be even where a factorised reduction makes them; got {features}"
+        )
+    x = b.add(ops.Relu(), x)
+    half = ops.Conv(features // 2, (1, 1), (2, 2))
+    joined = b.add(ops.Concat(), b.add(half, x), b.add(half, b.add(ops.Shift(), x)))
+    return b.add(ops.BatchNorm(), joined)
+
+
+#: The ops by name: DARTS's, and those that other spaces have besides.
+CELL_OPS = (
+    *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
+    *("dil_conv_3x3", "dil_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3"),
+    *("max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3", "conv_7x7", "conv_11x11"),
+)
+
+
+def cell_op(b: Builder, op: str, x: str, channels: int, stride: int) -> str:
+    """Apply an op of `CELL_OPS` to a map of as many channels as it is to have."""
+    kind, _, size = op.rpartition("_")
+    kernel_size = int(size.partition("x")[0]) if size[:1].isdigit() else 0
+    match kind or op:
+        case "none":
+            return b.add(ops.Zero((stride, stride)), x)
+        case "skip":
+            return x if stride == 1 else factorized_reduction(b, x, channels)
+        case "max_pool" | "avg_pool":
+            pool = ops.MaxPool if kind == "max_pool" else ops.AvgPool
+            return b.add(pool((kernel_size, kernel_size), (stride, stride), "SAME"), x)
+        case "sep_conv":
+            x = depthwise_separable(b, x, channels, kernel_size, stride)
+            return depthwise_separable(b, x, channels, kernel_size)
+        case "dil_conv":
+            return depthwise_separable(b, x, channels, kernel_size, stride, dilation=2)
+        case "conv":
+            return relu_conv_norm(b, x, channels, (kernel_size, kernel_size), stride=stride)
+        case "conv_7x1" | "conv_3x1":
+            length = int(op[-1])
+            return relu_conv_norm(b, x, channels, (1, length), (length, 1), stride=stride)
+        case _:
+            raise ValueError(f"an op must be one of {', '.join(CELL_OPS)}; got {op!r}")
+
+
+def check_op(op: str, allowed: Sequence[str]) -> None:
+    """Raises `ValueError` unless the op is one of a space's."""
+    if op not in allowed:
+        raise ValueError(
+            f"an op must be one of {', '.join(allowed)}; got {op!r}{did_you_mean(op, allowed)}"
+        )
+
+
+def cell_network(
+    normal: Cell,
+    reduction: Cell,
+    channels: int,
+    cells: int,
+    input_shape: Shape = (32, 32, 3),
+    num_classes: int = 10,
+    normalize: ops.Normalize | None = None,
+    reductions: Collection[int] | None = None,
+    increment: int = 0,
+) -> Architecture:
+    """The network for CIFAR that NASNet and all after it have: a stem, cells, and a dense layer.
+
+    Args:
+      normal: the cell that keeps the map.
+      reduction: the cell that halves it.
+      channels: of each node in the first cells.
+      cells: how many there are.
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      normalize: how raw pixels are normalised, if the network is to do it.
+      reductions: the numbers of the cells that halve the map, from 0; by default those after a
+        third and after two thirds.
+      increment: how many more channels there are from a reduction on; 0: twice as many.
+
+    >>> import nash_jax as nj
+    >>> node = CellNode((Read('sep_conv_3x3', 0), Read('skip_connect', 1)))
+    >>> cell = Cell.of([node])
+    >>> nj.count_params(cell_network(cell, cell, channels=8, cells=3))
+    7518
+    """
+    if reductions is None:
+        reductions = {cells // 3, 2 * cells // 3}
+    b = Builder()
+    x = INPUT if normalize is None else b.add(normalize, INPUT)
+    stem = b.add(ops.BatchNorm(), b.add(ops.Conv(3 * channels), x))
+    states, reduced = [stem, stem], False
+    for number in range(cells):
+        reduces = number in reductions
+        if reduces:
+            channels = channels + increment if increment else 2 * channels
+        before, last = states
+        before = (
+            factorized_reduction(b, before, channels)
+            if reduced
+            else relu_conv_norm(b, before, channels, (1, 1))
+        )
+        inputs = [before, relu_conv_norm(b, last, channels, (1, 1))]
+        cell = reduction if reduces else normal
+        states, reduced = [last, _cell(b, cell, inputs, channels, reduces)], reduces
+    return b.classify(states[-1], num_classes, input_shape)
+
+
+def _cell(b: Builder, cell: Cell, inputs: list[str], channels: int, reduces: bool) -> str:
+    states = list(inputs)
+    for node in cell.nodes:
+        read = [
+            cell_op(b, op, states[state], channels, 2 if reduces and state < 2 else 1)
+            for op, state in node.reads
+        ]
+        if node.join == "concat":  # as wide as all other states
+            joined = b.add(ops.Concat(), *read)
+            states.append(relu_conv_norm(b, joined, channels, (1, 1)))
+        else:
+            states.append(b.add(ops.Add(), *read))
+    output = [states[state] for state in cell.output]
+    return b.add(ops.Concat(), *output) if len(output) > 1 else output[0]

@@ -1,0 +1,174 @@
+"""The space of DARTS (Liu, Simonyan and Yang, ICLR 2019), and others of its family."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from typing import ClassVar
+
+from nash_jax.architecture import Architecture
+from nash_jax.spaces.cells import Cell, CellNode, Read, cell_network, check_op
+from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.space import Stage
+
+#: Nodes of a cell.
+NODES = 4
+#: By node, the pairs of different states that it may read.
+PAIRS = tuple(tuple(itertools.combinations(range(node + 2), 2)) for node in range(NODES))
+_CELL_SIZES = tuple(size for pairs in PAIRS for size in (len(pairs), 7, 7))
+_NUM_PLACES = len(_CELL_SIZES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Darts(Choices):
+    """Two cells of four nodes, each the sum of two different states, behind an op each.
+
+    A genotype has three numbers for each node, first of the normal and then of the reduction cell:
+    the pair of states in `PAIRS`, and the ops of the two. The output has all four nodes.
+
+    Attributes:
+      channels: of the final network's first cells.
+      cells: of the final network.
+      search_channels: of the first cells of a network of the search.
+      search_cells: of a network of the search.
+      op_names: what an edge may be.
+
+    >>> Darts().size == (180 * 7**8) ** 2
+    True
+    """
+
+    channels: int = 36
+    cells: int = 20
+    search_channels: int = 16
+    search_cells: int = 8
+
+    op_names: ClassVar[tuple[str, ...]] = (
+        *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
+        *("dil_conv_3x3", "dil_conv_5x5"),
+    )
+    sizes: ClassVar = 2 * _CELL_SIZES
+    usual: ClassVar = NODES * (0, 3, 2) + NODES * (0, 0, 2)
+    groups: ClassVar = tuple((3 * n, 3 * n + 1, 3 * n + 2) for n in range(2 * NODES))
+    op_places: ClassVar = tuple(n for n in range(2 * _NUM_PLACES) if n % 3)
+
+    @classmethod
+    def genotype(
+        cls, normal: Iterable[tuple[str, int]], reduce: Iterable[tuple[str, int]]
+    ) -> Genotype:
+        """A genotype in DARTS's notation: `(op, state)` twice for each node.
+
+        Args:
+          normal: eight pairs of the normal cell.
+          reduce: eight of the reduction cell.
+
+        Raises:
+          ValueError: if there are not eight, or a pair is impossible.
+        """
+        return cls._cell_genotype("normal", list(normal)) + cls._cell_genotype(
+            "reduce", list(reduce)
+        )
+
+    @classmethod
+    def _cell_genotype(cls, name: str, pairs: Sequence[tuple[str, int]]) -> Genotype:
+        if len(pairs) != 2 * NODES:
+            raise ValueError(f"{name} must have {2 * NODES} pairs (op, state); got {len(pairs)}")
+        genotype: list[int] = []
+        for node in range(NODES):
+            reads = sorted(pairs[2 * node : 2 * node + 2], key=lambda read: read[1])
+            states = tuple(state for _, state in reads)
+            for op, _ in reads:
+                check_op(op, cls.op_names)
+            if states not in PAIRS[node]:
+                raise ValueError(
+                    f"node {node} of {name} must read two different states from 0 to {node + 1}; "
+                    f"got {states[0]} and {states[1]}"
+                )
+            genotype += [PAIRS[node].index(states), *(cls.op_names.index(op) for op, _ in reads)]
+        return tuple(genotype)
+
+    def cell(self, places: Sequence[int]) -> Cell:
+        """The cell of one half of a genotype."""
+        nodes = []
+        for node in range(NODES):
+            pair, *chosen = places[3 * node : 3 * node + 3]
+            first, second = map(Read, (self.op_names[op] for op in chosen), PAIRS[node][pair])
+            nodes.append(CellNode((first, second)))
+        return Cell.of(nodes, range(2, NODES + 2))
+
+    def cells_of(self, genotype: Genotype) -> tuple[Cell, Cell]:
+        """The normal and the reduction cell."""
+        return self.cell(genotype[:_NUM_PLACES]), self.cell(genotype[_NUM_PLACES:])
+
+    def canonical(self, genotype: Genotype) -> Hashable:
+        """The same for genotypes that differ in the order of nodes alone."""
+        return tuple(cell.canonical() for cell in self.cells_of(genotype))
+
+    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+        """The network of a genotype, without an auxiliary head."""
+        self.check(genotype)
+        final = stage == "final"
+        return cell_network(
+            *self.cells_of(genotype),
+            channels=self.channels if final else self.search_channels,
+            cells=self.cells if final else self.search_cells,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            normalize=self.normalize,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SubOptimal(Darts):
+    """DARTS's cells with plain convolutions and large kernels (Yang, Esperança and Carlucci 2020).
+
+    Their intentionally worse set of ops (section 5.2), to see what the choice of ops is worth.
+    """
+
+    op_names: ClassVar[tuple[str, ...]] = (
+        *("conv_1x1", "conv_3x3", "conv_7x7", "conv_11x11", "max_pool_3x3", "max_pool_5x5"),
+        "skip_connect",
+    )
+    usual: ClassVar = NODES * (0, 1, 6) + NODES * (0, 4, 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroDarts(Darts):
+    """DARTS's cells, and how many there are, where they reduce and how wide they are.
+
+    Four places more than in `Darts`: numbers of `CELLS`, `FIRST`, `SECOND` and `WIDTHS`. The
+    network of the search is the final one.
+    """
+
+    #: How many cells.
+    CELLS: ClassVar = (5, 8, 11, 14, 17, 20)
+    #: After which share of the cells the map is halved first, and then again.
+    FIRST: ClassVar = (1 / 4, 1 / 3, 5 / 12)
+    SECOND: ClassVar = (7 / 12, 2 / 3, 3 / 4)
+    #: Channels of each node in the first cells.
+    WIDTHS: ClassVar = (8, 12, 16, 24, 36, 48)
+
+    sizes: ClassVar = (*Darts.sizes, 6, 3, 3, 6)
+    usual: ClassVar = (*Darts.usual, 1, 1, 1, 2)
+    groups: ClassVar = (*Darts.groups, *((2 * _NUM_PLACES + n,) for n in range(4)))
+
+    def canonical(self, genotype: Genotype) -> Hashable:
+        """The same for genotypes that differ in the order of nodes alone."""
+        cells, macro = genotype[: 2 * _NUM_PLACES], genotype[2 * _NUM_PLACES :]
+        return super().canonical(cells), macro
+
+    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+        """The network of a genotype, the same for the search and the end."""
+        del stage
+        self.check(genotype)
+        *places, cells, first, second, width = genotype
+        num = self.CELLS[cells]
+        return cell_network(
+            *self.cells_of(tuple(places)),
+            channels=self.WIDTHS[width],
+            cells=num,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            normalize=self.normalize,
+            reductions={int(num * self.FIRST[first]), int(num * self.SECOND[second])},
+        )

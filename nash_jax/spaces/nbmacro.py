@@ -1,0 +1,68 @@
+"""The space of NAS-Bench-Macro (Su et al., CVPR 2021): chains of inverted residuals."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from nash_jax.architecture import INPUT, Architecture, ops
+from nash_jax.architecture.builders import Builder
+from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.space import Stage
+
+#: What a block may be, by its number in a genotype: the kernel and the expansion, or nothing.
+BLOCKS = (None, (3, 3), (5, 6))
+#: How many blocks each stage has.
+STAGES = (2, 3, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class NBMacro(Choices):
+    """Eight blocks in a row, each an inverted residual (Sandler et al. 2018) or nothing.
+
+    The first block of a stage halves the map and doubles the channels; where it is nothing, a 1x1
+    convolution does. Activations are Relu, where the benchmark has Relu6.
+
+    Attributes:
+      channels: in front of the first stage.
+      head: of the last convolution.
+
+    >>> NBMacro().size
+    6561
+    """
+
+    channels: int = 32
+    head: int = 1280
+
+    sizes: ClassVar = (3,) * sum(STAGES)
+    usual: ClassVar = (1,) * sum(STAGES)
+
+    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+        """The network of a genotype, the same for the search and the end."""
+        del stage
+        self.check(genotype)
+        b, choices, channels = Builder(), iter(genotype), self.channels
+        x = INPUT if self.normalize is None else b.add(self.normalize, INPUT)
+        x = b.conv_norm_relu(x, channels)
+        for num_blocks in STAGES:
+            for number in range(num_blocks):
+                features = channels if number else 2 * channels
+                x = _block(b, x, BLOCKS[next(choices)], channels, features)
+                channels = features
+        x = b.conv_norm_relu(x, self.head, kernel_size=1)
+        return b.classify(x, self.num_classes, self.input_shape)
+
+
+def _block(b: Builder, x: str, block: tuple[int, int] | None, channels: int, features: int) -> str:
+    """An inverted residual; of stride 2 where the channels change."""
+    stride = 1 if features == channels else 2
+    if block is None:
+        if stride == 1:
+            return x
+        return b.add(ops.BatchNorm(), b.add(ops.Conv(features, (1, 1), (stride, stride)), x))
+    kernel_size, expansion = block
+    inner = expansion * channels
+    y = b.conv_norm_relu(x, inner, kernel_size=1)
+    y = b.conv_norm_relu(y, inner, kernel_size=kernel_size, stride=stride, groups=inner)
+    y = b.add(ops.BatchNorm(), b.add(ops.Conv(features, (1, 1)), y))
+    return b.add(ops.Add(), x, y) if stride == 1 else y
