@@ -27,7 +27,7 @@ import nash_jax.record.workdir
 import nash_jax.reporting.pictures
 import nash_jax.runs.run
 import nash_jax.search.hill_climbing
-from nash_jax import launching
+from nash_jax import launching, search_flags
 from nash_jax.reporting import Epoch, Event, Progress
 from nash_jax.runs import read_ledger
 
@@ -195,5 +195,5 @@ if "CRASH_AT" in os.environ:
     watch()
 
 if __name__ == "__main__":
-    launching.define_flags()
+    search_flags.define_flags()
     app.run(launching.search)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from absl import app, flags
 
-from nash_jax import launching
+from nash_jax import launching, search_flags
 
-launching.define_flags()
-flags.adopt_module_key_flags(launching)  # so that --help shows them
+search_flags.define_flags()
+flags.adopt_module_key_flags(search_flags)  # so that --help shows them
 
 if __name__ == "__main__":
-    app.run(launching.search, launching.arguments(), flags_parser=launching.parse)
+    app.run(launching.search, search_flags.arguments(), flags_parser=search_flags.parse)

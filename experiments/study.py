@@ -23,7 +23,7 @@ from absl import app, flags
 from matplotlib.figure import Figure
 
 from experiments.tables import COLUMNS, Outcome, Row, cells_of, errors_figure, record_of
-from nash_jax import launching
+from nash_jax import launching, search_flags
 from nash_jax.architecture import Architecture, count_flops, to_json
 from nash_jax.data import Dataset
 from nash_jax.record.files import read_json, write_json
@@ -47,19 +47,19 @@ FLAGS = flags.FLAGS
 #: What the runs of a study's folder share.
 STUDY_FILE = "study.json"
 
-launching.define_flags()
+search_flags.define_flags()
 flags.DEFINE_integer(
     "repeats", 0, "seeds of every row, from --seed on; 0: as many as in the paper; preset small: 3"
 )
 flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
-flags.adopt_module_key_flags(launching)
+flags.adopt_module_key_flags(search_flags)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a launcher's main function; `--help` shows all flags."""
     for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__]):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(main, launching.arguments())
+    app.run(main, search_flags.arguments())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,7 +247,7 @@ def study_from_flags(argv: list[str], rows: Collection[str] = ()) -> Iterator[St
     name = f"{launching.data_name()}-{FLAGS.preset}-{FLAGS.recipe}"
     folder = pathlib.Path(os.path.expanduser(FLAGS.workdir or f"runs/{name}"))
     with launching.exiting_on_errors(folder):
-        config = launching.config_from_flags()
+        config = search_flags.config_from_flags()
         repeats = _checked_repeats(config, rows)
         dataset = launching.dataset_from_flags(
             config, lambda text: console.print(f"note: {text}", markup=False, highlight=False)

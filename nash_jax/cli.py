@@ -27,6 +27,7 @@ from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
 from nash_jax.reporting.show import as_json, show
 from nash_jax.runs.config import read_run
+from nash_jax.runs.tables import compare_tables, is_of_table
 from nash_jax.text import escape_what_cannot_be_shown, one_line
 from nash_jax.troubleshooting import more_on
 
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser("compare", help="several runs side by side")
     command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
     command.add_argument("--html", type=pathlib.Path, help="a file to write the same to, as a page")
-    command.set_defaults(run=lambda args: compare([*map(read_run, args.workdirs)], args.html))
+    command.add_argument("--png", type=pathlib.Path, help="of searches in a table: the picture")
+    command.set_defaults(run=_compare)
 
     command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
     command.add_argument("workdir", type=pathlib.Path)
@@ -93,6 +95,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             if error.filename
             else f"error: {one_line(error)}"
         )
+
+
+def _compare(args: argparse.Namespace) -> None:
+    in_tables = [is_of_table(workdir) for workdir in args.workdirs]
+    if any(in_tables):
+        if not all(in_tables) or args.html:
+            raise ValueError(
+                "searches in a table are compared with each other, and drawn with --png; got "
+                + ("--html" if args.html else "other runs too")
+            )
+        compare_tables(args.workdirs, args.png)
+    elif args.png:
+        raise ValueError("png is for searches in a table; got other runs; take --html")
+    else:
+        compare([*map(read_run, args.workdirs)], args.html)
 
 
 def _note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Searches as commands: settings as flags, a new workdir, and one run from its start to its end.
+"""Searches as commands: a new workdir, and one run from its start to its end.
 
 `nash search` and all launchers of `experiments/` share it.
 """
@@ -14,7 +14,6 @@ import pathlib
 import shlex
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,8 +26,6 @@ from nash_jax.machine import keep_freed_memory, num_cores, seconds_since_start
 from nash_jax.record.workdir import CONFIG_FILE
 from nash_jax.reporting import Event, Note, Progress, Tell, TensorBoard, plain, several
 from nash_jax.runs import (
-    PRESETS,
-    RECIPES,
     Config,
     Result,
     StoppedError,
@@ -44,7 +41,15 @@ from nash_jax.runs import (
     provenance,
     use_cache,
 )
-from nash_jax.runs.config import all_settings, read_run
+from nash_jax.runs.config import read_run
+from nash_jax.runs.tables import run_in_table
+from nash_jax.search_flags import (
+    More,
+    define_flags,
+    given_settings,
+    help_text,
+    parse,
+)
 from nash_jax.text import escape_what_cannot_be_shown
 from nash_jax.training import bfloat16_seconds_per_float32, faster_flags
 from nash_jax.troubleshooting import more_on
@@ -52,134 +57,6 @@ from nash_jax.troubleshooting import more_on
 FLAGS = flags.FLAGS
 #: The edge to which a planned search resizes the images of a folder, if none is given.
 PLANNED_IMAGE_SIZE = 32
-
-
-def define_flags() -> None:
-    """Define, once a process, a flag per setting of `Config`, and flags that decide no result."""
-    if "preset" in FLAGS:
-        return
-    flags.DEFINE_enum("preset", "paper", list(PRESETS), "replaces defaults; given flags win")
-    flags.DEFINE_enum("recipe", "paper", list(RECIPES), "how to train; replaces defaults likewise")
-    flags.DEFINE_string(
-        "workdir",
-        None,
-        "folder for the run: new, empty, or that of an earlier run, which then goes on; default: "
-        "the first of runs/DATASET-1, -2, ... that is new (of tables and figures: "
-        "runs/DATASET-PRESET-RECIPE, where they share their runs)",
-    )
-    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets are; default: their own place")
-    flags.DEFINE_enum(
-        "progress",
-        "rich",
-        ["rich", "plain", "quiet"],
-        "a bar and lines, lines for logs, or nothing",
-    )
-    flags.DEFINE_boolean("tensorboard", False, "write learning curves for TensorBoard too")
-    flags.DEFINE_enum(
-        "keep", "best", ["best", "all"], "weights to keep: the best of every step, or all"
-    )
-    flags.DEFINE_float(
-        "checkpoint_seconds", 60.0, "between two writings of a training that is not finished", 0.0
-    )
-    flags.DEFINE_integer(
-        "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
-    )
-    flags.DEFINE_boolean(
-        "baseline",
-        False,
-        "after the search also train model_0, for as many epochs as the best network has been, and "
-        "judge it on the validation images; a finished run can do it later",
-    )
-    flags.DEFINE_list("devices", [], "numbers of the accelerators for the children; default: all")
-    flags.DEFINE_integer(
-        "per_device",
-        1,
-        "children trained side by side on each accelerator, where memory allows",
-        lower_bound=1,
-    )
-    flags.DEFINE_string(
-        "cache_dir",
-        "",
-        "folder that keeps compiled programs; default: ~/.cache/nash_jax; or 'none'",
-    )
-    define: dict[type, Any] = {
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        bool: flags.DEFINE_boolean,
-        str: flags.DEFINE_string,
-        tuple: flags.DEFINE_list,
-    }
-    flags.DEFINE(_TimeParser(), "hours", 0.0, "as --minutes, in hours")
-    for name, group, value, default, words in all_settings():
-        if name == "minutes":
-            flags.DEFINE(_TimeParser(), name, default, words)
-            continue
-        texts = [str(item) for item in value] if isinstance(value, tuple) else value
-        define[type(default)](name, texts, words)
-        if group != name:
-            flags.DEFINE_alias(f"{group}.{name}", name)
-
-
-class _More(float):
-    """So much more time than a run has had."""
-
-
-class _TimeParser(flags.ArgumentParser[float]):
-    """10, or +10 for `_More`."""
-
-    syntactic_help = "a number, or +NUMBER for so much more than a run has had"
-
-    def parse(self, argument: Any) -> float:
-        value = float(argument)
-        if not 0 <= value < math.inf:
-            raise ValueError(f"must be a finite number >= 0; got {argument}")
-        return _More(value) if str(argument).strip().startswith("+") else value
-
-    def flag_type(self) -> str:
-        return "float"
-
-
-def help_text() -> str:
-    """All flags by group, each with its default."""
-    groups: dict[str, list[str]] = {"": ["preset", "recipe"]}
-    for setting in all_settings():
-        groups.setdefault(setting.group, []).append(setting.name)
-    known = {name for names in groups.values() for name in names}
-    ours = [flag.name for flag in FLAGS.flags_by_module_dict()[__name__]]
-    groups["run"] += [name for name in ours if name not in known and "." not in name]
-    lines = ["nash search --dataset=DATA [--preset=PRESET] [--FLAG=VALUE ...]"]
-    for group, names in groups.items():
-        title = f"{group}: also as --{group}.FLAG" if group else "many settings at once"
-        lines += ["", "training" if group == "recipes" else title]
-        for name in names:
-            flag = FLAGS[name]
-            default = "" if flag.default in (None, "", []) else f" ({flag.default_as_str})"
-            words = textwrap.wrap(f"{flag.help}{default}", 74)
-            lines += [f"  --{name}", *(f"      {line}" for line in words)]
-    return "\n".join(lines)
-
-
-def config_from_flags() -> Config:
-    """The paper's defaults, replaced by preset, recipe and the flags that were given."""
-    return preset(FLAGS.preset, FLAGS.recipe, **_given())
-
-
-def _given() -> dict[str, Any]:
-    """The settings whose flags were given."""
-    names = [setting.name for setting in all_settings() if FLAGS[setting.name].present]
-    given: dict[str, Any] = {name: FLAGS[name].value for name in names}
-    for name, value in given.items():
-        if isinstance(value, list):
-            if not all(word.strip().isdecimal() for word in value):
-                raise ValueError(f"{name} must be whole numbers like 2,4; got {','.join(value)}")
-            given[name] = tuple(map(int, value))
-    if FLAGS["hours"].present:
-        if "minutes" in given:
-            raise ValueError(
-                f"give minutes or hours, not both; got {given['minutes']:g} and {FLAGS.hours:g}"
-            )
-        given["minutes"] = type(FLAGS.hours)(60 * FLAGS.hours)
-    return given
 
 
 def _config_in(workdir: pathlib.Path, given: dict[str, Any]) -> Config | None:
@@ -221,6 +98,8 @@ def _new_folder() -> pathlib.Path:
 
 def data_name() -> str:
     """The data set in a folder's name: `digits`, `tfds-cifar10`, `npz-cifar10`, `folder-pets`."""
+    if FLAGS.table:
+        return pathlib.Path(FLAGS.table).stem
     kind, _, rest = FLAGS.dataset.partition(":")
     name = rest.replace("/", "-").replace(":", "-") if kind == "tfds" else pathlib.Path(rest).stem
     return f"{kind}-{name}" if name else kind
@@ -363,11 +242,6 @@ class _SignalledError(BaseException):
         self.number = number
 
 
-def arguments() -> list[str]:
-    """Those of this process, for absl, which knows --help and not -h."""
-    return ["--help" if word == "-h" else word for word in sys.argv]
-
-
 def begin(argv: list[str]) -> None:
     """What every launcher does first."""
     escape_what_cannot_be_shown()
@@ -468,8 +342,14 @@ def search(argv: list[str]) -> None:
     begin(argv)
     console = rich.console.Console(soft_wrap=True)
     with workdir_from_flags() as workdir, exiting_on_errors(workdir):
-        given = _given()
-        more = float(given.pop("minutes")) if isinstance(given.get("minutes"), _More) else 0.0
+        given = given_settings()
+        if FLAGS.table is not None:
+            _search_table(workdir, given)
+            return
+        for name in ("seconds", "repeats", "table_data", "table_epochs"):
+            if FLAGS[name].present:
+                raise ValueError(f"{name} is for a search in a table; got no --table; give one")
+        more = float(given.pop("minutes")) if isinstance(given.get("minutes"), More) else 0.0
         timed = "minutes" in given and not FLAGS["preset"].present
         known = _config_in(workdir, given) if timed or more else None
         if more and known is None:
@@ -495,6 +375,24 @@ def search(argv: list[str]) -> None:
         console.print(line, markup=False, highlight=False)
 
 
+def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
+    """Searches in a table, from the flags to the last line."""
+    config = Config().replace(**given)
+    found = run_in_table(
+        config,
+        given,
+        workdir,
+        FLAGS.table,
+        data=FLAGS.table_data,
+        epochs=FLAGS.table_epochs,
+        seconds=FLAGS.seconds,
+        repeats=FLAGS.repeats,
+    )
+    validation, test = (f"{x['mean']:.2f} +- {x['std']:.2f} %" for x in found.values())
+    print(f"{FLAGS.repeats} searches, validation accuracy {validation}")
+    print(f"{workdir}: test accuracy {test}")
+
+
 def run_search_command(argv: list[str]) -> None:
     """`nash search`.
 
@@ -506,11 +404,3 @@ def run_search_command(argv: list[str]) -> None:
         print(help_text())
         return
     app.run(search, ["nash search", *argv], flags_parser=parse)
-
-
-def parse(argv: list[str]) -> list[str]:
-    """The words that are no flags; what is wrong with a flag ends the program with a line."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {str(error).splitlines()[0]}; --help lists all flags")

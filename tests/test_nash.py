@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 from helpers import TINY
 
 import experiments.nash  # noqa: F401, defines the flags
-from nash_jax import cli, launching, runs, training
+from nash_jax import cli, launching, runs, search_flags, training
 from nash_jax.runs import PRESETS, Config
 from nash_jax.runs.config import all_settings
 
@@ -34,7 +34,7 @@ def _flags(monkeypatch, tmp_path_factory):
 
 def config(*args):
     parse(*args)
-    return launching.config_from_flags()
+    return search_flags.config_from_flags()
 
 
 def error(*args):
@@ -165,12 +165,12 @@ def test_the_cache_is_the_user_s_own_unless_it_is_not_wanted(tmp_path):
 def test_more_workers_than_cores_are_warned_of_and_capped(monkeypatch, caplog):
     monkeypatch.setattr(launching, "num_cores", lambda: 4)
     parse("--workers=3", "--threads_per_child=2")
-    assert launching.workers_from_flags(launching.config_from_flags()) == 2
+    assert launching.workers_from_flags(search_flags.config_from_flags()) == 2
     assert "workers=3 would need more than the 4 cores of this machine" in caplog.text
     caplog.clear()
     for flag, workers in (("--workers=0", 4), ("--workers=2", 2)):
         parse(flag, "--threads_per_child=1")
-        assert launching.workers_from_flags(launching.config_from_flags()) == workers
+        assert launching.workers_from_flags(search_flags.config_from_flags()) == workers
     assert caplog.text == ""
 
 
@@ -222,7 +222,7 @@ def test_a_given_workdir_is_made_by_the_run_alone(tmp_path):
 
 def test_h_is_help(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["nash.py", "-h", "--seed=1"])
-    assert launching.arguments() == ["nash.py", "--help", "--seed=1"]
+    assert search_flags.arguments() == ["nash.py", "--help", "--seed=1"]
 
 
 def test_without_a_home_programs_are_not_kept(monkeypatch, tmp_path, caplog):

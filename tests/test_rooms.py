@@ -17,6 +17,7 @@ FLOORS = (
     {"record"},
     {"execution", "reporting", "export"},
     {"runs"},
+    {"search_flags"},
     {"launching"},
     {"cli"},
 )
@@ -59,7 +60,7 @@ def test_the_config_is_known_to_runs_and_the_command_alone():
             for name in imported(path)
         )
     }
-    assert knowing == {"runs", "launching", "__init__"}
+    assert knowing == {"runs", "search_flags", "launching", "__init__"}
 
 
 def test_only_its_own_file_the_registry_and_the_settings_name_hill_climbing():

@@ -20,6 +20,7 @@ from nash_jax.estimation.job import (
     Unfinished,
     Weights,
 )
+from nash_jax.estimation.table import Table
 
 __all__ = [
     "ESTIMATORS",
@@ -35,6 +36,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Seconds",
+    "Table",
     "Tools",
     "Trainings",
     "Unfinished",

@@ -2,9 +2,10 @@
 
 from nash_jax.evaluation.statistics import (
     Interval,
-    kendall_tau_b,
+    kendall_tau,
+    mean_interval,
     paired_interval,
     relative_improvement,
 )
 
-__all__ = ["Interval", "kendall_tau_b", "paired_interval", "relative_improvement"]
+__all__ = ["Interval", "kendall_tau", "mean_interval", "paired_interval", "relative_improvement"]

@@ -16,6 +16,34 @@ class Interval(NamedTuple):
     high: float
 
 
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The mean of a sample with Student's interval; of one value, no more than that.
+
+    Args:
+      values: results, `[n]`, n >= 1.
+      confidence: in (0, 1).
+
+    Raises:
+      ValueError: for no values, some that are not finite, or a confidence outside (0, 1).
+
+    >>> [round(number, 3) for number in mean_interval([2.0, 1.0, 3.0])]  # 2 +- 4.303 / sqrt(3)
+    [2.0, -0.484, 4.484]
+    """
+    from scipy import stats  # takes a second
+
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
+    x = _numbers(values)
+    if not len(x):
+        raise ValueError("an interval needs at least one value; got none; make a run")
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, mean, mean)
+    error = float(x.std(ddof=1) / np.sqrt(len(x)))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(x) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
 def paired_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
     """The mean of `first - second`, with Student's interval for paired samples.
 
@@ -32,17 +60,10 @@ def paired_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.9
     >>> [round(number, 3) for number in interval]  # 2 +- 4.303 / sqrt(3)
     [2.0, -0.484, 4.484]
     """
-    from scipy import stats  # takes a second
-
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
     a, b = _samples(first, second)
     if len(a) < 2:
         raise ValueError(f"a paired interval needs two pairs; got {len(a)}; make more runs")
-    differences = a - b
-    mean, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(a)))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(a) - 1)) * error
-    return Interval(mean, mean - half, mean + half)
+    return mean_interval(a - b, confidence)
 
 
 def relative_improvement(method: ArrayLike, random: ArrayLike) -> float:
@@ -68,7 +89,7 @@ def relative_improvement(method: ArrayLike, random: ArrayLike) -> float:
     return float(100 * (a.mean() - b.mean()) / b.mean())
 
 
-def kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
+def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """How alike two orders are, from -1 to 1; ties are counted as in Kendall's tau-b (1945).
 
     Args:
@@ -79,7 +100,7 @@ def kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
       ValueError: for fewer than two, other shapes, or if all of one side are equal, which is no
         order.
 
-    >>> round(kendall_tau_b([1, 2, 3, 4], [1, 2, 2, 4]), 3)  # 5 / sqrt(6 * 5)
+    >>> round(kendall_tau([1, 2, 3, 4], [1, 2, 2, 4]), 3)  # 5 / sqrt(6 * 5)
     0.913
     """
     from scipy import stats  # takes a second

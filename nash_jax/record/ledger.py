@@ -65,6 +65,7 @@ def line_of(trial: Trial, config: str) -> Line:
         "index": trial.index,
         "parent": trial.parent,
         "edits": [edit_to_dict(edit) for edit in trial.edits],
+        **({"genotype": list(trial.genotype)} if isinstance(trial.genotype, tuple) else {}),
         "params": trial.params,
         "flops": trial.flops,
         f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
@@ -107,7 +108,8 @@ def trial_of(line: Line) -> Trial:
     spec = spec_of(line)
     recipe = line["recipe"] if "recipe" in line else _EARLY_RECIPES[line["kind"]]
     edits = tuple(edit_from_dict(edit) for edit in line["edits"])
-    proposal = Proposal(line["name"], spec, _NO_KEY, line["parent"], edits, recipe)
+    genotype = tuple(line["genotype"]) if "genotype" in line else spec
+    proposal = Proposal(line["name"], genotype, _NO_KEY, line["parent"], edits, recipe)
     return Trial(
         proposal,
         spec,

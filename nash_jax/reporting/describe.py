@@ -62,12 +62,17 @@ def origin(trial: Trial) -> str:
         return "pretraining"
     if trial.recipe == "baseline":
         return "model_0, trained for as many epochs as the best"
+    chosen = isinstance(trial.genotype, tuple)  # no edits made it
+    if trial.recipe == "final" and chosen:
+        return f"the genotype of {trial.parent}, trained with the validation images too"
     if trial.recipe == "final":
         return f"{trial.parent}, trained on with the validation images"
     if trial.recipe == "scratch":
         return "from scratch"
     if trial.recipe == "further":
         return f"{trial.parent}, trained on"
+    if chosen:
+        return f"{trial.parent}, changed" if trial.parent else "from scratch"
     return ", ".join(map(describe_edit, trial.edits)) or "no edits"
 
 

@@ -119,7 +119,8 @@ class Bounds:
     """What no network of a search may exceed.
 
     Attributes:
-      max_flops: most FLOPs per image of a network; -1: 12.5 times those of model_0; 0: no limit.
+      max_flops: most FLOPs per image of a network; -1: 12.5 times those of model_0 in the space of
+        morphs, which has no other end, and no limit in others; 0: no limit.
       max_params: most parameters of a network; 0: no limit.
       max_bytes: most bytes of a network's weights, in float32; 0: no limit.
       max_activation_bytes: most bytes that one image's tensors take at a time in inference; 0: no
@@ -230,6 +231,13 @@ class Config:
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
 
+    def limits(self, model_0: Architecture) -> dict[str, float]:
+        """What each cost of `architecture.COSTS` may be, of those that have a bound."""
+        limits = self.bounds.limits(model_0)
+        if self.bounds.max_flops < 0 and not isinstance(self.space, MorphsSettings):
+            limits.pop("flops", None)
+        return limits
+
     def replace(self, **settings: Any) -> Config:
         """This config with some settings replaced, each by its own name.
 
@@ -303,7 +311,7 @@ def settings_of(config: Config) -> Settings:
         {setting.name: setting.group for setting in settings},
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
-            *("groups", "max_costs", "estimator", "minutes"),
+            *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
         ),
     )
 

@@ -297,7 +297,7 @@ class Engine:
     def _submit(self, asked: _Asked) -> None:
         """Have a trial made; if its parent's weights are lost, the parent is made again first."""
         proposal = asked.proposal
-        recipe = self._recipe(proposal)
+        recipe = self._recipe(proposal, asked.spec)
         executor = self._alone if recipe.alone else self._others
         source = None if recipe.weights == "nothing" else proposal.parent
         if source is None and recipe.weights == "given":
@@ -309,8 +309,11 @@ class Engine:
         self._out[proposal.name] = executor
         executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits))
 
-    def _recipe(self, proposal: Proposal) -> Recipe:
+    def _recipe(self, proposal: Proposal, spec: Architecture) -> Recipe:
         recipe = self._recipes[proposal.recipe]
+        own = proposal.parent is None or self._asked[proposal.parent].spec == spec
+        if not own and not proposal.edits and recipe.weights != "by_name":
+            recipe = dataclasses.replace(recipe, weights="nothing")  # none can be passed on
         if proposal.budget is None:
             return recipe
         return dataclasses.replace(recipe, epochs=round(proposal.budget))
@@ -468,7 +471,7 @@ class Engine:
     def _work(self, proposal: Proposal) -> float:
         """What its training costs: FLOPs of an image, times epochs."""
         spec = self._space.build(proposal.genotype, "search")
-        return count_flops(spec) * self._recipe(proposal).epochs
+        return count_flops(spec) * self._recipe(proposal, spec).epochs
 
     def lengths(self, name: str) -> Lengths | None:
         """What keeps the final training to the time of the run; None for all others."""

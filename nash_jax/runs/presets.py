@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nash_jax.runs.config import KINDS, Config
+from nash_jax.runs.spaces import MorphsSettings
 
 #: How to train; each replaces the defaults that are named. A better training must not be mistaken
 #: for a better search: results of different recipes are never put into one table.
@@ -84,5 +85,7 @@ def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Conf
     kinds = {group: given[group] for group in KINDS if group in given}
     config = Config().replace(**kinds)
     known = config.values()
+    if not isinstance(config.space, MorphsSettings):  # a preset's bound is of its own networks
+        defaults = {name: value for name, value in defaults.items() if name != "max_flops"}
     config = config.replace(**{name: value for name, value in defaults.items() if name in known})
     return config.replace(**{name: value for name, value in given.items() if name not in KINDS})

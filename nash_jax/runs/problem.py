@@ -70,7 +70,7 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         )
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
-    limits = config.bounds.limits(start.spec)
+    limits = config.limits(start.spec)
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
         raise ValueError(
@@ -98,7 +98,7 @@ def searches(config: Config) -> bool:
 
 def space_of(config: Config, model_0: Architecture) -> Space:
     """The space of a search."""
-    limits = config.bounds.limits(model_0)
+    limits = config.limits(model_0)
     space: Space = config.space.space(model_0, limits, config.strategy)
     return space
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import os
 import pathlib
 import re
@@ -33,7 +34,22 @@ from nash_jax.morphisms.sampling import Cost
 from nash_jax.record.networks import NETWORK_ENDING, load_network
 from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.search import StrategySettings
-from nash_jax.spaces import Growth, Morphs, Space, check_sizes
+from nash_jax.spaces import (
+    NB201,
+    Bounded,
+    Choices,
+    Darts,
+    ENASMicro,
+    Growth,
+    MacroDarts,
+    Morphs,
+    NASNet,
+    NBMacro,
+    NSGANetMicro,
+    Space,
+    SubOptimal,
+    check_sizes,
+)
 
 
 class Start(NamedTuple):
@@ -124,8 +140,67 @@ class MorphsSettings:
         return Morphs(start, bounds, self.num_edits, self.kernel_sizes, self.widening_factors, cost)
 
 
+def settings_of(kind: type[Choices]) -> type[Any]:
+    """The settings of a space of small whole numbers: its own fields, and a first genotype.
+
+    Fields that say what the data are are no settings.
+
+    >>> settings_of(NB201)().first
+    ''
+    """
+    of_data = {field.name for field in dataclasses.fields(Choices)}
+    own = [field for field in dataclasses.fields(kind) if field.name not in of_data]
+
+    def made(settings: Any, *data: Any) -> Choices:
+        values = {field.name: getattr(settings, field.name) for field in own}
+        space = kind(*data, **values)
+        first = space.parse(settings.first) if settings.first else ()
+        return dataclasses.replace(space, first=first)
+
+    def start(
+        settings: Any, input_shape: Shape, num_classes: int, normalize: ops.Normalize
+    ) -> Start:
+        """The network of the first genotype: see `SpaceSettings`."""
+        space = made(settings, input_shape, num_classes, normalize)
+        return Start(space.build(space.start, "search"))
+
+    def space(
+        settings: Any, start: Architecture, limits: Mapping[str, float], strategy: StrategySettings
+    ) -> Bounded:
+        """See `SpaceSettings`."""
+        del strategy
+        op = start.nodes[0].op
+        normalize = op if isinstance(op, ops.Normalize) else None
+        return Bounded(made(settings, start.input_shape, start.num_classes, normalize), limits)
+
+    docs = [
+        inspect.cleandoc(each.__doc__ or "")
+        for each in reversed(kind.__mro__)
+        if issubclass(each, Choices) and each is not Choices
+    ]
+    first = "  first: the genotype that a search begins with, in short code; default: the space's."
+    doc = "\n\n".join([*docs, f"Attributes:\n{first}\n"])
+    found: type[Any] = dataclasses.make_dataclass(
+        f"{kind.__name__}Settings",
+        [*((field.name, field.type, field.default) for field in own), ("first", "str", "")],
+        namespace={"start": start, "space": space, "__doc__": doc, "made": made},
+        frozen=True,
+    )
+    return found
+
+
 #: The settings of every space.
-SPACE_SETTINGS: dict[str, type[Any]] = {"morphs": MorphsSettings}
+SPACE_SETTINGS: dict[str, type[Any]] = {
+    "morphs": MorphsSettings,
+    "darts": settings_of(Darts),
+    "darts_macro": settings_of(MacroDarts),
+    "enas": settings_of(ENASMicro),
+    "nasnet": settings_of(NASNet),
+    "nb201": settings_of(NB201),
+    "nbmacro": settings_of(NBMacro),
+    "nsganet": settings_of(NSGANetMicro),
+    "suboptimal": settings_of(SubOptimal),
+}
 
 
 def _start(

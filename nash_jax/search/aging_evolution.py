@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from nash_jax.search.strategy import (
     ranked,
     select,
 )
-from nash_jax.spaces import Space
+from nash_jax.spaces import CROSSOVERS, Space
 
 #: Which network is removed for a child: the paper removes the oldest, usual evolution the worst.
 DIES = ("oldest", "worst")
@@ -35,6 +36,10 @@ class AgingEvolutionSettings:
       tournament: draws, with replacement, of which the best becomes a parent (S).
       mutations: random changes that make a child of its parent.
       dies: which network is removed from the population for a child: oldest, or worst.
+      crossover: share of the children that are made of two parents, in spaces that can cross
+        genotypes, before they are mutated; Real et al. have none.
+      crossover_kind: how: uniform, by nodes; one_point or two_point, between nodes; ops_one_point
+        or ops_two_point, between ops, where the first parent's inputs stay.
       window: networks that are trained at a time. The result depends on it, but not on the number
         of workers: take at least 3 for each worker that you will use.
     """
@@ -44,6 +49,8 @@ class AgingEvolutionSettings:
     tournament: int = 25
     mutations: int = 1
     dies: str = "oldest"
+    crossover: float = 0.0
+    crossover_kind: str = "uniform"
     window: int = 8
 
     def __post_init__(self) -> None:
@@ -53,6 +60,9 @@ class AgingEvolutionSettings:
                 f"tournament must be at most population, {self.population}; got {self.tournament}"
             )
         check_word("dies", self.dies, DIES)
+        check_word("crossover_kind", self.crossover_kind, CROSSOVERS)
+        if not 0 <= self.crossover <= 1:
+            raise ValueError(f"crossover must be in [0, 1]; got {self.crossover}")
 
     @property
     def plan(self) -> list[Planned]:
@@ -94,15 +104,29 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
     population: list[Trial] = []  # from the oldest to the youngest
     history: list[Trial] = []
 
+    crossing: Any = space
+    if settings.crossover and not hasattr(getattr(space, "space", space), "crossover"):
+        raise ValueError(
+            f"crossover must be 0 in a space that cannot cross genotypes; got {settings.crossover}"
+        )
+
+    def winner() -> Trial:
+        drawn = rng.integers(len(population), size=settings.tournament)
+        return select([population[index] for index in drawn])
+
     def propose(number: int) -> Proposal:
         draw_key, key = draw_keys[number], train_keys[number]
         if number < settings.population:
             return Proposal(f"sample{number + 1}", space.sample(draw_key), key, recipe="scratch")
         if not population:
             raise AllFailedError(history)
-        drawn = rng.integers(len(population), size=settings.tournament)
-        parent = select([population[index] for index in drawn])
-        genotype, edits = space.mutate(parent.genotype, draw_key, settings.mutations)
+        parent = winner()
+        genotype = parent.genotype
+        if settings.crossover and rng.random() < settings.crossover:
+            draw_key, cross_key = jax.random.split(draw_key)
+            other = winner().genotype
+            genotype = crossing.crossover(genotype, other, cross_key, settings.crossover_kind)
+        genotype, edits = space.mutate(genotype, draw_key, settings.mutations)
         return Proposal(f"child{number + 1}", genotype, key, parent.name, edits)
 
     num_out, num_proposed = settings.num_at_once, 0

@@ -1,7 +1,35 @@
-"""What may be searched."""
+"""What may be searched: one file per space, or per family of spaces."""
 
+from nash_jax.spaces.blocks import ENASMicro, NASNet, NSGANetMicro
 from nash_jax.spaces.bounded import Bounded
+from nash_jax.spaces.cells import Cell, CellNode, Read, cell_network
+from nash_jax.spaces.choices import CROSSOVERS, Choices, Genotype
+from nash_jax.spaces.darts import Darts, MacroDarts, SubOptimal
 from nash_jax.spaces.morphs import Growth, Morphs, check_sizes
+from nash_jax.spaces.nb201 import NB201
+from nash_jax.spaces.nbmacro import NBMacro
 from nash_jax.spaces.space import Space, Stage
 
-__all__ = ["Bounded", "Growth", "Morphs", "Space", "Stage", "check_sizes"]
+__all__ = [
+    "CROSSOVERS",
+    "Bounded",
+    "Cell",
+    "CellNode",
+    "Choices",
+    "Darts",
+    "ENASMicro",
+    "Genotype",
+    "Growth",
+    "MacroDarts",
+    "Morphs",
+    "NASNet",
+    "NB201",
+    "NBMacro",
+    "NSGANetMicro",
+    "Read",
+    "Space",
+    "Stage",
+    "SubOptimal",
+    "cell_network",
+    "check_sizes",
+]

@@ -51,6 +51,14 @@ class Bounded:
         )
         return (genotype, ()) if found is None else found
 
+    def crossover(self, a: Any, b: Any, key: jax.Array, kind: str = "uniform") -> Any:
+        """A child of two genotypes; `a` where all draws exceed a bound."""
+        crossed: Any = self.space  # not all spaces have it
+        found = self._again(
+            key, lambda key: crossed.crossover(a, b, key, kind), lambda genotype: genotype
+        )
+        return a if found is None else found
+
     def build(self, genotype: Any, stage: Stage) -> Architecture:
         """The network of a genotype."""
         return self.space.build(genotype, stage)
@@ -61,7 +69,11 @@ class Bounded:
         """The first draw that keeps the limits, with the key itself, then with others."""
         for number in range(TRIES):
             drawn = draw(key if number == 0 else jax.random.fold_in(key, number))
-            spec = self.build(genotype_of(drawn), "search")
-            if exceeded(spec, self.limits) is None:
+            if not self.limits or self._keeps(genotype_of(drawn)):
                 return drawn
         return None
+
+    def _keeps(self, genotype: Any) -> bool:
+        """Whether a genotype's networks, of the search and the final one, keep all limits."""
+        stages: tuple[Stage, ...] = ("search", "final")
+        return all(exceeded(self.build(genotype, s), self.limits) is None for s in stages)

@@ -163,6 +163,7 @@ class MacroDarts(Darts):
         self.check(genotype)
         *places, cells, first, second, width = genotype
         num = self.CELLS[cells]
+        halved = int(num * self.FIRST[first])
         return cell_network(
             *self.cells_of(tuple(places)),
             channels=self.WIDTHS[width],
@@ -170,5 +171,5 @@ class MacroDarts(Darts):
             input_shape=self.input_shape,
             num_classes=self.num_classes,
             normalize=self.normalize,
-            reductions={int(num * self.FIRST[first]), int(num * self.SECOND[second])},
+            reductions={halved, max(halved + 1, int(num * self.SECOND[second]))},
         )

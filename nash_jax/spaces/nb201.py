@@ -76,9 +76,9 @@ class NB201(Choices):
         for target in range(1, 4):
             terms = []
             for place, (source, end) in enumerate(EDGES):
-                op, inner = OPS[genotype[place]], nodes[source]
                 if end != target:
                     continue
+                op, inner = OPS[genotype[place]], nodes[source]
                 if op == "none" or inner == "#":
                     terms.append("#")
                 else:
