@@ -89,7 +89,7 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
             return Flatten(op.factor(math.prod(shape)))
         case ops.Dropout():
             return nn.Dropout(op.rate)
-        case ops.Identity():
+        case ops.Identity() | ops.DropPath():
             return nn.Identity()
         case ops.Normalize():
             return Normalize(op, trailing)

@@ -117,6 +117,7 @@ _OPS = {
     "GlobalAvgPool": lambda n, p, s, x: x.mean(axis=(1, 2)),
     "Flatten": lambda n, p, s, x: flattened(n, x.reshape(len(x), -1)),
     "Dropout": lambda n, p, s, x: x,
+    "DropPath": lambda n, p, s, x: x,
     "Identity": lambda n, p, s, x: x,
     "Normalize": lambda n, p, s, x: (x - np.array(n["mean"])) / np.array(n["std"]),
     "PadChannels": lambda n, p, s, x: np.pad(

@@ -524,3 +524,91 @@ def test_a_training_shared_by_eight_devices_is_that_on_one():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "shared trainings agree" in done.stdout
+
+
+# Networks of cells: paths that are dropped, and a second classifier.
+
+
+@pytest.fixture(scope="module")
+def cells():
+    node = nj.spaces.CellNode((nj.spaces.Read("conv_1x1", 0), nj.spaces.Read("skip_connect", 1)))
+    cell = nj.spaces.Cell.of([node])
+    return nj.spaces.cell_network(cell, cell, 2, 3, (8, 8, 1), 10, ops.Normalize((78.0,), (96.0,)))
+
+
+def test_a_path_is_dropped_for_whole_images_and_its_mean_stays():
+    nodes = [
+        Node("path", ops.DropPath(0.5), "input"),
+        Node("flat", ops.Flatten(), "path"),
+    ]
+    spec = nj.Architecture((2, 2, 3), nodes)
+    variables, images = nj.init(spec, KEY), jnp.ones((4000, 2, 2, 3))
+    train = {"train": True, "key": KEY}
+    out, _ = nj.apply(spec, variables, images, **train, drop_path=lambda depth: depth * 0.5)
+    kept = np.asarray(out[:, 0] > 0)
+    np.testing.assert_allclose(out, np.where(kept, 4 / 3, 0)[:, None] * np.ones(12), rtol=1e-6)
+    assert abs(kept.mean() - 0.75) < 0.03
+    untouched, _ = nj.apply(spec, variables, images, train=True)
+    np.testing.assert_array_equal(untouched, 1)
+    np.testing.assert_array_equal(nj.apply(spec, variables, images), 1)
+    with pytest.raises(ValueError, match="needs a key"):
+        nj.apply(spec, variables, images, train=True, drop_path=lambda depth: 0.5)
+
+
+def test_paths_are_dropped_more_and_more_often():
+    settings = dataclasses.replace(PLAIN, drop_path=0.4)
+    cosine = training.Cosine(5)
+    alike = [loop._progress(settings, cosine, epoch, 4) for epoch in range(5)]
+    # DARTS: the rate times epoch / epochs, the same in a whole epoch and at all depths.
+    np.testing.assert_allclose(alike, np.repeat(np.arange(5) / 5, 4).reshape(5, 4), rtol=1e-6)
+    assert math.isclose(epochs._drop_rate(0.6, settings)(0.5), 0.24)
+    # ScheduledDropPath: keep = 1 - step / steps * depth * 0.4.
+    settings = dataclasses.replace(settings, drop_path_by_depth=True)
+    steps = [loop._progress(settings, cosine, epoch, 4) for epoch in range(5)]
+    np.testing.assert_allclose(np.ravel(steps), np.arange(20) / 20, rtol=1e-5)
+    assert math.isclose(epochs._drop_rate(0.6, settings)(0.5), 0.12)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_network_of_cells_trains_with_dropped_paths_and_a_tower(cells, digits, scan):
+    settings = dataclasses.replace(PLAIN, drop_path=0.3, auxiliary_weight=0.4, batch_size=50)
+    variables = nj.init(cells, KEY)
+    snapshots = []
+
+    def checkpoint(take):
+        snapshots.append(dataclasses.replace(take(), state=jax.tree.map(np.array, take().state)))
+
+    whole = training.fit(
+        cells, variables, digits, KEY, 2, settings, scan=scan, checkpoint=checkpoint
+    )
+    chex.assert_trees_all_equal_shapes(whole.variables, variables)  # no tower is left
+    assert len(whole.losses) == 2
+    shapes = training.state_shapes(cells, settings)
+    chex.assert_trees_all_equal_shapes(snapshots[0].state, shapes)
+    again = training.fit(cells, variables, digits, KEY, 2, settings, scan=scan, resume=snapshots[0])
+    chex.assert_trees_all_equal(again.variables, whole.variables)
+    assert training.loop.precompile(cells, variables, digits, KEY, settings, scan) > 0
+
+
+def test_the_tower_of_darts_is_the_published_one():
+    genotype = nj.spaces.Darts().start
+    spec = nj.spaces.Darts().build(genotype, "final")
+    tower = training.tower_of(spec)
+    assert nj.count_params(tower) - nj.count_params(spec) == 476_426
+    assert tower["auxiliary.relu0"].inputs == ("cell13",)
+    assert spec.shapes["cell13"] == (8, 8, 576)
+    assert tower.num_classes == 20
+    with pytest.raises(ValueError, match="auxiliary_weight needs a network of cells"):
+        training.tower_of(nj.chain((8, 8, 1), 10))
+
+
+def test_the_auxiliary_loss_is_that_of_the_second_half_of_the_logits():
+    nodes = [Node("flat", ops.Flatten(), "input"), Node("dense", ops.Dense(4), "flat")]
+    spec = nj.Architecture((1, 1, 1), nodes)
+    params = {"kernel": jnp.zeros((1, 4)), "bias": jnp.log(jnp.array([0.5, 0.5, 0.2, 0.8]))}
+    settings = dataclasses.replace(PLAIN, auxiliary_weight=0.4)
+    variables = {"params": {"dense": params}, "batch_stats": {}}
+    state = loop._start(variables, settings)
+    images, labels = jnp.zeros((1, 1, 1, 1)), jnp.array([1])
+    _, loss = training.update(spec, state, images, labels, jnp.float32(0.1), KEY, settings)
+    assert math.isclose(loss, -math.log(0.5) - 0.4 * math.log(0.8), rel_tol=1e-5)

@@ -134,7 +134,7 @@ def cell() -> nj.Architecture:
     )
     halved = b.add(ops.Add(), halved, b.add(ops.Zero(2), x))
     y = b.add(ops.Conv(6, (3, 5), groups=6, dilation=2), b.add(ops.Relu(), halved))
-    y = b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y))
+    y = b.add(ops.DropPath(0.5), b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y)))
     gate = b.add(ops.Relu(), b.add(ops.Dense(3), b.add(ops.GlobalAvgPool(), y)))
     y = b.add(ops.Gate(), y, b.add(ops.Sigmoid(), b.add(ops.Dense(6), gate)))
     large = b.add(ops.Resize(8, 7), b.add(ops.Shuffle(3), y))

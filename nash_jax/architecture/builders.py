@@ -22,6 +22,13 @@ class Builder:
         self.nodes.append(Node(name, op, inputs))
         return name
 
+    def named(self, name: str, op: ops.Op, *inputs: str) -> str:
+        """Add a node with a name that others look for; a join of one input passes it on."""
+        joins = isinstance(op, ops.Add | ops.Concat)
+        op = ops.Identity() if joins and len(inputs) == 1 else op
+        self.nodes.append(Node(name, op, inputs))
+        return name
+
     def norm_relu(self, x: str) -> str:
         return self.add(ops.Relu(), self.add(ops.BatchNorm(), x))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection
-from typing import Any, Literal, assert_never, overload
+from collections.abc import Callable, Collection
+from typing import Any, Literal, TypeAlias, assert_never, overload
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,9 @@ from nash_jax.architecture.shapes import nearest
 from nash_jax.architecture.spec import INPUT, Architecture
 from nash_jax.architecture.weights import Variables, check_variables, param_dtype
 from nash_jax.jax_settings import usual_promotion
+
+#: For how far down the network a path lies, the rate at which it is dropped.
+DropRate: TypeAlias = Callable[[float], Any]
 
 
 class Network(nn.Module):
@@ -34,7 +37,9 @@ class Network(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def __call__(
+        self, images: jax.Array, train: bool, drop_path: DropRate | None = None
+    ) -> dict[str, jax.Array]:
         """Every node's output by name, for images `[batch, height, width, channels]`."""
         dtype = images.dtype if self.dtype is None else self.dtype
         values = {INPUT: images}
@@ -43,6 +48,10 @@ class Network(nn.Module):
             if not isinstance(node.op, ops.Normalize):
                 inputs = [x.astype(dtype) for x in inputs]
             in_training = train and node.name not in self.frozen
+            if isinstance(node.op, ops.DropPath) and train and drop_path is not None:
+                (x,), rate = inputs, drop_path(node.op.depth)
+                values[node.name] = DropPath(name=node.name)(x, rate)
+                continue
             values[node.name] = _run(node.op, node.name, in_training, *inputs).astype(dtype)
         return values
 
@@ -98,7 +107,7 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return op.factor(flat.shape[1]) * flat
         case ops.Dropout():
             return nn.Dropout(op.rate, deterministic=not train, name=name)(x)
-        case ops.Identity():
+        case ops.Identity() | ops.DropPath():
             return x
         case ops.Normalize():
             return (x - jnp.asarray(op.mean, x.dtype)) / jnp.asarray(op.std, x.dtype)
@@ -263,6 +272,16 @@ def _channel_sum(x: jax.Array) -> jax.Array:
     return x.reshape(-1, row * channels).sum(axis=0).reshape(row, channels).sum(axis=0)
 
 
+class DropPath(nn.Module):
+    """Each image's map with probability `1 - rate`, divided by it, and else zeros."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, rate: jax.Array | float) -> jax.Array:
+        shape = (len(x), *(1 for _ in x.shape[1:]))
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, shape)
+        return x * (kept / (1 - rate)).astype(x.dtype)
+
+
 class Affine(nn.Module):
     """`scale * x + bias` per channel."""
 
@@ -327,6 +346,7 @@ def apply(
     train: Literal[False] = False,
     key: jax.Array | None = None,
     dtype: Any = None,
+    drop_path: DropRate | None = None,
 ) -> jax.Array: ...
 
 
@@ -339,6 +359,7 @@ def apply(
     train: Literal[True],
     key: jax.Array | None = None,
     dtype: Any = None,
+    drop_path: DropRate | None = None,
 ) -> tuple[jax.Array, Variables]: ...
 
 
@@ -351,6 +372,7 @@ def apply(
     train: bool = False,
     key: jax.Array | None = None,
     dtype: Any = None,
+    drop_path: DropRate | None = None,
 ) -> jax.Array | tuple[jax.Array, Variables]:
     """The network's logits; in training mode also the variables with new batch statistics.
 
@@ -365,6 +387,8 @@ def apply(
       key: a random key, needed only in training a network with dropout.
       dtype: what to compute with, say bfloat16, while parameters and statistics keep their type;
         by default that of the parameters.
+      drop_path: in training, for how far down a path lies, in [0, 1], the rate at which `DropPath`
+        drops it; by default none is.
 
     Returns:
       Logits `[batch, classes]` in the type of the parameters, or `(logits, variables)` if `train`.
@@ -377,7 +401,9 @@ def apply(
     >>> nj.apply(spec, nj.init(spec, jax.random.key(0)), jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
-    values, updated = activations(spec, variables, images, train=train, key=key, dtype=dtype)
+    values, updated = activations(
+        spec, variables, images, train=train, key=key, dtype=dtype, drop_path=drop_path
+    )
     logits = values[spec.output].astype(param_dtype(variables))
     return (logits, updated) if train else logits
 
@@ -401,6 +427,7 @@ def activations(
     key: jax.Array | None = None,
     frozen: Collection[str] = (),
     dtype: Any = None,
+    drop_path: DropRate | None = None,
 ) -> tuple[dict[str, jax.Array], Variables]:
     """As `apply`, but the outputs of all nodes by name, and always the variables.
 
@@ -412,7 +439,8 @@ def activations(
     images = jnp.asarray(images)
     check_images(spec, images)
     check_variables(spec, variables)
-    if train and key is None and any(isinstance(node.op, ops.Dropout) for node in spec.nodes):
+    random = ops.Dropout if drop_path is None else ops.Dropout | ops.DropPath
+    if train and key is None and any(isinstance(node.op, random) for node in spec.nodes):
         raise ValueError(
             "training a network with dropout needs a key; pass key=jax.random.key(...)"
         )
@@ -421,6 +449,7 @@ def activations(
             variables,
             images.astype(param_dtype(variables)),
             train=train,
+            drop_path=drop_path,
             mutable=["batch_stats"] if train else [],
             rngs=None if key is None else {"dropout": key},
         )

@@ -238,6 +238,19 @@ class Dropout(Elementwise):
 
 
 @dataclasses.dataclass(frozen=True)
+class DropPath(Elementwise):
+    """In training, drops an image's whole map, and scales the others up (Larsson et al. 2017).
+
+    How often, a training's settings say. `depth` is how far down the network it lies, from 0 to 1.
+    """
+
+    depth: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_number(self, "depth", "a number in [0, 1]", 0.0, 1.0 + 1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
 class Identity(Elementwise):
     """Passes its input on."""
 
@@ -359,6 +372,7 @@ Op: TypeAlias = (
     | Flatten
     | Dense
     | Dropout
+    | DropPath
     | Identity
     | Normalize
     | PadChannels
@@ -390,7 +404,7 @@ OPS: dict[str, type] = {
             MaxPool,
             AvgPool,
         ),
-        *(GlobalAvgPool, Flatten, Dense, Dropout, Identity, Normalize, PadChannels),
+        *(GlobalAvgPool, Flatten, Dense, Dropout, DropPath, Identity, Normalize, PadChannels),
         *(Zero, Shift, Resize, Shuffle, Gate, Add, Concat, Mix),
     )
 }

@@ -64,7 +64,7 @@ class Table:
         columns = _columns(path)
         if "arch" not in columns:
             raise _missing(path, "arch", columns)
-        codes = [_code(arch) for arch in columns.pop("arch")]
+        codes = [_code(arch) for arch in columns["arch"]]
         rows = {code: row for row, code in enumerate(codes)}
         if len(rows) != len(codes):
             raise ValueError(f"{path}: every genotype must have one row; got {codes[-1]!r} twice")
@@ -168,7 +168,7 @@ def _numbers(path: pathlib.Path, name: str, column: np.ndarray) -> np.ndarray:
 
 def _code(arch: Any) -> str:
     """A genotype's short code: a word, or a row of small whole numbers."""
-    return arch if isinstance(arch, str) else "".join(f"{number:x}" for number in arch)
+    return str(arch) if isinstance(arch, str) else "".join(f"{number:x}" for number in arch)
 
 
 def _missing(path: pathlib.Path, name: str, columns: Mapping[str, Any]) -> ValueError:

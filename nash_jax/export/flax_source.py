@@ -180,7 +180,7 @@ def _expression(op: ops.Op, name: str, inputs: list[str], before: Shape, shape: 
         case ops.Flatten():
             flat, factor = f"{x}.reshape({x}.shape[0], -1)", op.factor(shape[0])
             return flat if factor == 1 else f"{factor} * {flat}"
-        case ops.Identity():
+        case ops.Identity() | ops.DropPath():  # the latter is of training alone
             return x
         case ops.Normalize():
             mean, std = (f"jnp.float32({list(values)})" for values in (op.mean, op.std))

@@ -215,7 +215,7 @@ def _without_weights(spec: Architecture, name: str) -> set[str]:
     found = {name}
     while name != INPUT and isinstance(
         spec[name].op,
-        ops.Activation | ops.Pool | ops.Dropout | ops.Identity | ops.PadChannels,
+        ops.Activation | ops.Pool | ops.Dropout | ops.DropPath | ops.Identity | ops.PadChannels,
     ):
         (name,) = spec[name].inputs
         found.add(name)

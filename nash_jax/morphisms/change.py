@@ -82,7 +82,9 @@ def _dense_readers(spec: Architecture, name: str) -> list[str]:
     for reader in map(spec.__getitem__, spec.readers[name]):
         if isinstance(reader.op, ops.Dense):
             found.append(reader.name)
-        elif isinstance(reader.op, ops.Dropout | ops.Identity | ops.Relu | ops.LeakyRelu):
+        elif isinstance(
+            reader.op, ops.Dropout | ops.DropPath | ops.Identity | ops.Relu | ops.LeakyRelu
+        ):
             found += _dense_readers(spec, reader.name)
         else:
             raise ValueError(

@@ -41,7 +41,7 @@ def why_no_identity(op: ops.Op, shape: Shape, nonnegative: bool) -> str | None:
         case ops.Relu():
             if not nonnegative:
                 return "Relu passes on only what is never negative"
-        case ops.BatchNorm() | ops.Affine() | ops.Identity() | ops.Dropout():
+        case ops.BatchNorm() | ops.Affine() | ops.Identity() | ops.Dropout() | ops.DropPath():
             pass
         case ops.MaxPool(stride=(1, 1), window=(1, 1)) | ops.AvgPool(stride=(1, 1), window=(1, 1)):
             if len(shape) != 3:
@@ -88,10 +88,13 @@ def is_identity(
 ) -> bool:
     """Whether an op with these arrays passes its input on in evaluation.
 
-    Batch normalisation needs to do so only up to rounding. Dropout counts only with rate 0, because
+    Batch normalisation needs to do so only up to rounding. Dropout counts only with rate 0, and
+    DropPath not at all, because
     it matters in training.
     """
-    if why_no_identity(op, shape, nonnegative) or (isinstance(op, ops.Dropout) and op.rate > 0):
+    if why_no_identity(op, shape, nonnegative) or isinstance(op, ops.DropPath):
+        return False
+    if isinstance(op, ops.Dropout) and op.rate > 0:
         return False
     params = {name: np.asarray(x) for name, x in params.items()}
     if isinstance(op, ops.BatchNorm):
@@ -124,6 +127,7 @@ def nonnegative_nodes(spec: Architecture) -> frozenset[str]:
             | ops.GlobalAvgPool
             | ops.Flatten
             | ops.Dropout
+            | ops.DropPath
             | ops.Identity
             | ops.Shift
             | ops.Resize

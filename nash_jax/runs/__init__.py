@@ -26,7 +26,7 @@ from nash_jax.runs.run import (
     open_run,
     run_search,
 )
-from nash_jax.runs.spaces import SPACE_SETTINGS, SpaceSettings, Start
+from nash_jax.runs.spaces import SPACE_SETTINGS, SpaceSettings, Start, choices_settings
 
 __all__ = [
     "Config",
@@ -46,6 +46,7 @@ __all__ = [
     "check_cache",
     "check_devices",
     "check_precision",
+    "choices_settings",
     "config_of",
     "dataset_of",
     "execute",

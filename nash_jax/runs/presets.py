@@ -12,6 +12,11 @@ from nash_jax.runs.spaces import MorphsSettings
 #: for a better search: results of different recipes are never put into one table.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
+    # The protocol of DARTS and of those that compare with it, on CIFAR-10.
+    "darts": {
+        **{"lr_start": 0.025, "weight_decay": 3e-4, "batch_size": 96, "clip_norm": 5.0},
+        **{"cutout": 16, "drop_path": 0.2, "auxiliary_weight": 0.4, "epochs_final": 600},
+    },
     "modern": {"label_smoothing": 0.1, "clip_norm": 5.0, "flip_test": True, "cutout": 8},
 }
 

@@ -22,7 +22,7 @@ from nash_jax.data import (
 from nash_jax.runs.config import Config, flag_of
 from nash_jax.runs.spaces import Start
 from nash_jax.spaces import Space
-from nash_jax.training import check_batch_size, check_streaming, fits_on_device
+from nash_jax.training import check_batch_size, check_streaming, check_tower, fits_on_device
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +71,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     normalize = ops.Normalize(*channel_statistics(train.images))
     start = config.space.start(dataset.image_shape, dataset.num_classes, normalize)
     limits = config.limits(start.spec)
+    if config.recipes.training.auxiliary_weight:
+        check_tower(start.spec)
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
         raise ValueError(

@@ -140,12 +140,12 @@ class MorphsSettings:
         return Morphs(start, bounds, self.num_edits, self.kernel_sizes, self.widening_factors, cost)
 
 
-def settings_of(kind: type[Choices]) -> type[Any]:
+def choices_settings(kind: type[Choices]) -> type[Any]:
     """The settings of a space of small whole numbers: its own fields, and a first genotype.
 
     Fields that say what the data are are no settings.
 
-    >>> settings_of(NB201)().first
+    >>> choices_settings(NB201)().first
     ''
     """
     of_data = {field.name for field in dataclasses.fields(Choices)}
@@ -192,14 +192,14 @@ def settings_of(kind: type[Choices]) -> type[Any]:
 #: The settings of every space.
 SPACE_SETTINGS: dict[str, type[Any]] = {
     "morphs": MorphsSettings,
-    "darts": settings_of(Darts),
-    "darts_macro": settings_of(MacroDarts),
-    "enas": settings_of(ENASMicro),
-    "nasnet": settings_of(NASNet),
-    "nb201": settings_of(NB201),
-    "nbmacro": settings_of(NBMacro),
-    "nsganet": settings_of(NSGANetMicro),
-    "suboptimal": settings_of(SubOptimal),
+    "darts": choices_settings(Darts),
+    "darts_macro": choices_settings(MacroDarts),
+    "enas": choices_settings(ENASMicro),
+    "nasnet": choices_settings(NASNet),
+    "nb201": choices_settings(NB201),
+    "nbmacro": choices_settings(NBMacro),
+    "nsganet": choices_settings(NSGANetMicro),
+    "suboptimal": choices_settings(SubOptimal),
 }
 
 

@@ -195,7 +195,8 @@ def cell_network(
     x = INPUT if normalize is None else b.add(normalize, INPUT)
     stem = b.add(ops.BatchNorm(), b.add(ops.Conv(3 * channels), x))
     states, reduced = [stem, stem], False
-    for number in range(cells):
+    depths = [(number + 1) / cells for number in range(cells)]
+    for number, depth in enumerate(depths):
         reduces = number in reductions
         if reduces:
             channels = channels + increment if increment else 2 * channels
@@ -207,21 +208,25 @@ def cell_network(
         )
         inputs = [before, relu_conv_norm(b, last, channels, (1, 1))]
         cell = reduction if reduces else normal
-        states, reduced = [last, _cell(b, cell, inputs, channels, reduces)], reduces
+        output = _cell(b, cell, inputs, channels, reduces, depth)
+        states, reduced = [last, b.named(f"cell{number}", ops.Concat(), *output)], reduces
     return b.classify(states[-1], num_classes, input_shape)
 
 
-def _cell(b: Builder, cell: Cell, inputs: list[str], channels: int, reduces: bool) -> str:
+def _cell(
+    b: Builder, cell: Cell, inputs: list[str], channels: int, reduces: bool, depth: float
+) -> list[str]:
+    """Add a cell, and give the states of its output."""
     states = list(inputs)
     for node in cell.nodes:
-        read = [
-            cell_op(b, op, states[state], channels, 2 if reduces and state < 2 else 1)
-            for op, state in node.reads
-        ]
+        read = []
+        for op, state in node.reads:
+            x = cell_op(b, op, states[state], channels, 2 if reduces and state < 2 else 1)
+            passes_on = x == states[state] or op == "none"
+            read.append(x if passes_on else b.add(ops.DropPath(depth), x))
         if node.join == "concat":  # as wide as all other states
             joined = b.add(ops.Concat(), *read)
             states.append(relu_conv_norm(b, joined, channels, (1, 1)))
         else:
             states.append(b.add(ops.Add(), *read))
-    output = [states[state] for state in cell.output]
-    return b.add(ops.Concat(), *output) if len(output) > 1 else output[0]
+    return [states[state] for state in cell.output]

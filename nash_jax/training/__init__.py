@@ -1,6 +1,7 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
 from nash_jax.training.augment import augment
+from nash_jax.training.auxiliary import check_tower, tower_of
 from nash_jax.training.compilation import (
     bfloat16_seconds_per_float32,
     compiler_options,
@@ -49,6 +50,7 @@ __all__ = [
     "bfloat16_seconds_per_float32",
     "check_batch_size",
     "check_streaming",
+    "check_tower",
     "compiler_options",
     "direction",
     "ensemble",
@@ -64,5 +66,6 @@ __all__ = [
     "precompile_evaluation",
     "predict_members",
     "state_shapes",
+    "tower_of",
     "update",
 ]

@@ -23,6 +23,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nash_jax.architecture import INPUT, Architecture, Variables, apply, ops
+from nash_jax.architecture.network import DropRate
 from nash_jax.data import Examples
 from nash_jax.training.augment import augment
 from nash_jax.training.compilation import compiled, compute_dtype, matmul_precision
@@ -57,6 +58,7 @@ def update(
     rate: jax.Array,
     key: jax.Array,
     settings: TrainingSettings,
+    progress: jax.Array | float = 0.0,
 ) -> tuple[TrainState, jax.Array]:
     """One update by SGD on one batch; for a population, on a batch and with a key for each member.
 
@@ -67,7 +69,9 @@ def update(
       labels: `[batch]`, or `[members, batch]`.
       rate: the learning rate.
       key: decides what dropout drops; or `[members]` keys.
-      settings: how to train.
+      settings: how to train. With an auxiliary loss, the second half of the logits is that of the
+        auxiliary classifier: see `auxiliary.with_tower`.
+      progress: the part of the training that lies behind, for `drop_path`.
 
     Returns:
       The new state, and the mean loss on the batch, `[]` or `[members]`.
@@ -78,13 +82,15 @@ def update(
     ) -> tuple[jax.Array, Variables]:
         variables = {**rest, "params": params}
         dtype = compute_dtype(settings.precision)
-        logits, new = apply(spec, variables, images, train=True, key=key, dtype=dtype)
-        if settings.label_smoothing:
-            targets = jax.nn.one_hot(labels, spec.num_classes)
-            targets = optax.smooth_labels(targets, settings.label_smoothing)
-            return optax.softmax_cross_entropy(logits, targets).mean(), new
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), new
+        drop_path = _drop_rate(progress, settings) if settings.drop_path else None
+        logits, new = apply(
+            spec, variables, images, train=True, key=key, dtype=dtype, drop_path=drop_path
+        )
+        if not settings.auxiliary_weight:
+            return _loss(logits, labels, settings), new
+        logits, others = jnp.split(logits, 2, axis=-1)
+        auxiliary = settings.auxiliary_weight * _loss(others, labels, settings)
+        return _loss(logits, labels, settings) + auxiliary, new
 
     def one(
         state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array
@@ -101,7 +107,37 @@ def update(
     return (jax.vmap(one) if members_of(key) else one)(state, images, labels, key)
 
 
+def _loss(logits: jax.Array, labels: jax.Array, settings: TrainingSettings) -> jax.Array:
+    """The mean cross-entropy of a batch."""
+    if settings.label_smoothing:
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(targets, settings.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def _drop_rate(progress: jax.Array | float, settings: TrainingSettings) -> DropRate:
+    """How often a path at some depth is dropped, after a part of the training."""
+    by_depth = settings.drop_path_by_depth
+    return lambda depth: progress * settings.drop_path * (depth if by_depth else 1.0)
+
+
 _update = jax.jit(update, static_argnames="settings", donate_argnames="state")
+
+
+@functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
+def _dropping(
+    spec: Architecture,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+    progress: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """An update that drops paths; the others' programs have no argument for it."""
+    return update(spec, state, images, labels, rate, key, settings, progress)
 
 
 def _augment_all(
@@ -176,6 +212,7 @@ def _chunk(
     labels: jax.Array,
     rates: jax.Array,
     numbers: jax.Array,
+    progress: jax.Array,
     key: jax.Array,
     fill: jax.Array,
     settings: TrainingSettings,
@@ -183,13 +220,13 @@ def _chunk(
     """The updates of a chunk, and their losses; those of negative numbers change nothing."""
 
     def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
-        images, labels, rate, number = step
+        images, labels, rate, number, progress = step
         augmented, dropout_key = _augment_all(images, key, number, fill, settings)
-        new, loss = update(spec, state, augmented, labels, rate, dropout_key, settings)
+        new, loss = update(spec, state, augmented, labels, rate, dropout_key, settings, progress)
         # Not a conditional: on a GPU that would wait for the host.
         return jax.tree.map(lambda x, old: jnp.where(number >= 0, x, old), new, state), loss
 
-    return jax.lax.scan(body, state, (images, labels, rates, numbers))
+    return jax.lax.scan(body, state, (images, labels, rates, numbers, progress))
 
 
 def _shared(mesh: Mesh, members: tuple[int, ...]) -> NamedSharding:
@@ -201,12 +238,13 @@ class Epoch(NamedTuple):
     """A compiled epoch.
 
     Attributes:
-      run: `(state, rates, key) -> (state, loss)`.
+      run: `(state, rates, progress, key) -> (state, loss)`; `rates` and `progress` are those of
+        every update, `[batches]`.
       required_bytes: of memory on each device.
       new: whether anything was compiled just now.
     """
 
-    run: Callable[[TrainState, np.ndarray, jax.Array], tuple[TrainState, Any]]
+    run: Callable[[TrainState, np.ndarray, np.ndarray, jax.Array], tuple[TrainState, Any]]
     required_bytes: int
     new: bool
 
@@ -238,11 +276,13 @@ def scanned(
         )
         for x in (images, labels)
     ]
-    steps = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.int32)
+    steps = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.int32), np.zeros(CHUNK, np.float32)
     args = state, *batches, *steps, key, fill
     program, new = compiled(_chunk, spec, *args, settings=settings)
 
-    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+    def run(
+        state: TrainState, rates: np.ndarray, progress: np.ndarray, key: jax.Array
+    ) -> tuple[TrainState, Any]:
         num = len(rates)
         order = _all_batches(key, len(images), num, settings.batch_size)
         losses = []
@@ -250,8 +290,9 @@ def scanned(
             places = CHUNK * chunk + np.arange(CHUNK)
             numbers = np.where(places < num, places, -1).astype(np.int32)
             chosen = _chosen(images, labels, order, np.int32(chunk), mesh)
-            of_chunk = rates[np.minimum(places, num - 1)]
-            state, loss = program.call(spec, state, *chosen, of_chunk, numbers, key, fill)
+            of_chunk = [x[np.minimum(places, num - 1)] for x in (rates, progress)]
+            steps = of_chunk[0], numbers, of_chunk[1]
+            state, loss = program.call(spec, state, *chosen, *steps, key, fill)
             losses.append(loss)
         return state, jnp.concatenate(losses)[:num].mean(axis=0)
 
@@ -292,9 +333,13 @@ def _looped(
     fill = mean_colour(spec)
     augmenting, first = compiled(_augment, images, key, number, fill, settings=settings)
     args = state, images, labels, rate, key
-    updating, second = compiled(_update, spec, *args, settings=settings.without_augmentation)
+    dropping = bool(settings.drop_path)
+    program = (_dropping, spec, *args, rate) if dropping else (_update, spec, *args)
+    updating, second = compiled(*program, settings=settings.without_augmentation)
 
-    def run(state: TrainState, rates: np.ndarray, key: jax.Array) -> tuple[TrainState, Any]:
+    def run(
+        state: TrainState, rates: np.ndarray, progress: np.ndarray, key: jax.Array
+    ) -> tuple[TrainState, Any]:
         losses = []
         order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
         for number, (images, labels) in enumerate(batches(order)):
@@ -302,7 +347,10 @@ def _looped(
             if mesh is not None:
                 images = jax.device_put(images, _shared(mesh, members))
                 dropout_key = placed(dropout_key, mesh)
-            state, loss = updating.call(spec, state, images, labels, rates[number], dropout_key)
+            now = (progress[number],) if dropping else ()
+            state, loss = updating.call(
+                spec, state, images, labels, rates[number], dropout_key, *now
+            )
             losses.append(loss)
         return state, np.mean([np.asarray(loss) for loss in losses], axis=0)
 

@@ -23,9 +23,8 @@ from nash_jax.architecture import (
 )
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
-from nash_jax.training.compilation import (
-    Stopwatch,
-)
+from nash_jax.training.auxiliary import tower_of, with_tower, without_tower
+from nash_jax.training.compilation import Stopwatch
 from nash_jax.training.epochs import TrainState, epoch_maker, members_of, placed, scanned
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rates
@@ -151,7 +150,8 @@ def fit(
     check_batch_size(settings, len(examples))
     check_devices(settings, devices)
     mesh = None if devices is None else Mesh(np.array(devices), ("batch",))
-    graph, names = numbered(spec)
+    trained, variables = with_tower(spec, variables, key, settings)
+    graph, names = numbered(trained)
     first, known = (0, []) if resume is None else (len(resume.losses), list(resume.losses))
     begin = _start(renamed(variables, names), settings) if resume is None else resume.state
     state = _copied(begin)
@@ -171,8 +171,8 @@ def fit(
     losses: list[Any] = known
     while len(losses) < cosine.epochs:
         epoch = len(losses)
-        of_epoch = rates[epoch - cosine.since]
-        state, loss = compiled_epoch.run(state, of_epoch, _fold_in(key, epoch))
+        of_epoch = rates[epoch - cosine.since], _progress(settings, cosine, epoch, num_batches)
+        state, loss = compiled_epoch.run(state, *of_epoch, _fold_in(key, epoch))
         losses.append(loss)
         if epoch > first:  # the device has its next epoch before this loss is awaited
             _tell(on_epoch, epoch, losses[epoch - 1])
@@ -192,12 +192,24 @@ def fit(
     jax.block_until_ready(state)
     back = {new_name: name for name, new_name in names.items()}
     return Fit(
-        renamed(state.variables, back),
+        without_tower(spec, renamed(state.variables, back)),
         np.array([np.asarray(loss) for loss in losses]),
         *((compiling, 0.0) if compiled_epoch.new else (0.0, compiling)),
         watch.lap(),
         compiled_epoch.required_bytes,
     )
+
+
+def _progress(
+    settings: TrainingSettings, cosine: Cosine, epoch: int, num_batches: int
+) -> np.ndarray:
+    """The part of the training that lies behind each update of an epoch, `[batches]`.
+
+    Where paths are dropped alike at all depths, it is that behind the epoch's beginning.
+    """
+    begin, end = cosine.progress(epoch), cosine.progress(epoch + 1)
+    within = np.arange(num_batches) / num_batches if settings.drop_path_by_depth else 0.0
+    return np.broadcast_to(begin + (end - begin) * within, num_batches).astype(np.float32)
 
 
 def _rates(settings: TrainingSettings, cosine: Cosine, num_batches: int) -> np.ndarray:
@@ -220,7 +232,9 @@ def precompile(
 
     Of `variables` only shapes and types are used: they may be `jax.ShapeDtypeStruct`.
     """
-    graph, names = numbered(spec)
+    trained = tower_of(spec) if settings.auxiliary_weight else spec
+    variables = jax.eval_shape(lambda v: with_tower(spec, v, key, settings)[1], variables)
+    graph, names = numbered(trained)
     state = _abstract(renamed(variables, names), settings)
     epoch = epoch_maker(examples, scan, None)(graph, state, examples, key, settings, None)
     return epoch.required_bytes
@@ -267,7 +281,7 @@ def _abstract(variables: Variables, settings: TrainingSettings) -> TrainState:
 @usual_promotion
 def state_shapes(spec: Architecture, settings: TrainingSettings) -> TrainState:
     """Shapes and types of a snapshot's state, for one network."""
-    graph, _ = numbered(spec)
+    graph, _ = numbered(tower_of(spec) if settings.auxiliary_weight else spec)
     return _abstract(jax.eval_shape(lambda: init(graph, jax.random.key(0))), settings)
 
 

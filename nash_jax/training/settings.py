@@ -29,6 +29,12 @@ class TrainingSettings:
       clip_norm: largest norm of all gradients together, before weight decay; 0: none, as the paper.
       flip_test: average the logits of an image and its mirror image in every evaluation, where
         `flip` is on.
+      drop_path: how often an edge of a cell is dropped at the end of a training, in [0, 1); it is
+        dropped more and more often on the way there; networks without DropPath have no such edges.
+      drop_path_by_depth: drop edges that lie deeper more often (ScheduledDropPath of NASNet), more
+        with each update; else all alike, more with each epoch (DARTS).
+      auxiliary_weight: weight of the loss of a second classifier, after two thirds of the cells,
+        which is there in training alone; 0: none.
       precision: 'float32', 'tf32' (float32 with products of 10 binary digits, where the device has
         them) or 'bfloat16' (layers in bfloat16; parameters, statistics and loss in float32);
         'auto' becomes float32 where JAX's default device is a CPU, else bfloat16.
@@ -45,6 +51,9 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     clip_norm: float = 0.0
     flip_test: bool = False
+    drop_path: float = 0.0
+    drop_path_by_depth: bool = False
+    auxiliary_weight: float = 0.0
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -57,6 +66,8 @@ class TrainingSettings:
             ("crop_padding", ">= 0", self.crop_padding >= 0),
             ("cutout", ">= 0", self.cutout >= 0),
             ("label_smoothing", "in [0, 1)", 0 <= self.label_smoothing < 1),
+            ("drop_path", "in [0, 1)", 0 <= self.drop_path < 1),
+            ("auxiliary_weight", ">= 0 and finite", 0 <= self.auxiliary_weight < math.inf),
             ("clip_norm", ">= 0 and finite", 0 <= self.clip_norm < math.inf),
         ):
             if not holds:
