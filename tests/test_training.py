@@ -571,7 +571,8 @@ def test_paths_are_dropped_more_and_more_often():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_network_of_cells_trains_with_dropped_paths_and_a_tower(cells, digits, scan):
-    settings = dataclasses.replace(PLAIN, drop_path=0.3, auxiliary_weight=0.4, batch_size=50)
+    tower = 0.0 if scan else 0.4  # a wide convolution, slow in a loop on CPU
+    settings = dataclasses.replace(PLAIN, drop_path=0.3, auxiliary_weight=tower, batch_size=50)
     variables = nj.init(cells, KEY)
     snapshots = []
 

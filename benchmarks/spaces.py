@@ -1,0 +1,162 @@
+"""Random networks of every space of genotypes: trained, crossed and exported.
+
+  python -m benchmarks.spaces --dataset=digits --dataset=npz:cifar10.npz --out=spaces.jsonl
+  python -m benchmarks.spaces --crossover
+  python -m benchmarks.spaces --darts
+
+Of each set at most 5,000 images of 16x16 pixels at most; networks are made smaller (`SMALL`), which
+is not how any of the spaces was published. Every result is a line of the file and is never made
+again; the table is printed at the end. `--crossover` crosses 10,000 pairs of each space in every
+way; `--darts` measures DARTS's network of 20 cells and 36 channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+
+import nash_jax as nj
+from benchmarks.machine import machine
+from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from nash_jax import spaces
+from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
+from nash_jax.launching import compile_faster
+from nash_jax.spaces import CROSSOVERS, Choices
+from nash_jax.training import TrainingSettings, evaluate, fit, precompile
+
+DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
+NETWORKS = flags.DEFINE_integer("networks", 8, "random networks of each space")
+EPOCHS = flags.DEFINE_integer("epochs", 6, "of each training")
+OUT = flags.DEFINE_string("out", "spaces.jsonl", "the file of the results")
+CROSS = flags.DEFINE_bool("crossover", False, "cross 10,000 pairs of each space instead")
+DARTS = flags.DEFINE_bool("darts", False, "measure DARTS's final network instead")
+
+_CELLS = {"channels": 8, "cells": 3}
+#: Each space with the sizes of its networks.
+SMALL: dict[type[Choices], dict[str, int]] = {
+    spaces.Darts: _CELLS,
+    spaces.SubOptimal: _CELLS,
+    spaces.ENASMicro: _CELLS,
+    spaces.NASNet: _CELLS,
+    spaces.NSGANetMicro: {**_CELLS, "filter_increment": 8},
+    spaces.NB201: {"channels": 8, "cells": 1},
+    spaces.NBMacro: {"channels": 8, "head": 64},
+}
+
+
+def small_images(name: str) -> Dataset:
+    """A set with at most 5,000 training images, of at most 16x16 pixels."""
+    dataset = load_dataset(name)
+
+    def smaller(examples: Examples) -> Examples:
+        images = examples.images
+        while images.shape[1] > 16:  # means of four pixels
+            n, height, width, channels = images.shape
+            fours = images.reshape(n, height // 2, 2, width // 2, 2, channels)
+            images = np.rint(fours.mean(axis=(2, 4))).astype(images.dtype)
+        return Examples(images, examples.labels)
+
+    train = smaller(subset(dataset.train, 5_000, 0))
+    return dataclasses.replace(dataset, train=train, test=smaller(dataset.test))
+
+
+def trained(kind: type[Choices], dataset: Dataset, number: int) -> dict[str, Any]:
+    """The test accuracy of a random network."""
+    normalize = nj.ops.Normalize(*channel_statistics(dataset.train.images))
+    space = kind(dataset.image_shape, dataset.num_classes, normalize, **SMALL[kind])
+    key = jax.random.key(number)
+    spec = space.build(space.sample(key), "final")
+    digits = dataset.name == "digits"
+    settings = TrainingSettings(batch_size=64, crop_padding=1 if digits else 2, flip=not digits)
+    start = time.perf_counter()
+    fitted = fit(spec, nj.init(spec, key), dataset.train, key, EPOCHS.value, settings)
+    accuracy = evaluate(spec, fitted.variables, dataset.test).accuracy
+    return {
+        "accuracy": round(100 * accuracy, 2),
+        "params": nj.count_params(spec),
+        "compile": round(fitted.compile_seconds, 1),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def train_all() -> None:
+    for name in DATASETS.value:
+        dataset = small_images(name)
+        for number in range(NETWORKS.value):
+            for kind in SMALL:
+                what = {
+                    "dataset": pathlib.Path(name).stem, "space": kind.__name__, "number": number
+                }  # fmt: skip
+                if not any(what.items() <= row.items() for row in read_rows(OUT.value)):
+                    add_row(OUT.value, what | trained(kind, dataset, number))
+    names = [pathlib.Path(name).stem for name in DATASETS.value]
+    print(f"{machine()}\n\n| space | {' | '.join(names)} | parameters |")
+    print("|---" * (len(names) + 2) + "|")
+    for kind in SMALL:
+        rows = [row for row in read_rows(OUT.value) if row["space"] == kind.__name__]
+        cells = [
+            mean_and_deviation([row["accuracy"] for row in rows if row["dataset"] == name])
+            for name in names
+        ]
+        params = [row["params"] for row in rows]
+        print(f"| {kind.__name__} | {' | '.join(cells)} | {min(params):,} to {max(params):,} |")
+
+
+def cross_all() -> None:
+    """10,000 children of each space and kind: each is one of the space, of its parents' genes."""
+    for kind in (*SMALL, spaces.MacroDarts):
+        space, start, wrong = kind(), time.perf_counter(), 0
+        keys = jax.random.split(jax.random.key(0), 10_001)
+        genotypes = [space.sample(key) for key in keys]
+        for key, a, b in zip(keys, genotypes, genotypes[1:]):
+            for way in CROSSOVERS:
+                child = space.crossover(a, b, key, way)
+                space.check(child)
+                wrong += any(gene not in genes for gene, genes in zip(child, zip(a, b)))
+        took = time.perf_counter() - start
+        print(
+            f"{kind.__name__}: 10,000 pairs in {len(CROSSOVERS)} ways, {wrong} wrong, {took:.0f} s"
+        )
+
+
+def measure_darts() -> None:
+    """Build, compile and train DARTS's network for one update."""
+    genotype = spaces.Darts().start
+    start = time.perf_counter()
+    spec = spaces.Darts(channels=36, cells=20).build(genotype, "final")
+    built = time.perf_counter() - start
+    settings = dataclasses.replace(TrainingSettings(batch_size=96), precision="auto")
+    rng, key = np.random.default_rng(0), jax.random.key(0)
+    images = rng.integers(0, 256, (2 * 96, 32, 32, 3), np.uint8)
+    examples = Examples(images, np.arange(2 * 96) % 10)
+    variables = nj.init(spec, key)
+    start = time.perf_counter()
+    required = precompile(spec, variables, examples, key, settings)
+    compiled = time.perf_counter() - start
+    fit(spec, variables, examples, key, 1, settings)
+    seconds = fit(spec, variables, examples, key, 1, settings).train_seconds / 2
+    print(
+        f"{machine()}\nnodes {len(spec.nodes)}, built in {built:.3f} s, compiled in {compiled:.0f} "
+        f"s, an update of 96 images takes {seconds:.1f} s, memory {required / 2**30:.2f} GiB"
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    compile_faster()
+    if CROSS.value:
+        cross_all()
+    elif DARTS.value:
+        measure_darts()
+    else:
+        train_all()
+
+
+if __name__ == "__main__":
+    app.run(main)
