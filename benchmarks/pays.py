@@ -106,7 +106,7 @@ def train_one(method: str, name: str, seed: int) -> float:
             return max(1, round(1e12 * TFLOPS.value / (3 * nj.count_flops(spec) * len(train))))
         left = 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
         updates = len(train) // settings.batch_size
-        return max(1, int(0.92 * left / (seconds * updates / (len(some) // settings.batch_size))))
+        return max(1, int(left / (seconds * updates / (len(some) // settings.batch_size))))
 
     if method.startswith("torch"):
         import torch
