@@ -2,18 +2,22 @@
 
   python -m benchmarks.spaces --dataset=digits --dataset=npz:cifar10.npz --out=spaces.jsonl
   python -m benchmarks.spaces --crossover
+  python -m benchmarks.spaces --export
   python -m benchmarks.spaces --darts
 
 Of each set at most 5,000 images of 16x16 pixels at most; networks are made smaller (`SMALL`), which
 is not how any of the spaces was published. Every result is a line of the file and is never made
 again; the table is printed at the end. `--crossover` crosses 10,000 pairs of each space in every
-way; `--darts` measures DARTS's network of 20 cells and 36 channels.
+way; `--export` exports a network of each space in every format and reads it again; `--darts`
+measures DARTS's network of 20 cells and 36 channels.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
+import runpy
+import tempfile
 import time
 from typing import Any
 
@@ -26,7 +30,9 @@ from benchmarks.machine import machine
 from benchmarks.rows import add_row, mean_and_deviation, read_rows
 from nash_jax import spaces
 from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
+from nash_jax.export.export import as_flax, as_onnx, as_orbax, as_stablehlo, as_weights
 from nash_jax.launching import compile_faster
+from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.spaces import CROSSOVERS, Choices
 from nash_jax.training import TrainingSettings, evaluate, fit, precompile
 
@@ -35,6 +41,7 @@ NETWORKS = flags.DEFINE_integer("networks", 8, "random networks of each space")
 EPOCHS = flags.DEFINE_integer("epochs", 6, "of each training")
 OUT = flags.DEFINE_string("out", "spaces.jsonl", "the file of the results")
 CROSS = flags.DEFINE_bool("crossover", False, "cross 10,000 pairs of each space instead")
+EXPORT = flags.DEFINE_bool("export", False, "export a network of each space instead")
 DARTS = flags.DEFINE_bool("darts", False, "measure DARTS's final network instead")
 
 _CELLS = {"channels": 8, "cells": 3}
@@ -125,6 +132,38 @@ def cross_all() -> None:
         )
 
 
+def export_all() -> None:
+    """Export a small random network of each space in every format, and read it again."""
+    import onnxruntime
+
+    print("| space | flax | stablehlo | onnx |\n|---|---|---|---|")
+    for kind, sizes in SMALL.items():
+        space, key = kind((16, 16, 3), 10, **sizes), jax.random.key(0)
+        spec = space.build(space.sample(key), "final")
+        variables = nj.init(spec, key)
+        images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+        wanted = np.asarray(nj.apply(spec, variables, images))
+        with tempfile.TemporaryDirectory() as folder:
+            for form in (as_flax, as_stablehlo, as_onnx, as_weights, as_orbax):
+                for name, content in form(spec, variables).items():
+                    path = pathlib.Path(folder, form.__name__, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+            root = pathlib.Path(folder)
+            assert nj.from_json((root / "as_weights" / "spec.json").read_text()) == spec, kind
+            again, weights = load_orbax(root / "as_orbax")
+            assert again == spec, kind
+            assert jax.tree.all(jax.tree.map(np.array_equal, weights, variables)), kind
+            names = runpy.run_path(str(root / "as_flax" / "network.py"))
+            found = [names["Network"]().apply(names["load"](), images)]
+            program = (root / "as_stablehlo" / "network.stablehlo").read_bytes()
+            found.append(jax.export.deserialize(bytearray(program)).call(images))
+            session = onnxruntime.InferenceSession(root / "as_onnx" / "network.onnx")
+            found += session.run(None, {session.get_inputs()[0].name: images})
+        errors = [float(np.abs(np.asarray(x) - wanted).max() / np.abs(wanted).max()) for x in found]
+        print(f"| {kind.__name__} | " + " | ".join(f"{error:.0e}" for error in errors) + " |")
+
+
 def measure_darts() -> None:
     """Build, compile and train DARTS's network for one update."""
     genotype = spaces.Darts().start
@@ -150,7 +189,9 @@ def measure_darts() -> None:
 def main(argv: list[str]) -> None:
     del argv
     compile_faster()
-    if CROSS.value:
+    if EXPORT.value:
+        export_all()
+    elif CROSS.value:
         cross_all()
     elif DARTS.value:
         measure_darts()

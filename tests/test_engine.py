@@ -115,12 +115,44 @@ def extended():
         yield
 
 
+def test_genotypes_are_recorded_and_networks_of_other_genotypes_begin_anew(engine):
+    sizes = {"channels": 4, "cells": 3, "search_channels": 2, "search_cells": 2}
+    evolution = {"num_samples": 5, "population": 3, "tournament": 2, "window": 1, "crossover": 0.5}
+    config = nj.preset("digits", space="darts", strategy="aging_evolution", **sizes, **evolution)
+    executor, record = MadeUp(), Memory()
+    result = engine(config, record, executor)
+    jobs = {job.name: job for job in executor.submitted}
+    assert {name: (job.recipe.weights, job.parent) for name, job in jobs.items()} == {
+        name: ("nothing", None)
+        for name in ("sample1", "sample2", "sample3", "child4", "child5", "final")
+    }
+    space = nj.spaces.Darts((8, 8, 1), 10, result.best.spec.nodes[0].op, **sizes)
+    for line in record.lines.values():
+        space.check(tuple(line["genotype"]))
+    assert jobs["final"].spec == space.build(result.best.genotype, "final")
+    chosen = trial_of(record.lines[result.best.parent])
+    assert chosen.genotype == result.best.genotype
+    assert chosen.spec == space.build(chosen.genotype, "search") != jobs["final"].spec
+    again = MadeUp()
+    engine(config, record, again)
+    assert again.made == []
+
+
+def test_a_network_that_is_the_final_one_too_is_trained_on(engine):
+    config = nj.preset("digits", space="nb201", channels=2, cells=1, strategy="random_search")
+    executor = MadeUp()
+    engine(config.replace(num_samples=2), Memory(), executor)
+    jobs = {job.name: job for job in executor.submitted}
+    assert jobs["final"].recipe.weights == "given"
+    assert jobs["final"].parent in ("sample1", "sample2")
+
+
 def test_a_strategy_a_space_an_estimator_and_an_objective_of_ones_own_are_run(
     engine, extended, tmp_path, monkeypatch
 ):
-    own = {"strategy": "best_first", "space": "chains", "inherit": "nothing"}
+    own = {"strategy": "best_first", "space": "chains"}
     config = nj.preset("digits", **own, estimator="on_a_quarter", max_costs="convolutions=4")
-    config = config.replace(num_children=3, choices=(4, 8))
+    config = config.replace(num_children=3, narrowest=4)
     executor = MadeUp()
     engine(config, executor=executor, workdir=tmp_path)
     assert sorted({*executor.made}) == ["child1", "child2", "child3", "final", "model_0"]

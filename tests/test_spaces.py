@@ -1,5 +1,6 @@
 """Spaces of genotypes: published sizes and networks, draws, changes, crossover, short code."""
 
+import dataclasses
 import itertools
 import pathlib
 
@@ -8,9 +9,11 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
+from helpers import random_images, random_variables
+from numpy_network import numpy_apply
 
 import nash_jax as nj
-from nash_jax import ops, spaces
+from nash_jax import morphisms, ops, spaces
 from nash_jax.spaces import CROSSOVERS, Cell, CellNode, Choices, Read, cell_network
 from nash_jax.spaces.nb201 import NB201
 
@@ -229,6 +232,37 @@ def test_a_factorised_reduction_reads_every_pixel_once():
     assert sum(isinstance(node.op, ops.Shift) for node in b.nodes) == 1
     with pytest.raises(ValueError, match="channels must be even .* got 5"):
         spaces.cells.factorized_reduction(b, "input", 5)
+
+
+#: Small networks, two cells or blocks deep where that can be.
+SMALL = {
+    "Darts": {"channels": 2, "cells": 2},
+    "SubOptimal": {"channels": 2, "cells": 2},
+    "MacroDarts": {},
+    "ENASMicro": {"channels": 2, "cells": 2},
+    "NASNet": {"channels": 2, "cells": 2},
+    "NSGANetMicro": {"channels": 2, "cells": 2, "filter_increment": 2},
+    "NB201": {"channels": 2, "cells": 1},
+    "NBMacro": {"channels": 2, "head": 4},
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_networks_are_grown_and_simplified_like_all_others(name):
+    space = dataclasses.replace(SPACES[name], input_shape=(8, 8, 3), num_classes=5, **SMALL[name])
+    key = jax.random.key(1)
+    spec = space.build(space.sample(key), "final")
+    assert nj.from_json(nj.to_json(spec)) == spec
+    variables, images = random_variables(spec), random_images(spec, 2)
+    edits, grown = morphisms.sample_edits(spec, key, 4)
+    _, weights = morphisms.Sequence(edits)(spec, variables, key)
+    before = numpy_apply(nj.to_json(spec), variables, images)
+    after = numpy_apply(nj.to_json(grown), weights, images)
+    assert np.abs(after - before).max() <= 1e-4 * np.abs(before).max()
+    smaller, left = morphisms.simplify(grown, weights)
+    assert nj.count_params(smaller) <= nj.count_params(grown)
+    simplified = numpy_apply(nj.to_json(smaller), left, images)
+    assert np.abs(simplified - before).max() <= 1e-4 * np.abs(before).max()
 
 
 @pytest.mark.parametrize(

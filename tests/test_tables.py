@@ -122,6 +122,26 @@ def test_the_best_by_validation_is_tested_whatever_its_test_value(made_up):
     assert found.tests == tuple(sorted(found.tests, reverse=True))
 
 
+def test_a_bound_holds_in_a_table_too(made_up):
+    table = Table.load(made_up, data="a")
+    config = config_of(strategy="random_search", num_samples=30, max_params=800_000)
+    found = tables.search_table(NB201(), config, table, 0.0, seed=1)
+    # 73,306 and 28,000 or 243,040 for each convolution: at most two of 3x3 and six of 1x1.
+    assert found.genotype.count("3") == 2
+    with pytest.raises(ValueError, match="one value for every network; .* successive_halving"):
+        config = config_of(strategy="successive_halving")
+        tables.search_table(NB201(), config, table, 0.0, seed=1)
+
+
+def test_a_number_that_is_missing_is_one_line(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("arch,val_r0,val_r1,test\n00,,,2\n01,1,,2\n")
+    table = Table.load(path)
+    assert table.validation[1] == 1
+    with pytest.raises(ValueError, match="must have numbers for every genotype; some of '00'"):
+        table.estimate("00")
+
+
 def test_sizes_follow_from_the_limit_where_none_are_given(made_up):
     table = Table.load(made_up, data="a")
     config = tables.config_for(config_of(strategy="aging_evolution"), {}, table, 600.0)
@@ -175,7 +195,7 @@ def test_the_command_writes_means_regret_and_a_picture(made_up, tmp_path, capsys
     assert capsys.readouterr().out.count("20 searches") == 2
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
     again = search(*common, "--strategy=random_search", "--workdir=random_search")
-    assert "has a result; give another --workdir" in again
+    assert "workdir must be new or empty for a search in a table" in again
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nash_jax as nj
 from nash_jax import ops
 from nash_jax.architecture.builders import Builder
+from nash_jax.spaces.cells import squeeze_excitation
 
 
 def densenet() -> nj.Architecture:
@@ -135,8 +136,7 @@ def cell() -> nj.Architecture:
     halved = b.add(ops.Add(), halved, b.add(ops.Zero(2), x))
     y = b.add(ops.Conv(6, (3, 5), groups=6, dilation=2), b.add(ops.Relu(), halved))
     y = b.add(ops.DropPath(0.5), b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y)))
-    gate = b.add(ops.Relu(), b.add(ops.Dense(3), b.add(ops.GlobalAvgPool(), y)))
-    y = b.add(ops.Gate(), y, b.add(ops.Sigmoid(), b.add(ops.Dense(6), gate)))
+    y = squeeze_excitation(b, y, 6, reduction=2)
     large = b.add(ops.Resize(8, 7), b.add(ops.Shuffle(3), y))
     x = b.add(ops.Concat(), x, b.conv_norm_relu(large, 4))
     return b.classify(b.conv_norm_relu(x, 4, kernel_size=1), 5, (8, 7, 3))

@@ -67,7 +67,8 @@ class Table:
         codes = [_code(arch) for arch in columns["arch"]]
         rows = {code: row for row, code in enumerate(codes)}
         if len(rows) != len(codes):
-            raise ValueError(f"{path}: every genotype must have one row; got {codes[-1]!r} twice")
+            twice = next(code for row, code in enumerate(codes) if rows[code] != row)
+            raise ValueError(f"{path}: every genotype must have one row; got {twice!r} twice")
         found = _by_epochs(path, columns, data)
         if epochs and epochs not in found["val"]:
             there = ", ".join(map(str, sorted(found["val"])))
@@ -104,9 +105,14 @@ class Table:
         """What a search is told of a genotype: its validation accuracy, and what the trial costs.
 
         Raises:
-          ValueError: if the genotype has no row.
+          ValueError: if the genotype has no row, or a number is missing there.
         """
         row = self.row(code)
+        if not np.isfinite((self.validation[row], self.test[row], self.seconds[row])).all():
+            raise ValueError(
+                f"{self.name} must have numbers for every genotype; some of {code!r} are missing; "
+                "fill them in, or take other --table_epochs"
+            )
         seconds = Seconds(train=float(self.seconds[row]))
         return Estimate(float(self.validation[row]) / 100, math.nan, seconds)
 
@@ -134,9 +140,16 @@ def _by_epochs(
         if not runs[what]:
             raise _missing(path, f"{data}_{what}".lstrip("_"), columns)
     return {
-        what: {epochs: np.nanmean(several, axis=0) for epochs, several in by_epochs.items()}
+        what: {epochs: _mean(np.array(several)) for epochs, several in by_epochs.items()}
         for what, by_epochs in runs.items()
     }
+
+
+def _mean(runs: np.ndarray) -> np.ndarray:
+    """The mean of the runs that there are, `[runs, rows]` to `[rows]`; nan where there is none."""
+    there = np.isfinite(runs)
+    total = np.where(there, runs, 0).sum(axis=0)
+    return np.where(there.any(axis=0), total / np.maximum(there.sum(axis=0), 1), np.nan)
 
 
 def _columns(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -188,8 +188,9 @@ def plan(
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     _check_time(minutes, pace, epoch, num_images)
     sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else NO_SEARCH
-    sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
     known = config.values()
+    if "model_0" in known:  # the space of morphs has no other end
+        sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
     config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
     text = _text(config, pace, model_0)
     if unlike is not None:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nash_jax.estimation import Table
+from nash_jax.estimation import Estimate, Table
 from nash_jax.evaluation import mean_interval
 from nash_jax.record.files import read_json, write_atomically, write_json, writing
 from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.curves import draw_curves
 from nash_jax.runs.config import Config
-from nash_jax.search import STRATEGIES, Keys, simulate
-from nash_jax.spaces import Choices
+from nash_jax.search import STRATEGIES, Keys, Proposal, simulate
+from nash_jax.spaces import Bounded, Choices
 
 REPEATS_FILE, CURVE_FILE, PICTURE_FILE = "repeats.csv", "regret.csv", "regret.png"
 #: Points in time for which regret is written.
@@ -111,12 +111,21 @@ def search_table(space: Choices, config: Config, table: Table, seconds: float, s
     keys = Keys(*jax.random.split(jax.random.key(seed), 4))
     if not space.first:
         space = dataclasses.replace(space, first=space.sample(keys.init))
-    strategy = STRATEGIES[config.values()["strategy"]](space, config.strategy, keys)
+    limits = config.limits(space.build(space.start, "search"))
+    searched = Bounded(space, limits) if limits else space
+    strategy = STRATEGIES[config.values()["strategy"]](searched, config.strategy, keys)
+
+    def estimate(proposal: Proposal) -> Estimate:
+        if proposal.budget is not None:
+            raise ValueError(
+                "a table has one value for every network; got a strategy that trains networks on, "
+                f"{config.values()['strategy']}; take another"
+            )
+        return table.estimate(space.code(proposal.genotype))
+
     spent, trials, best = 0.0, 0, -math.inf
     genotype, times, tests = "", list[float](), list[float]()
-    for trial in simulate(
-        space, strategy, lambda proposal: table.estimate(space.code(proposal.genotype)), _no_network
-    ):
+    for trial in simulate(space, strategy, estimate, _no_network):
         if seconds and spent + trial.estimate.seconds.total > seconds:
             break
         spent, trials = spent + trial.estimate.seconds.total, trials + 1
@@ -154,7 +163,7 @@ def run_in_table(
     Args:
       config: the settings of strategy and space; the seeds begin with its own.
       given: those that were given; the sizes of a search follow from the limit, where they are not.
-      workdir: a folder without a result.
+      workdir: a new or an empty folder.
       path: of the table.
       data, epochs: as in `Table.load`.
       seconds: limit by the table's clock; 0: none.
@@ -164,11 +173,14 @@ def run_in_table(
       Mean and standard deviation of 'validation' and 'test', in percent.
 
     Raises:
-      ValueError: if the table is none of this space, or the folder has a result.
+      ValueError: if the table is none of this space, or the folder is not empty.
       WriteError: if a file cannot be written.
     """
-    if (workdir / RESULT_FILE).exists():
-        raise ValueError(f"the folder {workdir} has a result; give another --workdir")
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"workdir must be new or empty for a search in a table; {workdir} is neither; give "
+            "another"
+        )
     table = Table.load(path, data, epochs)
     config = config_for(config, given, table, seconds)
     space = space_for(config)
@@ -187,20 +199,10 @@ def run_in_table(
     curve = _regret(found, float(table.test.max()), limit)
     with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-    searches = [
-        (
-            seed,
-            each.genotype,
-            f"{each.validation:.6g}",
-            f"{each.test:.6g}",
-            each.trials,
-            each.seconds,
-        )
-        for seed, each in zip(seeds, found)
-    ]
-    head = ("seed", "genotype", "validation", "test", "trials", "seconds")
-    _write_csv(workdir / REPEATS_FILE, head, searches)
-    _write_csv(workdir / CURVE_FILE, ("time", "regret", "low", "high"), curve.round(6).tolist())
+    head = ("genotype", "validation", "test", "trials", "seconds")
+    rows = [(seed, *each[: len(head)]) for seed, each in zip(seeds, found)]
+    _write_csv(workdir / REPEATS_FILE, ("seed", *head), rows)
+    _write_csv(workdir / CURVE_FILE, ("time", "regret", "low", "high"), curve.tolist())
     clock = "seconds of the table" if seconds else "trials"
     picture = draw_curves({name: curve}, clock, "behind the best of the table, test %")
     write_atomically(workdir / PICTURE_FILE, picture)
@@ -227,7 +229,8 @@ def _tests_at(found: Found, times: np.ndarray) -> np.ndarray:
 def _write_csv(path: pathlib.Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerows([head, *rows])
+    writer.writerow(head)
+    writer.writerows([[x if isinstance(x, str) else f"{x:.8g}" for x in row] for row in rows])
     write_atomically(path, lines.getvalue().encode())
 
 

@@ -116,6 +116,13 @@ def factorized_reduction(b: Builder, x: str, features: int) -> str:
     return b.add(ops.BatchNorm(), joined)
 
 
+def squeeze_excitation(b: Builder, x: str, channels: int, reduction: int = 4) -> str:
+    """Every channel times a number that all channels decide (Hu, Shen and Sun 2018)."""
+    inner = b.add(ops.Dense(max(1, channels // reduction)), b.add(ops.GlobalAvgPool(), x))
+    gate = b.add(ops.Dense(channels), b.add(ops.Relu(), inner))
+    return b.add(ops.Gate(), x, b.add(ops.Sigmoid(), gate))
+
+
 #: The ops by name: DARTS's, and those that other spaces have besides.
 CELL_OPS = (
     *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),

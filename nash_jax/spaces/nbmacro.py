@@ -37,6 +37,18 @@ class NBMacro(Choices):
     sizes: ClassVar = (3,) * sum(STAGES)
     usual: ClassVar = (1,) * sum(STAGES)
 
+    def canonical(self, genotype: Genotype) -> tuple[tuple[int, ...], ...]:
+        """By stage, its first block and what others there are: nothing may stand anywhere.
+
+        >>> NBMacro().canonical((1, 0, 0, 0, 2, 1, 2, 0))
+        ((1,), (0, 2), (1, 2))
+        """
+        stages, left = [], genotype
+        for num_blocks in STAGES:
+            (first, *others), left = left[:num_blocks], left[num_blocks:]
+            stages.append((first, *filter(None, others)))
+        return tuple(stages)
+
     def build(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, the same for the search and the end."""
         del stage
