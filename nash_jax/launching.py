@@ -377,6 +377,11 @@ def search(argv: list[str]) -> None:
 
 def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
     """Searches in a table, from the flags to the last line."""
+    if "minutes" in given:
+        raise ValueError(
+            f"minutes is for searches that train; got {given['minutes']:g} with a table; give "
+            "--seconds, the table's clock"
+        )
     config = Config().replace(**given)
     found = run_in_table(
         config,

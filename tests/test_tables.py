@@ -128,8 +128,8 @@ def test_a_bound_holds_in_a_table_too(made_up):
     found = tables.search_table(NB201(), config, table, 0.0, seed=1)
     # 73,306 and 28,000 or 243,040 for each convolution: at most two of 3x3 and six of 1x1.
     assert found.genotype.count("3") == 2
+    config = config_of(strategy="successive_halving")
     with pytest.raises(ValueError, match="one value for every network; .* successive_halving"):
-        config = config_of(strategy="successive_halving")
         tables.search_table(NB201(), config, table, 0.0, seed=1)
 
 
@@ -204,6 +204,7 @@ def test_the_command_writes_means_regret_and_a_picture(made_up, tmp_path, capsys
         (["--seconds=9"], "seconds is for a search in a table; got no --table"),
         (["--repeats=2"], "repeats is for a search in a table; got no --table"),
         (["--table=TABLE", "--table_data=a"], "needs a space of genotypes, .* got morphs"),
+        (["--table=TABLE", "--minutes=2"], "minutes is for searches that train; got 2"),
     ],
 )
 def test_flags_that_need_each_other_are_one_line(made_up, tmp_path, words, message):

@@ -18,7 +18,7 @@ from nash_jax.evaluation import mean_interval
 from nash_jax.record.files import read_json, write_atomically, write_json, writing
 from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.curves import draw_curves
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import Config, settings_of
 from nash_jax.search import STRATEGIES, Keys, Proposal, simulate
 from nash_jax.spaces import Bounded, Choices
 
@@ -206,7 +206,9 @@ def run_in_table(
     clock = "seconds of the table" if seconds else "trials"
     picture = draw_curves({name: curve}, clock, "behind the best of the table, test %")
     write_atomically(workdir / PICTURE_FILE, picture)
-    about = {"strategy": name, "table": table.name, "clock": clock, "repeats": repeats}
+    about = {"strategy": name, "table": table.name, "data": data, "epochs": table.epochs}
+    about |= {"clock": clock, "seconds": seconds, "repeats": repeats}
+    about |= {"settings": settings_of(config).given}
     accuracy = {"test_accuracy": round(means["test"]["mean"] / 100, 6), "unit": "percent"}
     write_json(workdir / RESULT_FILE, {**about, **accuracy, **means})
     return means
@@ -246,7 +248,7 @@ def compare_tables(workdirs: Sequence[pathlib.Path], out: pathlib.Path | None = 
       WriteError: if the file cannot be written.
     """
     results = [read_json(workdir, RESULT_FILE) for workdir in workdirs]
-    for name in ("table", "clock"):
+    for name in ("table", "data", "clock"):
         if len({result[name] for result in results}) > 1:
             raise ValueError(
                 f"searches in a table can be compared if they have the same {name}; got "
