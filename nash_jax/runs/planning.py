@@ -39,7 +39,7 @@ FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
 LEAST_MAP = 4
 MOST_STAGES = 4
 #: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
-LEAST_EPOCHS, LEAST_UPDATES = 11, 1_500
+LEAST_EPOCHS, LEAST_UPDATES = 14, 1_500
 #: How many times the FLOPs of model_0 a network may have.
 GROWTH = 1.5
 #: Shares of the time for the first network's training and for the steps of the search.
