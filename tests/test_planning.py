@@ -44,11 +44,11 @@ def test_the_sizes_follow_from_the_pace_of_the_machine(monkeypatch, images):
     assert config.space.widths == (16, 32, 64)
     model_0 = nj.vgg((16, 16, 3), 2, (16, 32, 64))
     assert config.bounds.max_flops == round(1.5 * count_flops(model_0))
-    # An epoch of 80 images has 8 updates, 0.16 s: 10% of a minute are 38 epochs. A child takes 2 s
-    # to compile, and 16 epochs at 1.5 times as long: 5.84 s; with half of 38 epochs, 20% of a
+    # An epoch of 80 images has 8 updates, 0.16 s: 5% of a minute are 19 epochs. A child takes 2 s
+    # to compile, and 4 epochs at 1.5 times as long: 2.96 s; with half of 19 epochs, 10% of a
     # minute would not have two such rounds of two workers.
-    assert config.recipes.epochs_pretrain == 38
-    assert config.recipes.epochs_neighbours == 16
+    assert config.recipes.epochs_pretrain == 19
+    assert config.recipes.epochs_neighbours == 4
     assert (config.strategy.num_steps, config.strategy.num_neighbours) == (2, 2)
     assert "an update takes 20 ms" in found.text
     assert "2 steps of 2 children" in found.text

@@ -43,7 +43,7 @@ LEAST_EPOCHS, LEAST_UPDATES = 14, 1_500
 #: How many times the FLOPs of model_0 a network may have.
 GROWTH = 1.5
 #: Shares of the time for the first network's training and for the steps of the search.
-PRETRAIN_SHARE, STEPS_SHARE = 0.1, 0.2
+PRETRAIN_SHARE, STEPS_SHARE = 0.05, 0.1
 #: Of an epoch that has the whole machine, one of several children side by side takes longer.
 BESIDE = 1.5
 #: Programs that a child compiles, in units of the program of an update.
