@@ -15,6 +15,7 @@ measures DARTS's network of 20 cells and 36 channels.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pathlib
 import runpy
 import tempfile
@@ -73,10 +74,16 @@ def small_images(name: str) -> Dataset:
     return dataclasses.replace(dataset, train=train, test=smaller(dataset.test))
 
 
+def space_of(kind: type[Choices], *data: Any) -> Choices:
+    """A space of small networks."""
+    sizes: dict[str, Any] = dict(SMALL[kind])
+    return kind(*data, **sizes)
+
+
 def trained(kind: type[Choices], dataset: Dataset, number: int) -> dict[str, Any]:
     """The test accuracy of a random network."""
     normalize = nj.ops.Normalize(*channel_statistics(dataset.train.images))
-    space = kind(dataset.image_shape, dataset.num_classes, normalize, **SMALL[kind])
+    space = space_of(kind, dataset.image_shape, dataset.num_classes, normalize)
     key = jax.random.key(number)
     spec = space.build(space.sample(key), "final")
     digits = dataset.name == "digits"
@@ -134,11 +141,10 @@ def cross_all() -> None:
 
 def export_all() -> None:
     """Export a small random network of each space in every format, and read it again."""
-    import onnxruntime
-
+    onnxruntime: Any = importlib.import_module("onnxruntime")
     print("| space | flax | stablehlo | onnx |\n|---|---|---|---|")
-    for kind, sizes in SMALL.items():
-        space, key = kind((16, 16, 3), 10, **sizes), jax.random.key(0)
+    for kind in SMALL:
+        space, key = space_of(kind, (16, 16, 3), 10), jax.random.key(0)
         spec = space.build(space.sample(key), "final")
         variables = nj.init(spec, key)
         images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
@@ -170,7 +176,7 @@ def measure_darts() -> None:
     start = time.perf_counter()
     spec = spaces.Darts(channels=36, cells=20).build(genotype, "final")
     built = time.perf_counter() - start
-    settings = dataclasses.replace(TrainingSettings(batch_size=96), precision="auto")
+    settings = TrainingSettings(batch_size=96)
     rng, key = np.random.default_rng(0), jax.random.key(0)
     images = rng.integers(0, 256, (2 * 96, 32, 32, 3), np.uint8)
     examples = Examples(images, np.arange(2 * 96) % 10)

@@ -48,9 +48,6 @@ FLAGS = flags.FLAGS
 STUDY_FILE = "study.json"
 
 search_flags.define_flags()
-flags.DEFINE_integer(
-    "repeats", 0, "seeds of every row, from --seed on; 0: as many as in the paper; preset small: 3"
-)
 flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
 flags.adopt_module_key_flags(search_flags)
 

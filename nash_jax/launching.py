@@ -382,7 +382,9 @@ def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
             f"minutes is for searches that train; got {given['minutes']:g} with a table; give "
             "--seconds, the table's clock"
         )
-    config = Config().replace(**given)
+    if FLAGS.repeats < 0:
+        raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
+    config, repeats = Config().replace(**given), FLAGS.repeats or 1
     found = run_in_table(
         config,
         given,
@@ -391,10 +393,10 @@ def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
         data=FLAGS.table_data,
         epochs=FLAGS.table_epochs,
         seconds=FLAGS.seconds,
-        repeats=FLAGS.repeats,
+        repeats=repeats,
     )
     validation, test = (f"{x['mean']:.2f} +- {x['std']:.2f} %" for x in found.values())
-    print(f"{FLAGS.repeats} searches, validation accuracy {validation}")
+    print(f"{repeats} searches, validation accuracy {validation}")
     print(f"{workdir}: test accuracy {test}")
 
 

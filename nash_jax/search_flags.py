@@ -73,7 +73,12 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "seconds", 0.0, "limit of a search in a table, by the table's clock; 0: none", 0.0
     )
-    flags.DEFINE_integer("repeats", 1, "searches in a table, each with a seed of its own", 1)
+    flags.DEFINE_integer(
+        "repeats",
+        0,
+        "searches in a table, each with a seed of its own, from --seed on; 0: one. Of a table or "
+        "figure of a paper: seeds of every row; 0: as many as in the paper; preset small: 3",
+    )
     define: dict[type, Any] = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,

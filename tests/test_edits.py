@@ -130,7 +130,7 @@ def test_skips_pool_and_project_where_shapes_differ():
         ("plain", Deepen("flatten"), "cannot deepen after 'flatten'"),
         ("plain", Deepen("input"), "cannot deepen after 'input'"),
         ("plain", DeepenDense("relu1"), "must be a vector .* what applies: DeepenDense.*flatten"),
-        ("mobile", DeepenDense("dense19"), "what applies: no DeepenDense in this network"),
+        ("inception", DeepenDense("dense23"), "what applies: no DeepenDense in this network"),
         ("plain", Insert("relu1", ops.Dense(3)), "cannot insert Dense 3 after 'relu1': a dense "
          "layer needs a vector; what applies: Insert"),
         ("plain", Insert("relu1", ops.Conv(4)), "as many features as its input has channels, 3"),

@@ -116,7 +116,7 @@ def extended():
 
 
 def test_genotypes_are_recorded_and_networks_of_other_genotypes_begin_anew(engine):
-    sizes = {"channels": 4, "cells": 3, "search_channels": 2, "search_cells": 2}
+    sizes = {"channels": 4, "cells": 3, "search_channels": 2, "search_cells": 3}
     evolution = {"num_samples": 5, "population": 3, "tournament": 2, "window": 1, "crossover": 0.5}
     config = nj.preset("digits", space="darts", strategy="aging_evolution", **sizes, **evolution)
     executor, record = MadeUp(), Memory()

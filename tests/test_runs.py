@@ -320,7 +320,10 @@ def test_settings_are_known_by_their_names_in_whatever_group():
             {"strategy": "random"},
             "one of aging_evolution, .*; did you mean random_search",
         ),
-        ({"space": "morph"}, "space must be one of morphs; got 'morph'; did you mean morphs[?]"),
+        (
+            {"space": "morph"},
+            "space must be one of morphs, .*; got 'morph'; did you mean morphs[?]",
+        ),
     ],
 )
 def test_names_that_are_no_settings(changes, message):

@@ -115,20 +115,13 @@ def concats() -> nj.Architecture:
     return nj.Architecture((4, 5, 1), b.nodes)
 
 
-def mobile() -> nj.Architecture:
-    """An inverted residual (Sandler et al. 2018) behind a depthwise convolution of the image."""
-    b = Builder()
-    x = b.conv_norm_relu("input", 6, groups=3, stride=2)  # two outputs per colour
-    y = b.add(ops.Affine(), b.conv_norm_relu(x, 8, kernel_size=1))
-    y = b.conv_norm_relu(y, 8, kernel_size=5, groups=8)
-    x = b.add(ops.Mix(), x, b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y)))
-    return b.classify(b.add(ops.Silu(), x), 5, (8, 8, 3))
-
-
 def cell() -> nj.Architecture:
-    """Ops of cells: zeros, a factorised reduction, a gate, a shuffle, resizing, odd dilations."""
+    """Ops of cells: zeros, a factorised reduction, a gate, a shuffle, resizing, dilation.
+
+    Behind a depthwise convolution of the image with two outputs per colour.
+    """
     b = Builder()
-    x = b.conv_norm_relu("input", 6)
+    x = b.conv_norm_relu("input", 6, groups=3)
     shifted = b.add(ops.Conv(3, 1, stride=2), b.add(ops.Shift(), x))
     halved = b.add(
         ops.BatchNorm(), b.add(ops.Concat(), b.add(ops.Conv(3, 1, stride=2), x), shifted)
@@ -158,5 +151,4 @@ ZOO = {
     "grouped": grouped,
     "shared_input": shared_input,
     "concats": concats,
-    "mobile": mobile,
 }

@@ -194,7 +194,7 @@ def cell_network(
     >>> node = CellNode((Read('sep_conv_3x3', 0), Read('skip_connect', 1)))
     >>> cell = Cell.of([node])
     >>> nj.count_params(cell_network(cell, cell, channels=8, cells=3))
-    7518
+    8210
     """
     if reductions is None:
         reductions = {cells // 3, 2 * cells // 3}

@@ -70,7 +70,7 @@ class NB201(Choices):
         cells of different classes are the same network.
 
         >>> NB201().canonical((3, 1, 0, 4, 0, 1))
-        '#+(0)@avg_pool_3x3+0+#'
+        '#+#+0+(0)@avg_pool_3x3'
         """
         nodes = ["0"]
         for target in range(1, 4):
