@@ -72,7 +72,7 @@ def origin(trial: Trial) -> str:
     if trial.recipe == "further":
         return f"{trial.parent}, trained on"
     if chosen:
-        return f"{trial.parent}, changed" if trial.parent else "from scratch"
+        return f"from {trial.parent}" if trial.parent else "from scratch"
     return ", ".join(map(describe_edit, trial.edits)) or "no edits"
 
 
