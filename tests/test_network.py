@@ -258,7 +258,7 @@ BFLOAT16_BOUNDS = {
 
 
 def test_gradients_in_bfloat16_are_those_in_float32_up_to_rounding():
-    """Of every kind of parameter, over all networks."""
+    """Of every kind of parameter, over networks that have each of them."""
 
     @functools.partial(jax.jit, static_argnames=("spec", "dtype"))
     def gradients(spec, variables, images, dtype):
@@ -270,8 +270,8 @@ def test_gradients_in_bfloat16_are_those_in_float32_up_to_rounding():
         return jax.grad(loss)(variables["params"])
 
     found = collections.defaultdict(list)
-    for make in ZOO.values():
-        spec = make()
+    for name in ("stages", "small_resnet", "separable", "dense_layers", "one_pixel", "concats"):
+        spec = ZOO[name]()
         variables, images = random_variables(spec), random_images(spec, 32)
         exact, rounded = (gradients(spec, variables, images, t) for t in (None, jnp.bfloat16))
         for node, arrays in exact.items():
