@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
-from nash_jax.architecture import Architecture
-from nash_jax.spaces.cells import Cell, CellNode, Read, cell_network
-from nash_jax.spaces.choices import Choices, Genotype
-from nash_jax.spaces.space import Stage
+from nash_jax.spaces.cells import Cell, CellNode, CellSpace, Read
 
 #: Blocks of a cell.
 BLOCKS = 5
@@ -33,27 +30,18 @@ def _op_places(of_block: int) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ENASMicro(Choices):
+class ENASMicro(CellSpace):
     """The cells of ENAS (Pham et al. 2018): five ops, and states that nothing reads put together.
 
     A genotype has `(state, op, state, op)` for each block, first of the normal and then of the
     reduction cell. Both inputs of a block may be the same state.
 
-    Attributes:
-      channels: of the final network's first cells.
-      cells: of the final network.
-      search_channels: of the first cells of a network of the search.
-      search_cells: of a network of the search.
-      op_names: what an input may be behind.
-
     >>> ENASMicro().size == (5**5 * 720) ** 4
     True
     """
 
-    channels: int = 36
     cells: int = 17
     search_channels: int = 20
-    search_cells: int = 8
 
     op_names: ClassVar[tuple[str, ...]] = (
         *("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect"),
@@ -63,11 +51,6 @@ class ENASMicro(Choices):
     groups: ClassVar = _groups(4)
     op_places: ClassVar = _op_places(4)
 
-    @property
-    def increment(self) -> int:
-        """How many channels a reduction adds; 0: as many as there are."""
-        return 0
-
     def cell(self, places: Sequence[int]) -> Cell:
         """The cell of one half of a genotype."""
         nodes, size = [], len(places) // BLOCKS
@@ -76,29 +59,6 @@ class ENASMicro(Choices):
             reads = Read(self.op_names[op], state), Read(self.op_names[other_op], other)
             nodes.append(CellNode(reads, JOINS[join[0]] if join else "add"))
         return Cell.of(nodes)
-
-    def cells_of(self, genotype: Genotype) -> tuple[Cell, Cell]:
-        """The normal and the reduction cell."""
-        half = len(genotype) // 2
-        return self.cell(genotype[:half]), self.cell(genotype[half:])
-
-    def canonical(self, genotype: Genotype) -> Hashable:
-        """The same for genotypes that differ in the order of blocks or of a block's inputs."""
-        return tuple(cell.canonical() for cell in self.cells_of(genotype))
-
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
-        """The network of a genotype, without an auxiliary head."""
-        self.check(genotype)
-        final = stage == "final"
-        return cell_network(
-            *self.cells_of(genotype),
-            channels=self.channels if final else self.search_channels,
-            cells=self.cells if final else self.search_cells,
-            input_shape=self.input_shape,
-            num_classes=self.num_classes,
-            normalize=self.normalize,
-            increment=self.increment,
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +88,6 @@ class NSGANetMicro(ENASMicro):
     """The cells of NSGA-Net's micro space (Lu et al. 2019): 9 ops, and channels that grow by steps.
 
     Attributes:
-      channels: of the final network's first cells.
-      cells: of the final network.
-      search_channels: of the first cells of a network of the search.
-      search_cells: of a network of the search.
       filter_increment: how many more channels there are from a reduction on; 0: twice as many.
 
     >>> NSGANetMicro().size == (9**5 * 720) ** 4

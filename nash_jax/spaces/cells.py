@@ -8,13 +8,16 @@ other side, which shifts maps by a pixel.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 from nash_jax.architecture import INPUT, Architecture, Shape, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.checks import did_you_mean
+from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.space import Stage
 
 
 class Read(NamedTuple):
@@ -237,3 +240,55 @@ def _cell(
         else:
             states.append(b.add(ops.Add(), *read))
     return [states[state] for state in cell.output]
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpace(Choices):
+    """A space of a normal and a reduction cell, to inherit from; halves of a genotype are cells.
+
+    Attributes:
+      channels: of the final network's first cells.
+      cells: of the final network.
+      search_channels: of the first cells of a network of the search.
+      search_cells: of a network of the search.
+      op_names: what an edge of a cell may be.
+    """
+
+    channels: int = 36
+    cells: int = 20
+    search_channels: int = 16
+    search_cells: int = 8
+
+    op_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def increment(self) -> int:
+        """How many channels a reduction adds; 0: as many as there are."""
+        return 0
+
+    def cell(self, places: Sequence[int]) -> Cell:
+        """The cell of one half of a genotype."""
+        raise NotImplementedError
+
+    def cells_of(self, genotype: Genotype) -> tuple[Cell, Cell]:
+        """The normal and the reduction cell."""
+        half = len(genotype) // 2
+        return self.cell(genotype[:half]), self.cell(genotype[half:])
+
+    def canonical(self, genotype: Genotype) -> Hashable:
+        """The same for genotypes that differ in the order of nodes or of a node's inputs alone."""
+        return tuple(cell.canonical() for cell in self.cells_of(genotype))
+
+    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+        """The network of a genotype, without an auxiliary head."""
+        self.check(genotype)
+        final = stage == "final"
+        return cell_network(
+            *self.cells_of(genotype),
+            channels=self.channels if final else self.search_channels,
+            cells=self.cells if final else self.search_cells,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            normalize=self.normalize,
+            increment=self.increment,
+        )

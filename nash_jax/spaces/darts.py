@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import ClassVar
 
 from nash_jax.architecture import Architecture
-from nash_jax.spaces.cells import Cell, CellNode, Read, cell_network, check_op
-from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.cells import Cell, CellNode, CellSpace, Read, cell_network, check_op
+from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
 
 #: Nodes of a cell.
@@ -21,27 +21,15 @@ _NUM_PLACES = len(_CELL_SIZES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Darts(Choices):
+class Darts(CellSpace):
     """Two cells of four nodes, each the sum of two different states, behind an op each.
 
     A genotype has three numbers for each node, first of the normal and then of the reduction cell:
     the pair of states in `PAIRS`, and the ops of the two. The output has all four nodes.
 
-    Attributes:
-      channels: of the final network's first cells.
-      cells: of the final network.
-      search_channels: of the first cells of a network of the search.
-      search_cells: of a network of the search.
-      op_names: what an edge may be.
-
     >>> Darts().size == (180 * 7**8) ** 2
     True
     """
-
-    channels: int = 36
-    cells: int = 20
-    search_channels: int = 16
-    search_cells: int = 8
 
     op_names: ClassVar[tuple[str, ...]] = (
         *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
@@ -95,27 +83,6 @@ class Darts(Choices):
             first, second = map(Read, (self.op_names[op] for op in chosen), PAIRS[node][pair])
             nodes.append(CellNode((first, second)))
         return Cell.of(nodes, range(2, NODES + 2))
-
-    def cells_of(self, genotype: Genotype) -> tuple[Cell, Cell]:
-        """The normal and the reduction cell."""
-        return self.cell(genotype[:_NUM_PLACES]), self.cell(genotype[_NUM_PLACES:])
-
-    def canonical(self, genotype: Genotype) -> Hashable:
-        """The same for genotypes that differ in the order of nodes alone."""
-        return tuple(cell.canonical() for cell in self.cells_of(genotype))
-
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
-        """The network of a genotype, without an auxiliary head."""
-        self.check(genotype)
-        final = stage == "final"
-        return cell_network(
-            *self.cells_of(genotype),
-            channels=self.channels if final else self.search_channels,
-            cells=self.cells if final else self.search_cells,
-            input_shape=self.input_shape,
-            num_classes=self.num_classes,
-            normalize=self.normalize,
-        )
 
 
 @dataclasses.dataclass(frozen=True)
