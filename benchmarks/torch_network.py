@@ -255,7 +255,7 @@ class PadChannels(nn.Module):
 
 
 class Zero(nn.Module):
-    """Zeros, of every so manieth pixel."""
+    """Zeros; of every `stride` pixels one is left."""
 
     def __init__(self, op: ops.Zero) -> None:
         super().__init__()

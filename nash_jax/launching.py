@@ -42,7 +42,7 @@ from nash_jax.runs import (
     use_cache,
 )
 from nash_jax.runs.config import read_run
-from nash_jax.runs.tables import run_in_table
+from nash_jax.runs.tables import described, run_in_table
 from nash_jax.search_flags import (
     More,
     define_flags,
@@ -395,7 +395,7 @@ def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
         seconds=FLAGS.seconds,
         repeats=repeats,
     )
-    validation, test = (f"{x['mean']:.2f} +- {x['std']:.2f} %" for x in found.values())
+    validation, test = described(found)
     print(f"{repeats} searches, validation accuracy {validation}")
     print(f"{workdir}: test accuracy {test}")
 

@@ -288,7 +288,7 @@ class PadChannels:
 
 @dataclasses.dataclass(frozen=True)
 class Zero(Channelwise):
-    """Zeros: an edge of a cell that carries nothing. `stride` takes every so manieth pixel."""
+    """Zeros: an edge of a cell that carries nothing. Of every `stride` pixels one is left."""
 
     stride: Pair = (1, 1)
 

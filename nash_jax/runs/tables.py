@@ -18,7 +18,7 @@ from nash_jax.evaluation import mean_interval
 from nash_jax.record.files import read_json, write_atomically, write_json, writing
 from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.curves import draw_curves
-from nash_jax.runs.config import Config, settings_of
+from nash_jax.runs.config import Bounds, Config, settings_of
 from nash_jax.search import STRATEGIES, Keys, Proposal, simulate
 from nash_jax.spaces import Bounded, Choices
 
@@ -111,7 +111,8 @@ def search_table(space: Choices, config: Config, table: Table, seconds: float, s
     keys = Keys(*jax.random.split(jax.random.key(seed), 4))
     if not space.first:
         space = dataclasses.replace(space, first=space.sample(keys.init))
-    limits = config.limits(space.build(space.start, "search"))
+    bounded = config.bounds != Bounds()  # else there is nothing to build
+    limits = config.limits(space.build(space.start, "search")) if bounded else {}
     searched = Bounded(space, limits) if limits else space
     strategy = STRATEGIES[config.values()["strategy"]](searched, config.strategy, keys)
 
@@ -258,10 +259,7 @@ def compare_tables(workdirs: Sequence[pathlib.Path], out: pathlib.Path | None = 
     if len(set(names)) < len(names):
         names = [f"{name}, {workdir}" for name, workdir in zip(names, workdirs)]
     for name, result in zip(names, results):
-        validation, test = (
-            f"{result[what]['mean']:.2f} +- {result[what]['std']:.2f} %"
-            for what in ("validation", "test")
-        )
+        validation, test = described(result)
         print(f"{name}: {result['repeats']} searches, validation {validation}, test {test}")
     if out is not None:
         curves = {
@@ -271,6 +269,15 @@ def compare_tables(workdirs: Sequence[pathlib.Path], out: pathlib.Path | None = 
         across = str(results[0]["clock"])
         picture = draw_curves(curves, across, "behind the best of the table, test %")
         write_atomically(out, picture)
+
+
+def described(means: Mapping[str, Any]) -> tuple[str, str]:
+    """Mean and deviation of validation and test, for people."""
+    validation, test = (
+        f"{means[what]['mean']:.2f} +- {means[what]['std']:.2f} %"
+        for what in ("validation", "test")
+    )
+    return validation, test
 
 
 def is_of_table(workdir: pathlib.Path) -> bool:
