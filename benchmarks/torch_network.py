@@ -65,6 +65,9 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
             # unbiased one, n / (n - 1) times Flax's; in training, both divide by the biased one.
             kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
             return kind(channels, eps=op.epsilon, momentum=1 - op.momentum)
+        case ops.Standardize():
+            kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+            return kind(channels, eps=op.epsilon, momentum=1 - op.momentum, affine=False)
         case ops.Affine():
             return Affine(channels, trailing)
         case ops.Relu():
@@ -111,6 +114,8 @@ def _module(spec: nj.Architecture, node: nj.Node) -> nn.Module:
             return Concat()
         case ops.Mix():
             return Mix()
+        case ops.WeightedSum():
+            return WeightedSum(len(node.inputs))
         case _:
             assert_never(op)
 
@@ -194,6 +199,22 @@ class PaddedAvgPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(F.pad(x, self.pads), self.window, self.stride) / self.share
+
+
+class WeightedSum(nn.Module):
+    """The sum of some tensors, each times its weight."""
+
+    weights: Tensor
+
+    def __init__(self, num: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.full((num,), 1 / num))
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        total = self.weights[0] * xs[0]
+        for weight, x in zip(self.weights[1:], xs[1:]):
+            total = total + weight * x
+        return total
 
 
 class GlobalAvgPool(nn.Module):
@@ -318,6 +339,7 @@ _TORCH_NAMES = {
     "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
+    "weights": "weights",
 }
 
 
@@ -325,8 +347,8 @@ _TORCH_NAMES = {
 def load(module: TorchNetwork, variables: dict[str, Any]) -> None:
     """Copy the variables of nash_jax into a network of the same spec."""
     for node, part in zip(module.spec.nodes, module.parts):
-        for collection in ("params", "batch_stats"):
-            for name, array in variables[collection].get(node.name, {}).items():
+        for collection in variables.values():
+            for name, array in collection.get(node.name, {}).items():
                 tensor = torch.tensor(np.asarray(array, np.float32))
                 if name == "kernel":  # [height, width, in, out] or [in, out]
                     tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T

@@ -14,7 +14,7 @@ import numpy as np
 def numpy_apply(text: str, variables, images) -> np.ndarray:
     """The logits of a network given as JSON text, its variables and images."""
     spec = json.loads(text)
-    params = variables["params"]
+    params = {**variables["params"], **variables.get("arch", {})}
     stats = variables["batch_stats"]
     values = {"input": np.asarray(images, np.float64)}
     for node in spec["nodes"]:
@@ -106,6 +106,7 @@ _OPS = {
     "BatchNorm": lambda n, p, s, x: (
         (x - s["mean"]) / np.sqrt(s["var"] + n["epsilon"]) * p["scale"] + p["bias"]
     ),
+    "Standardize": lambda n, p, s, x: (x - s["mean"]) / np.sqrt(s["var"] + n["epsilon"]),
     "Affine": lambda n, p, s, x: x * p["scale"] + p["bias"],
     "Relu": lambda n, p, s, x: np.maximum(x, 0),
     "LeakyRelu": lambda n, p, s, x: np.where(x > 0, x, n["negative_slope"] * x),
@@ -131,4 +132,5 @@ _OPS = {
     "Add": lambda n, p, s, *xs: sum(xs),
     "Concat": lambda n, p, s, *xs: np.concatenate(xs, axis=-1),
     "Mix": lambda n, p, s, f, h: p["lambda"] * f + (1 - p["lambda"]) * h,
+    "WeightedSum": lambda n, p, s, *xs: np.einsum("i,i...->...", p["weights"], np.stack(xs)),
 }

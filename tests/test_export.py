@@ -57,7 +57,9 @@ def everything():
         Node("mean2", ops.GlobalAvgPool(), "zero"),
         Node("mean3", ops.GlobalAvgPool(), "resized"),
         Node("gate", ops.Gate(), ("resized", "mean3")),
-        Node("mean4", ops.GlobalAvgPool(), "gate"),
+        Node("norm2", ops.Standardize(0.8, 1e-3), "gate"),
+        Node("mixed", ops.WeightedSum("edge"), ("norm2", "gate", "resized")),
+        Node("mean4", ops.GlobalAvgPool(), "mixed"),
         Node("both", ops.Concat(), ("flat", "pad2", "mean2", "mean4")),
         Node("dense", ops.Dense(5, use_bias=False), "both"),
     ]

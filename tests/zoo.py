@@ -116,7 +116,7 @@ def concats() -> nj.Architecture:
 
 
 def cell() -> nj.Architecture:
-    """Ops of cells: zeros, a factorised reduction, a gate, a shuffle, resizing, dilation.
+    """Ops of cells: zeros, a factorised reduction, a gate, a shuffle, resizing, a weighted sum.
 
     Behind a depthwise convolution of the image with two outputs per colour.
     """
@@ -131,7 +131,10 @@ def cell() -> nj.Architecture:
     y = b.add(ops.DropPath(0.5), b.add(ops.BatchNorm(), b.add(ops.Conv(6, 1), y)))
     y = squeeze_excitation(b, y, 6, reduction=2)
     large = b.add(ops.Resize(8, 7), b.add(ops.Shuffle(3), y))
-    x = b.add(ops.Concat(), x, b.conv_norm_relu(large, 4))
+    mixed = b.add(ops.Standardize(), b.add(ops.Conv(4), b.add(ops.Relu(), large)))
+    pooled = b.add(ops.MaxPool(3, 1, "SAME"), b.add(ops.Conv(4, 1), large))
+    mixed = b.add(ops.WeightedSum("edge"), mixed, pooled)
+    x = b.add(ops.Concat(), x, mixed)
     return b.classify(b.conv_norm_relu(x, 4, kernel_size=1), 5, (8, 7, 3))
 
 

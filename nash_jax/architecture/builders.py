@@ -12,10 +12,15 @@ from nash_jax.architecture.spec import INPUT, Architecture, Node
 
 
 class Builder:
-    """Collects nodes; each method adds some and returns the name of the last."""
+    """Collects nodes; each method adds some and returns the name of the last.
 
-    def __init__(self) -> None:
+    Args:
+      norm: what normalises, where that is left open; by default batch normalisation.
+    """
+
+    def __init__(self, norm: ops.BatchNorm | ops.Standardize | None = None) -> None:
         self.nodes: list[Node] = []
+        self.norm = ops.BatchNorm() if norm is None else norm
 
     def add(self, op: ops.Op, *inputs: str) -> str:
         name = f"{type(op).__name__.lower()}{len(self.nodes) + 1}"

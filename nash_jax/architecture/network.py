@@ -82,6 +82,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             )(x)
         case ops.BatchNorm():
             return BatchNorm(op.momentum, op.epsilon, name=name)(x, train)
+        case ops.Standardize():
+            return BatchNorm(op.momentum, op.epsilon, affine=False, name=name)(x, train)
         case ops.Affine():
             return Affine(name=name)(x)
         case ops.Relu():
@@ -134,6 +136,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return jnp.concatenate([x, *others], axis=-1)
         case ops.Mix():
             return Mix(name=name)(x, *others)
+        case ops.WeightedSum():
+            return WeightedSum(name=name)(x, *others)
         case _:
             assert_never(op)
 
@@ -234,12 +238,15 @@ class BatchNorm(nn.Module):
 
     momentum: float
     epsilon: float
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shape, dtype = x.shape[-1:], jnp.promote_types(x.dtype, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        scale, bias = jnp.ones((), dtype), jnp.zeros((), dtype)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, shape)
+            bias = self.param("bias", nn.initializers.zeros, shape)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         wide = x.astype(dtype)
@@ -301,6 +308,17 @@ class Mix(nn.Module):
         weight = self.param("lambda", nn.initializers.ones, ())
         wide = weight.dtype
         return (weight * f.astype(wide) + (1 - weight) * h.astype(wide)).astype(f.dtype)
+
+
+class WeightedSum(nn.Module):
+    """The sum of some arrays, each times its weight."""
+
+    @nn.compact
+    def __call__(self, *xs: jax.Array) -> jax.Array:
+        num = len(xs)
+        weights = self.variable("arch", "weights", lambda: jnp.full(num, 1 / num)).value
+        total = sum(weight * x.astype(weights.dtype) for weight, x in zip(weights, xs))
+        return jnp.asarray(total).astype(xs[0].dtype)
 
 
 def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:

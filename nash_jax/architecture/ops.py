@@ -67,6 +67,10 @@ class Elementwise(Channelwise):
     """The output has the shape of the one input."""
 
 
+class ChannelwiseJoin:
+    """Each channel of the output is made of the same channel of every input."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Conv:
     """Convolution. `kernel_size`, `stride` and `dilation` take one number or `(height, width)`.
@@ -97,6 +101,21 @@ class BatchNorm(Elementwise):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
 
     `momentum` is the weight of the old running statistics in each update.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_number(self, "momentum", "a number in [0, 1)", 0.0, 1.0)
+        _check_number(self, "epsilon", "a number in (0, 1)", 1e-30, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardize(Elementwise):
+    """Batch normalisation without a scale and a bias to learn.
+
+    Networks of shared weights have it, because a scale would undo the weight of a path.
     """
 
     momentum: float = 0.9
@@ -333,14 +352,14 @@ class Shuffle:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
+class Gate(ChannelwiseJoin):
     """Every channel of a feature map times a number: inputs `(map, vector)` (Hu et al. 2018)."""
 
     num_inputs: ClassVar[tuple[int, int]] = (2, 2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Add:
+class Add(ChannelwiseJoin):
     """Sum of two or more inputs of one shape."""
 
     num_inputs: ClassVar[tuple[int, int]] = (2, LARGEST_SIZE)
@@ -354,10 +373,27 @@ class Concat:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mix:
+class Mix(ChannelwiseJoin):
     """`lambda * f + (1 - lambda) * h` for inputs `(f, h)`, lambda learnable (NASH, eq. 6)."""
 
     num_inputs: ClassVar[tuple[int, int]] = (2, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(ChannelwiseJoin):
+    """The sum of the inputs, of one shape, each times a number: an edge of a supernet.
+
+    The numbers are in the collection `arch` of the variables, `[inputs]`. They are no parameters:
+    a rule makes them, the same for all nodes of one `edge`.
+    """
+
+    num_inputs: ClassVar[tuple[int, int]] = (1, LARGEST_SIZE)
+
+    edge: str
+
+    def __post_init__(self) -> None:
+        holds = isinstance(self.edge, str) and 0 < len(self.edge) <= 100
+        _require(self, "a text of 1 to 100 characters", holds, "edge")
 
 
 Activation: TypeAlias = Relu | LeakyRelu | Elu | Gelu | Silu | Tanh | Sigmoid
@@ -365,6 +401,7 @@ Pool: TypeAlias = MaxPool | AvgPool
 Op: TypeAlias = (
     Conv
     | BatchNorm
+    | Standardize
     | Affine
     | Activation
     | Pool
@@ -384,6 +421,7 @@ Op: TypeAlias = (
     | Add
     | Concat
     | Mix
+    | WeightedSum
 )
 
 #: Every op by its name, the name that JSON uses.
@@ -393,6 +431,7 @@ OPS: dict[str, type] = {
         *(
             Conv,
             BatchNorm,
+            Standardize,
             Affine,
             Relu,
             LeakyRelu,
@@ -405,7 +444,7 @@ OPS: dict[str, type] = {
             AvgPool,
         ),
         *(GlobalAvgPool, Flatten, Dense, Dropout, DropPath, Identity, Normalize, PadChannels),
-        *(Zero, Shift, Resize, Shuffle, Gate, Add, Concat, Mix),
+        *(Zero, Shift, Resize, Shuffle, Gate, Add, Concat, Mix, WeightedSum),
     )
 }
 

@@ -70,7 +70,7 @@ def output_shape(op: ops.Op, inputs: tuple[Shape, ...]) -> Shape:
             if len({shape[:-1] for shape in inputs}) > 1:
                 raise ValueError("all but the last axis must agree")
             return (*first[:-1], sum(shape[-1] for shape in inputs))
-        case ops.Add() | ops.Mix():
+        case ops.Add() | ops.Mix() | ops.WeightedSum():
             if len(set(inputs)) > 1:
                 raise ValueError("the shapes must be equal")
             return first
@@ -123,7 +123,7 @@ def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
             return {"lambda": ()}
         case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}
-        case ops.Add() | ops.Concat() | ops.Shuffle() | ops.Gate():
+        case ops.ChannelwiseJoin() | ops.Concat() | ops.Shuffle():
             return {}
         case _:
             assert_never(op)
@@ -134,9 +134,14 @@ def param_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
 
 def stat_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
     """The op's running statistics, which training updates without a gradient."""
-    if isinstance(op, ops.BatchNorm):
+    if isinstance(op, ops.BatchNorm | ops.Standardize):
         return {"mean": (inputs[0][-1],), "var": (inputs[0][-1],)}
     return {}
+
+
+def arch_shapes(op: ops.Op, inputs: tuple[Shape, ...]) -> dict[str, Shape]:
+    """The op's numbers that a rule makes: of a weighted sum, one for each input."""
+    return {"weights": (len(inputs),)} if isinstance(op, ops.WeightedSum) else {}
 
 
 def multiply_adds(op: ops.Op, inputs: tuple[Shape, ...], output: Shape) -> int:

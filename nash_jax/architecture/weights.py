@@ -1,7 +1,8 @@
 """The arrays of a network: drawing them, and checking that they fit a spec.
 
 Variables are Flax's: `{'params': {node: {...}}, 'batch_stats': {node: {...}}}`, with the node's
-name in the spec as the key. Nodes without arrays have no entry.
+name in the spec as the key. Nodes without arrays have no entry. A supernet has a third collection,
+`arch`: the weights of its weighted sums.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.shapes import Shape, param_shapes, stat_shapes
+from nash_jax.architecture.shapes import Shape, arch_shapes, param_shapes, stat_shapes
 from nash_jax.architecture.spec import Architecture, Node
 from nash_jax.jax_settings import usual_promotion
 
@@ -50,6 +51,7 @@ def init(spec: Architecture, key: jax.Array, dtype: Any = jnp.float32) -> Variab
     variables: Variables = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
         put_node(variables, node.name, *init_node(spec, node, key, dtype, xp))
+    variables |= arch_of(spec, {}, dtype, xp)
     return variables if xp is jnp else jax.device_put(variables, may_alias=False)
 
 
@@ -79,7 +81,8 @@ def _gain(spec: Architecture, node: Node) -> float:
     if not isinstance(node.op, ops.Conv):
         return 1
     readers = [spec[reader].op for reader in spec.readers[node.name]]
-    normalised = readers and all(isinstance(op, ops.BatchNorm) for op in readers)
+    norms = ops.BatchNorm | ops.Standardize
+    normalised = readers and all(isinstance(op, norms) for op in readers)
     return 1 / 3 if normalised else 2
 
 
@@ -114,18 +117,40 @@ def put_node(
             variables[collection][name] = arrays
 
 
+def arch_of(spec: Architecture, old: Variables, dtype: Any, xp: Any = jnp) -> Variables:
+    """The collection `arch`, empty if the spec has no weighted sum.
+
+    Args:
+      spec: the architecture.
+      old: variables of it, or of one like it; what they have not is uniform.
+      dtype: of what they have not.
+      xp: the library of that: `numpy` or `jax.numpy`.
+    """
+    arch: dict[str, Any] = {}
+    for node in spec.nodes:
+        for name, shape in arch_shapes(node.op, spec.input_shapes(node)).items():
+            weights = old.get("arch", {}).get(node.name, {}).get(name)
+            if weights is None or jnp.shape(weights) != shape:
+                weights = xp.full(shape, 1 / shape[0], dtype)
+            arch[node.name] = {name: weights}
+    return {"arch": arch} if arch else {}
+
+
 def expected_shapes(spec: Architecture) -> dict[str, dict[str, dict[str, Shape]]]:
     """The shapes of a network's variables, in the structure of the variables."""
     shapes: dict[str, Any] = {"params": {}, "batch_stats": {}}
     for node in spec.nodes:
         inputs = spec.input_shapes(node)
         put_node(shapes, node.name, param_shapes(node.op, inputs), stat_shapes(node.op, inputs))
+        if arch := arch_shapes(node.op, inputs):
+            shapes.setdefault("arch", {})[node.name] = arch
     return shapes
 
 
 def check_variables(spec: Architecture, variables: Variables) -> None:
     """Raises `ValueError`, naming the first array that is missing, superfluous or misshapen."""
-    if not isinstance(variables, dict) or not set(variables) <= {"params", "batch_stats"}:
+    collections = {"params", "batch_stats", "arch"}
+    if not isinstance(variables, dict) or not set(variables) <= collections:
         raise ValueError(
             "variables must be {'params': {...}, 'batch_stats': {...}}, as nj.init makes them; "
             f"got {list(variables) if isinstance(variables, dict) else type(variables).__name__}"
@@ -135,7 +160,8 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
             raise ValueError(
                 f"variables[{collection!r}] must be {{node: {{name: array}}}}; got {arrays!r:.100}"
             )
-    for collection, nodes in expected_shapes(spec).items():
+    empty: dict[str, Any] = {"arch": {}}
+    for collection, nodes in (empty | expected_shapes(spec)).items():
         wanted = {(node, name): shape for node, a in nodes.items() for name, shape in a.items()}
         given = variables.get(collection, {})
         found = {

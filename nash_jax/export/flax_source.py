@@ -54,6 +54,14 @@ class Mix(nn.Module):
         return weight * f + (1 - weight) * h
 
 '''
+_WEIGHTED_SUM = """
+
+class WeightedSum(nn.Module):
+    @nn.compact
+    def __call__(self, *xs):
+        weights = self.variable("arch", "weights", lambda: jnp.full(len(xs), 1 / len(xs))).value
+        return sum(weight * x for weight, x in zip(weights, xs))
+"""
 _CLASS = '''
 class Network(nn.Module):
     """Logits `[batch, {classes}]` of images `[batch, {shape}]`, raw pixels from 0 to 255."""
@@ -123,6 +131,7 @@ def flax_source(
         + (_NAMES.format(names=names) if names else "")
         + (_AFFINE if ops.Affine in kinds else "")
         + (_MIX if ops.Mix in kinds else "")
+        + (_WEIGHTED_SUM if ops.WeightedSum in kinds else "")
         + _CLASS.format(classes=spec.num_classes, shape=of_image)
         + "".join(f"        {line}\n" for line in lines)
         + _TAIL.format(weights=weights, shown="CLASS_NAMES[number]" if names else "number")
@@ -160,7 +169,11 @@ def _expression(op: ops.Op, name: str, inputs: list[str], before: Shape, shape: 
             return f"nn.BatchNorm(not train, {_keywords(options)}, name={name!r})({x})"
         case ops.Dropout():
             return f"nn.Dropout({op.rate}, deterministic=not train, name={name!r})({x})"
-        case ops.Affine() | ops.Mix():
+        case ops.Standardize():
+            options = {"momentum": (op.momentum, None), "epsilon": (op.epsilon, None)}
+            options |= {"use_scale": (False, True), "use_bias": (False, True)}
+            return f"nn.BatchNorm(not train, {_keywords(options)}, name={name!r})({x})"
+        case ops.Affine() | ops.Mix() | ops.WeightedSum():
             return f"{type(op).__name__}(name={name!r})({', '.join(inputs)})"
         case ops.LeakyRelu():
             return f"nn.leaky_relu({x}, {op.negative_slope})"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import Architecture, Shape, Variables, ops
-from nash_jax.architecture.weights import init_node, param_dtype, put_node
+from nash_jax.architecture.weights import arch_of, init_node, param_dtype, put_node
 from nash_jax.morphisms.identity import identity_node
 from nash_jax.morphisms.primitives import rearrange
 
@@ -155,6 +155,7 @@ def carry(change: Change, variables: Variables, key: Any, xp: Any = jnp) -> Vari
                     for old, new in zip((params, stats), fresh)
                 )
         put_node(carried, node.name, params, stats)
+    carried |= arch_of(change.after, variables, dtype, xp)
     return carried
 
 

@@ -52,7 +52,7 @@ def why_no_identity(op: ops.Op, shape: Shape, nonnegative: bool) -> str | None:
             return NOT_BY_WEIGHTS
         case ops.Zero() | ops.Shift() | ops.Resize() | ops.Shuffle():
             return NOT_BY_WEIGHTS
-        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate():
+        case ops.ChannelwiseJoin() | ops.Concat():
             return NOT_BY_WEIGHTS
         case _:
             assert_never(op)
@@ -75,7 +75,7 @@ def identity_node(
             return {"scale": xp.ones(channels, dtype), "bias": xp.zeros(channels, dtype)}, {}
         case ops.Channelwise() | ops.Flatten() | ops.Normalize() | ops.PadChannels():
             return {}, {}
-        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
+        case ops.ChannelwiseJoin() | ops.Concat() | ops.Shuffle():
             return {}, {}
         case _:
             assert_never(op)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, ops, traced
-from nash_jax.architecture.weights import init_node, param_dtype, put_node
+from nash_jax.architecture.weights import arch_of, init_node, param_dtype, put_node
 
 
 def inherit_by_name(
@@ -53,4 +53,4 @@ def inherit_by_name(
                 drawn[0]["lambda"] = drawn[0]["lambda"] / 2
             params, stats = jax.device_put(drawn, may_alias=False)
         put_node(inherited, node.name, params, stats)
-    return inherited
+    return inherited | arch_of(after, variables, param_dtype(variables), xp)

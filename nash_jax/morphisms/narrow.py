@@ -105,7 +105,7 @@ def _settle(
         case ops.Shuffle():
             if of(read).any() or of(name).any():
                 raise ValueError(f"'{name}' shuffles a fixed number of channels")
-        case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
+        case ops.Channelwise() | ops.Normalize() | ops.ChannelwiseJoin():
             for i in inputs:
                 demand(name, of(i))
             for i in inputs:
@@ -140,7 +140,7 @@ def narrowed(spec: Architecture, removed: Masks) -> tuple[Node, ...]:
                 raise ValueError(f"'{node.name}' has constants for all channels")
             case ops.Channelwise() | ops.Normalize() | ops.Flatten() | ops.PadChannels():
                 pass
-            case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
+            case ops.ChannelwiseJoin() | ops.Concat() | ops.Shuffle():
                 pass
             case _:
                 assert_never(op)
@@ -190,7 +190,7 @@ def used_channels(spec: Architecture, variables: Variables) -> dict[str, np.ndar
                 used[read] |= out
             case ops.Shuffle(groups=groups):
                 used[read] |= out.reshape(-1, groups).T.ravel()
-            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
+            case ops.Channelwise() | ops.Normalize() | ops.ChannelwiseJoin():
                 for i in node.inputs:
                     used[i] |= out
             case _:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, ops
-from nash_jax.architecture.weights import normal, put_node
+from nash_jax.architecture.weights import arch_of, normal, param_dtype, put_node
 from nash_jax.morphisms.change import Change, multiplied
 from nash_jax.morphisms.edits import Edit, applicable, check_name, check_size, register, the_op
 from nash_jax.morphisms.primitives import copy_out, split_in
@@ -119,7 +119,7 @@ class WidenByCopies(Edit):
             if params and "kernel" in params and read in gaps:
                 kernel = _split(spec, node.op, read, params["kernel"], origin)
                 params = {**params, "kernel": multiplied(change, name, "kernel", kernel)}
-            if params and name in gaps:
+            if (params or stats) and name in gaps:
                 params = {n: copy_out(x, origin[name]) if x.ndim else x for n, x in params.items()}
                 stats = {n: copy_out(x, origin[name]) for n, x in stats.items()}
                 if self.noise and "kernel" in params:
@@ -129,7 +129,7 @@ class WidenByCopies(Edit):
                     noise = size * normal(node_key, kernel.shape, xp) * copies
                     params = {**params, "kernel": (kernel + noise).astype(kernel.dtype)}
             put_node(new, name, params, stats)
-        return new
+        return new | arch_of(spec, variables, param_dtype(variables), xp)
 
 
 def _layers(spec: Architecture) -> list[tuple[str, int]]:
@@ -222,7 +222,7 @@ def _origins(spec: Architecture, gaps: Gaps) -> dict[str, np.ndarray]:
                     raise ValueError(f"'{node.name}' has zeros where the others have copies")
             case ops.Shuffle(groups=groups):
                 here = origin(read).reshape(groups, -1).T.ravel()
-            case ops.Channelwise() | ops.Normalize() | ops.Add() | ops.Mix() | ops.Gate():
+            case ops.Channelwise() | ops.Normalize() | ops.ChannelwiseJoin():
                 here = origin(read)
                 for other in node.inputs[1:]:
                     if not np.array_equal(origin(other), here):

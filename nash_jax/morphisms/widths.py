@@ -162,7 +162,7 @@ def _settle(
             inner = growth(name)[op.before : op.before + channels + 1].copy()
             inner[[0, -1]] = growth(inputs[0])[[0, -1]]  # at its ends there are more zeros instead
             demand(inputs[0], inner)
-        case ops.Channelwise() | ops.Add() | ops.Mix() | ops.Gate():
+        case ops.Channelwise() | ops.ChannelwiseJoin():
             for i in inputs:
                 demand(name, growth(i))
             for i in inputs:
@@ -194,7 +194,7 @@ def _check(spec: Architecture, node: Node, growth: Callable[[str], np.ndarray]) 
                 raise ValueError(f"'{name}' shuffles a fixed number of channels, {channels}")
         case ops.Conv() | ops.Dense() | ops.Channelwise() | ops.PadChannels():
             pass
-        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate():
+        case ops.ChannelwiseJoin() | ops.Concat():
             pass
         case _:
             assert_never(op)
@@ -269,7 +269,7 @@ def widened_op(spec: Architecture, node: Node, gaps: Gaps) -> ops.Op:
             return ops.PadChannels(before + more, after + new - more - int(inner.sum()))
         case ops.Channelwise() | ops.Normalize() | ops.Flatten():
             return node.op
-        case ops.Add() | ops.Mix() | ops.Concat() | ops.Gate() | ops.Shuffle():
+        case ops.ChannelwiseJoin() | ops.Concat() | ops.Shuffle():
             return node.op
         case _:
             assert_never(node.op)

@@ -45,8 +45,8 @@ def orbax_files(spec: Architecture, variables: Variables) -> dict[str, bytes]:
 def load_orbax(folder: pathlib.Path) -> tuple[Architecture, Variables]:
     """The network of a folder with `spec.json` and an orbax checkpoint, wherever it is below.
 
-    The checkpoint's tree has `params` and, if the network normalises batches, `batch_stats`; what
-    else it has is not read.
+    The checkpoint's tree has `params` and, if the network normalises batches, `batch_stats`, and of
+    a supernet `arch`; what else it has is not read.
 
     Raises:
       ValueError: if there are no such files, or they are not of one network.
@@ -72,7 +72,7 @@ def load_orbax(folder: pathlib.Path) -> tuple[Architecture, Variables]:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
             tree = orbax.metadata(found[0].absolute()).item_metadata.tree
-            read = {name: tree[name] for name in ("params", "batch_stats") if name in tree}
+            read = {name: tree[name] for name in ("params", "batch_stats", "arch") if name in tree}
             there = {"/".join(map(str, path)): x for path, x in _flat(read).items()}
             _check(expected, there)
             empty = {name: part for name, part in shapes.items() if part}

@@ -144,7 +144,7 @@ def _label(spec: Architecture, block: list[str]) -> tuple[str, str]:
             return text, "conv"
         case ops.MaxPool() | ops.AvgPool() | ops.GlobalAvgPool():
             return text, "pool"
-        case ops.Add() | ops.Concat() | ops.Mix() | ops.Gate():
+        case ops.ChannelwiseJoin() | ops.Concat():
             return text, "join"
         case ops.Dense():
             return text, "dense"

@@ -9,6 +9,7 @@ from nash_jax.spaces.morphs import Growth, Morphs, check_sizes
 from nash_jax.spaces.nb201 import NB201
 from nash_jax.spaces.nbmacro import NBMacro
 from nash_jax.spaces.space import Space, Stage
+from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet, subnet, with_weights
 
 __all__ = [
     "CROSSOVERS",
@@ -18,6 +19,8 @@ __all__ = [
     "Choices",
     "Darts",
     "ENASMicro",
+    "Edge",
+    "EdgeWeights",
     "Genotype",
     "Growth",
     "MacroDarts",
@@ -27,9 +30,13 @@ __all__ = [
     "NBMacro",
     "NSGANetMicro",
     "Read",
+    "Sharing",
     "Space",
     "Stage",
     "SubOptimal",
+    "Supernet",
     "cell_network",
     "check_sizes",
+    "subnet",
+    "with_weights",
 ]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from nash_jax.spaces.cells import Cell, CellNode, CellSpace, Read
+import numpy as np
+
+from nash_jax.architecture import ops
+from nash_jax.architecture.builders import Builder
+from nash_jax.spaces.cells import KINDS, Cell, CellNode, CellSpace, Place, Read, cell_op
+from nash_jax.spaces.choices import Genotype
+from nash_jax.spaces.supernet import Edge, EdgeWeights, Supernet
 
 #: Blocks of a cell.
 BLOCKS = 5
 JOINS = ("add", "concat")
+#: Of a block's inputs.
+SIDES = ("first", "second")
 
 
 def _sizes(num_ops: int, joins: int = 0) -> tuple[int, ...]:
@@ -60,6 +68,60 @@ class ENASMicro(CellSpace):
             nodes.append(CellNode(reads, JOINS[join[0]] if join else "add"))
         return Cell.of(nodes)
 
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges of the supernet.
+
+        `normal_2_first` is the first input of state 2 in normal cells, `sep_conv_3x3~0` reads state
+        0; `normal_out_2` has a weight of 1 if state 2 is in the output, and else of 0.
+        """
+        edges = []
+        for kind in KINDS:
+            for state in range(2, BLOCKS + 2):
+                reads = tuple(f"{op}~{read}" for read in range(state) for op in self.op_names)
+                edges += [Edge(f"{kind}_{state}_{side}", reads) for side in SIDES]
+            edges += [Edge(f"{kind}_out_{state}", ("used",)) for state in range(2, BLOCKS + 2)]
+        return tuple(edges)
+
+    def mixed_cell(
+        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+    ) -> list[str]:
+        """Add a cell whose blocks have every op behind every state, for each of their inputs."""
+        states = list(inputs)
+        for state in range(2, BLOCKS + 2):
+            joined = []
+            for side in SIDES:
+                added, name = [], f"{place.kind}_{state}_{side}"
+                for op, _, read in (choice.partition("~") for choice in choices[name]):
+                    stride = place.stride(int(read))
+                    x = cell_op(b, op, states[int(read)], place.channels, stride)
+                    added.append(b.add(b.norm, x) if "pool" in op else x)
+                joined.append(b.add(ops.WeightedSum(name), *added))
+            states.append(b.add(ops.Add(), *joined))
+        return [
+            b.add(ops.WeightedSum(f"{place.kind}_out_{state}"), states[state])
+            for state in range(2, BLOCKS + 2)
+        ]
+
+    def chosen(self, genotype: Genotype) -> dict[str, str]:
+        """By edge, what a genotype has there."""
+        found = {}
+        for kind, cell in zip(KINDS, self.cells_of(genotype)):
+            for state, node in enumerate(cell.nodes, start=2):
+                for side, read in zip(SIDES, node.reads):
+                    found[f"{kind}_{state}_{side}"] = f"{read.op}~{read.state}"
+            found |= {f"{kind}_out_{state}": "used" for state in cell.output}
+        return found
+
+    def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Genotype:
+        """For each input of each block, the choice with most weight."""
+        genotype = []
+        for name, choices in (self.whole() if left is None else left).edges:
+            if not name.rpartition("_")[0].endswith("_out"):
+                op, _, state = choices[int(np.argmax(weights[name]))].partition("~")
+                genotype += [int(state), self.op_names.index(op)]
+        return tuple(genotype)
+
 
 @dataclasses.dataclass(frozen=True)
 class NASNet(ENASMicro):
@@ -81,6 +143,11 @@ class NASNet(ENASMicro):
     usual: ClassVar = BLOCKS * (0, 10, 1, 0, 0) + BLOCKS * (0, 5, 1, 0, 0)
     groups: ClassVar = _groups(5)
     op_places: ClassVar = _op_places(5)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """None: a block that concatenates has weights that one that adds has not."""
+        return ()
 
 
 @dataclasses.dataclass(frozen=True)

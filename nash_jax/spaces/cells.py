@@ -9,15 +9,17 @@ other side, which shifts maps by a pixel.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from nash_jax.architecture import INPUT, Architecture, Shape, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.checks import did_you_mean
-from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
+from nash_jax.spaces.supernet import Sharing, Supernet
 
 
 class Read(NamedTuple):
@@ -90,7 +92,7 @@ def relu_conv_norm(
         flat = len(kernel_sizes) > 1
         strides = (stride if not flat or rows > 1 else 1, stride if not flat or columns > 1 else 1)
         x = b.add(ops.Conv(features, (rows, columns), strides), x)
-    return b.add(ops.BatchNorm(), x)
+    return b.add(b.norm, x)
 
 
 def depthwise_separable(
@@ -100,7 +102,7 @@ def depthwise_separable(
     size, strides, dilations = (2 * (n,) for n in (kernel_size, stride, dilation))
     depthwise = ops.Conv(features, size, strides, groups=features, dilation=dilations)
     x = b.add(depthwise, b.add(ops.Relu(), x))
-    return b.add(ops.BatchNorm(), b.add(ops.Conv(features, (1, 1)), x))
+    return b.add(b.norm, b.add(ops.Conv(features, (1, 1)), x))
 
 
 def factorized_reduction(b: Builder, x: str, features: int) -> str:
@@ -116,7 +118,7 @@ def factorized_reduction(b: Builder, x: str, features: int) -> str:
     x = b.add(ops.Relu(), x)
     half = ops.Conv(features // 2, (1, 1), (2, 2))
     joined = b.add(ops.Concat(), b.add(half, x), b.add(half, b.add(ops.Shift(), x)))
-    return b.add(ops.BatchNorm(), joined)
+    return b.add(b.norm, joined)
 
 
 def squeeze_excitation(b: Builder, x: str, channels: int, reduction: int = 4) -> str:
@@ -160,6 +162,17 @@ def cell_op(b: Builder, op: str, x: str, channels: int, stride: int) -> str:
             raise ValueError(f"an op must be one of {', '.join(CELL_OPS)}; got {op!r}")
 
 
+def mixed_op(
+    b: Builder, edge: str, choices: Sequence[str], x: str, channels: int, stride: int
+) -> str:
+    """An edge of a supernet: the weighted sum of ops, with pools normalised as all others are."""
+    added = []
+    for op in choices:
+        y = cell_op(b, op, x, channels, stride)
+        added.append(b.add(b.norm, y) if "pool" in op else y)
+    return b.add(ops.WeightedSum(edge), *added)
+
+
 def check_op(op: str, allowed: Sequence[str]) -> None:
     """Raises `ValueError` unless the op is one of a space's."""
     if op not in allowed:
@@ -199,9 +212,67 @@ def cell_network(
     >>> nj.count_params(cell_network(cell, cell, channels=8, cells=3))
     8210
     """
+    return stacked(
+        functools.partial(_cell, normal, reduction),
+        Builder(),
+        Stack(channels, cells, reductions, increment),
+        input_shape=input_shape,
+        num_classes=num_classes,
+        normalize=normalize,
+    )
+
+
+class Place(NamedTuple):
+    """Where a cell stands.
+
+    Attributes:
+      channels: of each of its nodes.
+      reduces: whether it halves the map.
+      depth: how far down the network it lies, in (0, 1].
+    """
+
+    channels: int
+    reduces: bool
+    depth: float
+
+    @property
+    def kind(self) -> str:
+        """The kind of the cell, with which the names of its edges begin."""
+        return KINDS[self.reduces]
+
+    def stride(self, state: int) -> int:
+        """The stride of what reads a state: 2 behind the inputs of a reduction cell."""
+        return 2 if self.reduces and state < 2 else 1
+
+
+class Stack(NamedTuple):
+    """How cells are stacked; see `cell_network`."""
+
+    channels: int
+    cells: int
+    reductions: Collection[int] | None = None
+    increment: int = 0
+
+
+#: The kinds of cells: in this order they stand in a genotype.
+KINDS = ("normal", "reduce")
+#: Adds a cell behind its two inputs, and gives the states of its output.
+AddCell: TypeAlias = Callable[[Builder, list[str], Place], list[str]]
+
+
+def stacked(
+    add_cell: AddCell,
+    b: Builder,
+    stack: Stack,
+    *,
+    input_shape: Shape,
+    num_classes: int,
+    normalize: ops.Normalize | None,
+) -> Architecture:
+    """A stem, cells, and a dense layer, whatever the cells are."""
+    channels, cells, reductions, increment = stack
     if reductions is None:
         reductions = {cells // 3, 2 * cells // 3}
-    b = Builder()
     x = INPUT if normalize is None else b.add(normalize, INPUT)
     stem = b.add(ops.BatchNorm(), b.add(ops.Conv(3 * channels), x))
     states, reduced = [stem, stem], False
@@ -217,40 +288,38 @@ def cell_network(
             else relu_conv_norm(b, before, channels, (1, 1))
         )
         inputs = [before, relu_conv_norm(b, last, channels, (1, 1))]
-        cell = reduction if reduces else normal
-        output = _cell(b, cell, inputs, channels, reduces, depth)
+        output = add_cell(b, inputs, Place(channels, reduces, depth))
         states, reduced = [last, b.named(f"cell{number}", ops.Concat(), *output)], reduces
     return b.classify(states[-1], num_classes, input_shape)
 
 
-def _cell(
-    b: Builder, cell: Cell, inputs: list[str], channels: int, reduces: bool, depth: float
-) -> list[str]:
+def _cell(normal: Cell, reduction: Cell, b: Builder, inputs: list[str], place: Place) -> list[str]:
     """Add a cell, and give the states of its output."""
-    states = list(inputs)
+    states, cell = list(inputs), reduction if place.reduces else normal
     for node in cell.nodes:
         read = []
         for op, state in node.reads:
-            x = cell_op(b, op, states[state], channels, 2 if reduces and state < 2 else 1)
+            x = cell_op(b, op, states[state], place.channels, place.stride(state))
             passes_on = x == states[state] or op == "none"
-            read.append(x if passes_on else b.add(ops.DropPath(depth), x))
+            read.append(x if passes_on else b.add(ops.DropPath(place.depth), x))
         if node.join == "concat":  # as wide as all other states
             joined = b.add(ops.Concat(), *read)
-            states.append(relu_conv_norm(b, joined, channels, (1, 1)))
+            states.append(relu_conv_norm(b, joined, place.channels, (1, 1)))
         else:
             states.append(b.add(ops.Add(), *read))
     return [states[state] for state in cell.output]
 
 
 @dataclasses.dataclass(frozen=True)
-class CellSpace(Choices):
+class CellSpace(Sharing):
     """A space of a normal and a reduction cell, to inherit from; halves of a genotype are cells.
 
     Attributes:
       channels: of the final network's first cells.
       cells: of the final network.
-      search_channels: of the first cells of a network of the search.
-      search_cells: of a network of the search.
+      search_channels: of the first cells of a network of the search, which has not more channels
+        than the final one.
+      search_cells: of a network of the search, likewise.
       op_names: what an edge of a cell may be.
     """
 
@@ -266,6 +335,19 @@ class CellSpace(Choices):
         """How many channels a reduction adds; 0: as many as there are."""
         return 0
 
+    def stack(self, stage: Stage) -> Stack:
+        """How cells are stacked."""
+        if stage == "final":
+            return Stack(self.channels, self.cells, None, self.increment)
+        channels = min(self.search_channels, self.channels)
+        return Stack(channels, min(self.search_cells, self.cells), None, self.increment)
+
+    def mixed_cell(
+        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+    ) -> list[str]:
+        """Add a cell of the supernet, and give the states of its output."""
+        raise NotImplementedError
+
     def cell(self, places: Sequence[int]) -> Cell:
         """The cell of one half of a genotype."""
         raise NotImplementedError
@@ -279,16 +361,22 @@ class CellSpace(Choices):
         """The same for genotypes that differ in the order of nodes or of a node's inputs alone."""
         return tuple(cell.canonical() for cell in self.cells_of(genotype))
 
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+    def build_one(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, without an auxiliary head."""
         self.check(genotype)
-        final = stage == "final"
-        return cell_network(
-            *self.cells_of(genotype),
-            channels=self.channels if final else self.search_channels,
-            cells=self.cells if final else self.search_cells,
+        return self._stacked(Builder(), stage, functools.partial(_cell, *self.cells_of(genotype)))
+
+    def build_supernet(self, supernet: Supernet) -> Architecture:
+        """The network of a supernet; normalisations but the first have no scale and bias."""
+        add_cell = functools.partial(self.mixed_cell, dict(supernet.edges))
+        return self._stacked(Builder(ops.Standardize()), "search", add_cell)
+
+    def _stacked(self, b: Builder, stage: Stage, add_cell: AddCell) -> Architecture:
+        return stacked(
+            add_cell,
+            b,
+            self.stack(stage),
             input_shape=self.input_shape,
             num_classes=self.num_classes,
             normalize=self.normalize,
-            increment=self.increment,
         )

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from nash_jax.architecture import Architecture
-from nash_jax.spaces.cells import Cell, CellNode, CellSpace, Read, cell_network, check_op
+import numpy as np
+
+from nash_jax.architecture import Architecture, ops
+from nash_jax.architecture.builders import Builder
+from nash_jax.spaces.cells import (
+    KINDS,
+    Cell,
+    CellNode,
+    CellSpace,
+    Place,
+    Read,
+    cell_network,
+    check_op,
+    mixed_op,
+)
 from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
+from nash_jax.spaces.supernet import Edge, EdgeWeights, Supernet
 
 #: Nodes of a cell.
 NODES = 4
@@ -84,6 +98,61 @@ class Darts(CellSpace):
             nodes.append(CellNode((first, second)))
         return Cell.of(nodes, range(2, NODES + 2))
 
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges of the supernet: `normal_0_2` is from state 0 to state 2 in normal cells."""
+        return tuple(
+            Edge(f"{kind}_{state}_{node + 2}", ("none", *self.op_names))
+            for kind in KINDS
+            for node in range(NODES)
+            for state in range(node + 2)
+        )
+
+    def mixed_cell(
+        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+    ) -> list[str]:
+        """Add a cell whose nodes sum over all edges from what is before them."""
+        states = list(inputs)
+        for node in range(2, NODES + 2):
+            names = [f"{place.kind}_{state}_{node}" for state in range(node)]
+            mixed = [
+                mixed_op(b, name, choices[name], x, place.channels, place.stride(state))
+                for state, (name, x) in enumerate(zip(names, states))
+            ]
+            states.append(b.add(ops.Add(), *mixed))
+        return states[2:]
+
+    def chosen(self, genotype: Genotype) -> dict[str, str]:
+        """By edge, the op that a genotype has there."""
+        return {
+            f"{kind}_{read.state}_{number}": read.op
+            for kind, cell in zip(KINDS, self.cells_of(genotype))
+            for number, node in enumerate(cell.nodes, start=2)
+            for read in node.reads
+        }
+
+    def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Genotype:
+        """For each node the two edges whose best op but 'none' has most weight (section 2.4)."""
+        choices = dict((self.whole() if left is None else left).edges)
+        pairs: dict[str, list[tuple[str, int]]] = {kind: [] for kind in KINDS}
+        for kind in KINDS:
+            for node in range(2, NODES + 2):
+                best = []
+                for state in range(node):
+                    name = f"{kind}_{state}_{node}"
+                    found = zip(np.asarray(weights[name]).tolist(), choices[name])
+                    real = [(weight, op) for weight, op in found if op != "none"]
+                    if real:
+                        weight, op = max(real, key=lambda each: each[0])
+                        best.append((-weight, state, op))
+                if len(best) < 2:
+                    raise ValueError(
+                        f"node {node} of the {kind} cell needs two edges with an op other than "
+                        f"none; got {len(best)}"
+                    )
+                pairs[kind] += [(op, state) for _, state, op in sorted(best)[:2]]
+        return self.genotype(**pairs)
+
 
 @dataclasses.dataclass(frozen=True)
 class SubOptimal(Darts):
@@ -124,7 +193,12 @@ class MacroDarts(Darts):
         cells, macro = genotype[: 2 * _NUM_PLACES], genotype[2 * _NUM_PLACES :]
         return super().canonical(cells), macro
 
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """None: networks of different depths share no weights."""
+        return ()
+
+    def build_one(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, the same for the search and the end."""
         del stage
         self.check(genotype)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
+
+import numpy as np
 
 from nash_jax.architecture import INPUT, Architecture, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.spaces.cells import relu_conv_norm
-from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
+from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet
 
 #: What an edge may be, by its number in a genotype.
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 #: The edges, `(from, to)`, by their places in a genotype: node 0 is the input, 3 the output.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+#: Adds an edge behind a node: `(builder, node, place of the edge, channels) -> node`.
+AddEdge: TypeAlias = Callable[[Builder, str, int, int], str]
 
 
 @dataclasses.dataclass(frozen=True)
-class NB201(Choices):
+class NB201(Sharing):
     """A cell of four nodes, each the sum of what comes from all before it.
 
     A genotype has the op of each edge, in the order of `EDGES`. The cell stands 15 times in the
@@ -95,11 +101,41 @@ class NB201(Choices):
                 reached.add(target)
         return 3 in reached
 
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+    def build_one(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, the same for the search and the end."""
         del stage
         self.check(genotype)
-        b = Builder()
+
+        def add_edge(b: Builder, x: str, place: int, channels: int) -> str:
+            return _edge(b, x, OPS[genotype[place]], channels)
+
+        return self._stacked(Builder(), add_edge)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges of the supernet: `0_1` is from node 0 to node 1."""
+        return tuple(Edge(f"{source}_{target}", OPS) for source, target in EDGES)
+
+    def build_supernet(self, supernet: Supernet) -> Architecture:
+        """The network of a supernet; normalisations in cells and blocks have no scale and bias."""
+
+        def add_edge(b: Builder, x: str, place: int, channels: int) -> str:
+            name, choices = supernet.edges[place]
+            mixed = (_edge(b, x, choice, channels) for choice in choices)
+            return b.add(ops.WeightedSum(name), *mixed)
+
+        return self._stacked(Builder(ops.Standardize()), add_edge)
+
+    def chosen(self, genotype: Genotype) -> dict[str, str]:
+        """By edge, the op that a genotype has there."""
+        return {edge.name: OPS[op] for edge, op in zip(self.edges, genotype)}
+
+    def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Genotype:
+        """For each edge the op with most weight, which may be 'none'."""
+        edges = (self.whole() if left is None else left).edges
+        return tuple(OPS.index(choices[int(np.argmax(weights[name]))]) for name, choices in edges)
+
+    def _stacked(self, b: Builder, add_edge: AddEdge) -> Architecture:
         x = INPUT if self.normalize is None else b.add(self.normalize, INPUT)
         channels = self.channels
         x = b.add(ops.BatchNorm(), b.add(ops.Conv(channels), x))
@@ -108,16 +144,16 @@ class NB201(Choices):
                 channels *= 2
                 x = _reduce(b, x, channels)
             for _ in range(self.cells):
-                x = _cell(b, x, genotype, channels)
+                x = _cell(b, x, add_edge, channels)
         return b.classify(b.norm_relu(x), self.num_classes, self.input_shape)
 
 
-def _cell(b: Builder, x: str, genotype: Genotype, channels: int) -> str:
+def _cell(b: Builder, x: str, add_edge: AddEdge, channels: int) -> str:
     """A cell behind `x`; every edge is there, so that all counts are the benchmark's."""
     nodes = [x]
     for target in range(1, 4):
         terms = [
-            _edge(b, nodes[source], OPS[genotype[place]], channels)
+            add_edge(b, nodes[source], place, channels)
             for place, (source, end) in enumerate(EDGES)
             if end == target
         ]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+import itertools
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
+
+import numpy as np
 
 from nash_jax.architecture import INPUT, Architecture, ops
 from nash_jax.architecture.builders import Builder
-from nash_jax.spaces.choices import Choices, Genotype
+from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
+from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet
 
 #: What a block may be, by its number in a genotype: the kernel and the expansion, or nothing.
 BLOCKS = (None, (3, 3), (5, 6))
+#: Their names.
+BLOCK_NAMES = ("none", "mb3_3x3", "mb6_5x5")
 #: How many blocks each stage has.
 STAGES = (2, 3, 3)
+#: Adds a block: `(builder, node, place of the block, channels in, channels out) -> node`.
+AddBlock: TypeAlias = Callable[[Builder, str, int, int, int], str]
 
 
 @dataclasses.dataclass(frozen=True)
-class NBMacro(Choices):
+class NBMacro(Sharing):
     """Eight blocks in a row, each an inverted residual (Sandler et al. 2018) or nothing.
 
     The first block of a stage halves the map and doubles the channels; where it is nothing, a 1x1
@@ -49,17 +58,51 @@ class NBMacro(Choices):
             stages.append((first, *filter(None, others)))
         return tuple(stages)
 
-    def build(self, genotype: Genotype, stage: Stage) -> Architecture:
+    def build_one(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, the same for the search and the end."""
         del stage
         self.check(genotype)
-        b, choices, channels = Builder(), iter(genotype), self.channels
+
+        def add_block(b: Builder, x: str, place: int, channels: int, features: int) -> str:
+            return _block(b, x, BLOCKS[genotype[place]], channels, features)
+
+        return self._chained(add_block)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges of the supernet: a block each."""
+        return tuple(Edge(f"block{place}", BLOCK_NAMES) for place in range(sum(STAGES)))
+
+    def build_supernet(self, supernet: Supernet) -> Architecture:
+        """The network of a supernet."""
+
+        def add_block(b: Builder, x: str, place: int, channels: int, features: int) -> str:
+            name, choices = supernet.edges[place]
+            blocks = [BLOCKS[BLOCK_NAMES.index(choice)] for choice in choices]
+            mixed = (_block(b, x, block, channels, features) for block in blocks)
+            return b.add(ops.WeightedSum(name), *mixed)
+
+        return self._chained(add_block)
+
+    def chosen(self, genotype: Genotype) -> dict[str, str]:
+        """By edge, the block that a genotype has there."""
+        return {edge.name: BLOCK_NAMES[block] for edge, block in zip(self.edges, genotype)}
+
+    def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Genotype:
+        """For each place the block with most weight."""
+        edges = (self.whole() if left is None else left).edges
+        return tuple(
+            BLOCK_NAMES.index(choices[int(np.argmax(weights[name]))]) for name, choices in edges
+        )
+
+    def _chained(self, add_block: AddBlock) -> Architecture:
+        b, places, channels = Builder(), itertools.count(), self.channels
         x = INPUT if self.normalize is None else b.add(self.normalize, INPUT)
         x = b.conv_norm_relu(x, channels)
         for num_blocks in STAGES:
             for number in range(num_blocks):
                 features = channels if number else 2 * channels
-                x = _block(b, x, BLOCKS[next(choices)], channels, features)
+                x = add_block(b, x, next(places), channels, features)
                 channels = features
         x = b.conv_norm_relu(x, self.head, kernel_size=1)
         return b.classify(x, self.num_classes, self.input_shape)
