@@ -33,7 +33,7 @@ from nash_jax.launching import compile_faster
 from nash_jax.record import checkpoints, files, workdir
 from nash_jax.reporting import TensorBoard, charts, pictures, plain, several
 from nash_jax.runs import engine, result
-from nash_jax.training.loop import _snapshot, _start
+from nash_jax.training.loop import _snapshot, starting_state
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
 DATASET = flags.DEFINE_string(
@@ -93,7 +93,7 @@ def measure(config: runs.Config) -> tuple[float, Spent]:
 def measure_snapshot(spec: nj.Architecture, rounds: int = 5) -> tuple[float, float]:
     """Median seconds of taking and writing a snapshot, and its size in MiB."""
     variables = nj.init(spec, jax.random.key(0))
-    state = jax.device_put(_start(variables, training.TrainingSettings()))
+    state = jax.device_put(starting_state(variables, training.TrainingSettings()))
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model_0")

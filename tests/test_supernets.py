@@ -97,7 +97,7 @@ def test_a_part_is_the_network_of_its_genotype(name, x64):
     variables = nj.init(spec, jax.random.key(2), jnp.float64)
     images = random_images(spec, dtype=np.float64)
     weights = space.one_hot(genotypes[0], left)
-    masked = spaces.with_weights(spec, variables, weights)
+    masked = nj.architecture.with_edge_weights(spec, variables, weights)
     whole = jax.jit(_outcome, static_argnums=0)(spec, masked, images)
     part, own = space.subnet(variables, genotypes[0], left)
     alone = jax.jit(_outcome, static_argnums=0)(part, own, images)
@@ -155,4 +155,4 @@ def test_weights_that_are_no_part():
     with pytest.raises(ValueError, match="edge 0_1 must have a weight of one and else zeros; got"):
         spaces.subnet(spec, variables)
     with pytest.raises(ValueError, match=r"edge 0_1 must have weights of shape \(5,\); got none"):
-        spaces.with_weights(spec, variables, {})
+        nj.architecture.with_edge_weights(spec, variables, {})

@@ -16,11 +16,20 @@ from nash_jax.architecture.numbering import numbered, renamed
 from nash_jax.architecture.serialization import from_json, to_json
 from nash_jax.architecture.shapes import Shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
-from nash_jax.architecture.weights import Variables, check_key, check_variables, init, traced
+from nash_jax.architecture.weights import (
+    EdgeWeights,
+    Variables,
+    check_key,
+    check_variables,
+    init,
+    traced,
+    with_edge_weights,
+)
 
 __all__ = [
     "Architecture",
     "COSTS",
+    "EdgeWeights",
     "INPUT",
     "Node",
     "Shape",
@@ -47,4 +56,5 @@ __all__ = [
     "traced",
     "vgg",
     "wide_resnet",
+    "with_edge_weights",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -21,6 +22,8 @@ from nash_jax.architecture.spec import Architecture, Node
 from nash_jax.jax_settings import usual_promotion
 
 Variables: TypeAlias = dict[str, dict[str, dict[str, jax.Array]]]
+#: By edge of a supernet, the weights of its choices, `[choices]`.
+EdgeWeights: TypeAlias = Mapping[str, Any]
 
 _ONES = ("scale", "var", "lambda")  # start at one; kernels are drawn; others start at zero
 
@@ -174,6 +177,30 @@ def check_variables(spec: Architecture, variables: Variables) -> None:
                     f"shape {wanted.get(where, 'none (the spec has no such array)')}; "
                     f"got {found.get(where, 'no such array')}"
                 )
+
+
+def with_edge_weights(spec: Architecture, variables: Variables, weights: EdgeWeights) -> Variables:
+    """Variables of a supernet with other edge weights; pure, for `jax.grad` and `jax.jit`.
+
+    Args:
+      spec: the supernet.
+      variables: of it, with or without edge weights; not changed.
+      weights: of all edges.
+
+    Raises:
+      ValueError: if an edge has no weights, or not as many as choices.
+    """
+    arch = {}
+    for node in spec.nodes:
+        if isinstance(node.op, ops.WeightedSum):
+            new = weights.get(node.op.edge)
+            if new is None or jnp.shape(new) != (len(node.inputs),):
+                raise ValueError(
+                    f"edge {node.op.edge} must have weights of shape ({len(node.inputs)},); got "
+                    f"{'none' if new is None else jnp.shape(new)}"
+                )
+            arch[node.name] = {"weights": jnp.asarray(new, param_dtype(variables))}
+    return {**variables, "arch": arch}
 
 
 def traced(tree: Any) -> bool:

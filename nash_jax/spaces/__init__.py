@@ -9,7 +9,7 @@ from nash_jax.spaces.morphs import Growth, Morphs, check_sizes
 from nash_jax.spaces.nb201 import NB201
 from nash_jax.spaces.nbmacro import NBMacro
 from nash_jax.spaces.space import Space, Stage
-from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet, subnet, with_weights
+from nash_jax.spaces.supernet import Edge, Sharing, Supernet, subnet
 
 __all__ = [
     "CROSSOVERS",
@@ -20,7 +20,6 @@ __all__ = [
     "Darts",
     "ENASMicro",
     "Edge",
-    "EdgeWeights",
     "Genotype",
     "Growth",
     "MacroDarts",
@@ -38,5 +37,4 @@ __all__ = [
     "cell_network",
     "check_sizes",
     "subnet",
-    "with_weights",
 ]

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from nash_jax.architecture import ops
+from nash_jax.architecture import EdgeWeights, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.spaces.cells import KINDS, Cell, CellNode, CellSpace, Place, Read, cell_op
 from nash_jax.spaces.choices import Genotype
-from nash_jax.spaces.supernet import Edge, EdgeWeights, Supernet
+from nash_jax.spaces.supernet import Edge, Supernet
 
 #: Blocks of a cell.
 BLOCKS = 5

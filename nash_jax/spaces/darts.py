@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nash_jax.architecture import Architecture, ops
+from nash_jax.architecture import Architecture, EdgeWeights, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.spaces.cells import (
     KINDS,
@@ -24,7 +24,7 @@ from nash_jax.spaces.cells import (
 )
 from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
-from nash_jax.spaces.supernet import Edge, EdgeWeights, Supernet
+from nash_jax.spaces.supernet import Edge, Supernet
 
 #: Nodes of a cell.
 NODES = 4

@@ -8,12 +8,12 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from nash_jax.architecture import INPUT, Architecture, ops
+from nash_jax.architecture import INPUT, Architecture, EdgeWeights, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.spaces.cells import relu_conv_norm
 from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
-from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet
+from nash_jax.spaces.supernet import Edge, Sharing, Supernet
 
 #: What an edge may be, by its number in a genotype.
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

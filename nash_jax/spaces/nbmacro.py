@@ -9,11 +9,11 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from nash_jax.architecture import INPUT, Architecture, ops
+from nash_jax.architecture import INPUT, Architecture, EdgeWeights, ops
 from nash_jax.architecture.builders import Builder
 from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.space import Stage
-from nash_jax.spaces.supernet import Edge, EdgeWeights, Sharing, Supernet
+from nash_jax.spaces.supernet import Edge, Sharing, Supernet
 
 #: What a block may be, by its number in a genotype: the kernel and the expansion, or nothing.
 BLOCKS = (None, (3, 3), (5, 6))

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from nash_jax.architecture import INPUT, Architecture, Node, Variables, ops
+from nash_jax.architecture import (
+    INPUT,
+    Architecture,
+    EdgeWeights,
+    Node,
+    Variables,
+    ops,
+    with_edge_weights,
+)
 from nash_jax.checks import did_you_mean
 from nash_jax.spaces.choices import Choices, Genotype
 from nash_jax.spaces.space import Stage
 
-#: By edge, the weights of its choices, `[choices]`.
-EdgeWeights: TypeAlias = Mapping[str, Any]
 _CODE = "supernet:"
 
 
@@ -154,7 +160,7 @@ class Sharing(Choices):
         """
         supernet = self.whole() if left is None else left
         spec = self.build_supernet(supernet)
-        return subnet(spec, with_weights(spec, variables, self.one_hot(genotype, supernet)))
+        return subnet(spec, with_edge_weights(spec, variables, self.one_hot(genotype, supernet)))
 
     def build(self, genotype: Genotype | Supernet, stage: Stage) -> Architecture:
         """The network of a genotype, or a supernet."""
@@ -199,31 +205,6 @@ class Sharing(Choices):
                 raise ValueError(f"edge {edge.name} has {len(edge.choices)} choices; got {mask!r}")
             allowed[edge.name] = [c for n, c in enumerate(edge.choices) if bits >> n & 1]
         return self.whole(allowed)
-
-
-def with_weights(spec: Architecture, variables: Variables, weights: EdgeWeights) -> Variables:
-    """Variables of a supernet with other edge weights; pure, for `jax.grad` and `jax.jit`.
-
-    Args:
-      spec: the supernet.
-      variables: of it; not changed.
-      weights: of all edges.
-
-    Raises:
-      ValueError: if an edge has no weights, or not as many as choices.
-    """
-    arch = {}
-    for node in spec.nodes:
-        if isinstance(node.op, ops.WeightedSum):
-            new = weights.get(node.op.edge)
-            if new is None or jnp.shape(new) != (len(node.inputs),):
-                raise ValueError(
-                    f"edge {node.op.edge} must have weights of shape ({len(node.inputs)},); got "
-                    f"{'none' if new is None else jnp.shape(new)}"
-                )
-            old = variables["arch"][node.name]["weights"]
-            arch[node.name] = {"weights": jnp.asarray(new, old.dtype)}
-    return {**variables, "arch": arch}
 
 
 def subnet(spec: Architecture, variables: Variables) -> tuple[Architecture, Variables]:

@@ -1,5 +1,6 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
+from nash_jax.training import bilevel, supernet
 from nash_jax.training.augment import augment
 from nash_jax.training.auxiliary import check_tower, tower_of
 from nash_jax.training.compilation import (
@@ -47,6 +48,7 @@ __all__ = [
     "TrainState",
     "TrainingSettings",
     "augment",
+    "bilevel",
     "bfloat16_seconds_per_float32",
     "check_batch_size",
     "check_streaming",
@@ -66,6 +68,7 @@ __all__ = [
     "precompile_evaluation",
     "predict_members",
     "state_shapes",
+    "supernet",
     "tower_of",
     "update",
 ]

@@ -87,10 +87,10 @@ def update(
             spec, variables, images, train=True, key=key, dtype=dtype, drop_path=drop_path
         )
         if not settings.auxiliary_weight:
-            return _loss(logits, labels, settings), new
+            return mean_loss(logits, labels, settings), new
         logits, others = jnp.split(logits, 2, axis=-1)
-        auxiliary = settings.auxiliary_weight * _loss(others, labels, settings)
-        return _loss(logits, labels, settings) + auxiliary, new
+        auxiliary = settings.auxiliary_weight * mean_loss(others, labels, settings)
+        return mean_loss(logits, labels, settings) + auxiliary, new
 
     def one(
         state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array
@@ -107,7 +107,7 @@ def update(
     return (jax.vmap(one) if members_of(key) else one)(state, images, labels, key)
 
 
-def _loss(logits: jax.Array, labels: jax.Array, settings: TrainingSettings) -> jax.Array:
+def mean_loss(logits: jax.Array, labels: jax.Array, settings: TrainingSettings) -> jax.Array:
     """The mean cross-entropy of a batch."""
     if settings.label_smoothing:
         targets = jax.nn.one_hot(labels, logits.shape[-1])
@@ -153,14 +153,14 @@ def _augment_all(
     """
 
     def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, batches_key = jax.random.split(key)  # `_order` uses the other half
+        _, batches_key = jax.random.split(key)  # `order_of` uses the other half
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(batches_key, number))
         return augment(images, augment_key, settings, fill), dropout_key
 
     return (jax.vmap(one) if members_of(key) else one)(images, key)
 
 
-_augment = jax.jit(_augment_all, static_argnames="settings")
+augment_batch = jax.jit(_augment_all, static_argnames="settings")
 
 
 def mean_colour(spec: Architecture) -> np.ndarray:
@@ -176,7 +176,7 @@ def mean_colour(spec: Architecture) -> np.ndarray:
     return np.rint(np.clip(mean, 0, 255)).astype(np.uint8)
 
 
-def _order(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
+def order_of(key: jax.Array, num_examples: int, num_batches: int, batch_size: int) -> jax.Array:
     """The places of the images of each batch, `[batches, batch]` or `[batches, members, batch]`."""
 
     def one(key: jax.Array) -> jax.Array:
@@ -301,8 +301,8 @@ def scanned(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _all_batches(key: jax.Array, num_examples: int, num: int, batch_size: int) -> jax.Array:
-    """As `_order`, filled up to whole chunks, `[chunks, chunk, ...]`."""
-    order = _order(key, num_examples, num, batch_size)
+    """As `order_of`, filled up to whole chunks, `[chunks, chunk, ...]`."""
+    order = order_of(key, num_examples, num, batch_size)
     whole = jnp.pad(order, [(0, -num % CHUNK), *((0, 0) for _ in order.shape[1:])])
     return whole.reshape(-1, CHUNK, *order.shape[1:])
 
@@ -331,7 +331,7 @@ def _looped(
     images, labels = next(batches(np.zeros((1, *members, settings.batch_size), np.int32)))
     number, rate = np.int32(0), np.float32(0)
     fill = mean_colour(spec)
-    augmenting, first = compiled(_augment, images, key, number, fill, settings=settings)
+    augmenting, first = compiled(augment_batch, images, key, number, fill, settings=settings)
     args = state, images, labels, rate, key
     dropping = bool(settings.drop_path)
     program = (_dropping, spec, *args, rate) if dropping else (_update, spec, *args)
@@ -341,7 +341,7 @@ def _looped(
         state: TrainState, rates: np.ndarray, progress: np.ndarray, key: jax.Array
     ) -> tuple[TrainState, Any]:
         losses = []
-        order = np.asarray(_order(key, len(examples), len(rates), settings.batch_size))
+        order = np.asarray(order_of(key, len(examples), len(rates), settings.batch_size))
         for number, (images, labels) in enumerate(batches(order)):
             images, dropout_key = augmenting.call(images, key, np.int32(number), fill)
             if mesh is not None:

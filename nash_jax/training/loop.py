@@ -56,13 +56,14 @@ class Snapshot:
     """Where a training stands between two epochs: all that it needs to go on.
 
     Attributes:
-      state: variables and momentum; nodes go by `numbered`'s names. In a snapshot that `fit` gives,
-        these are the arrays on the devices that it goes on with: copy them before they change.
+      state: a `TrainState`, or a supernet's state; nodes go by `numbered`'s names. In a snapshot
+        that `fit` gives, these are the arrays on the devices that it goes on with: copy them before
+        they change.
       losses: mean training loss of each epoch that is done, `[epochs]`; of a population
         `[epochs, members]`.
     """
 
-    state: TrainState
+    state: Any
     losses: np.ndarray
 
 
@@ -153,7 +154,7 @@ def fit(
     trained, variables = with_tower(spec, variables, key, settings)
     graph, names = numbered(trained)
     first, known = (0, []) if resume is None else (len(resume.losses), list(resume.losses))
-    begin = _start(renamed(variables, names), settings) if resume is None else resume.state
+    begin = starting_state(renamed(variables, names), settings) if resume is None else resume.state
     state = _copied(begin)
     num_batches = len(examples) // settings.batch_size
     cosine = Cosine(epochs).changed({} if lengths is None else lengths.known, first)
@@ -258,7 +259,7 @@ def check_devices(settings: TrainingSettings, devices: Sequence[jax.Device] | No
         )
 
 
-def _start(variables: Variables, settings: TrainingSettings) -> TrainState:
+def starting_state(variables: Variables, settings: TrainingSettings) -> TrainState:
     """The state before the first update: the optimiser begins with zeros."""
     state = _abstract(variables, settings)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state.optimizer)

@@ -18,7 +18,8 @@ class TrainingSettings:
     Attributes:
       lr_start: learning rate at the start of every training (lambda_start).
       lr_end: learning rate at the end of every training (lambda_end).
-      momentum: Nesterov momentum.
+      momentum: share of the last step that the next one has.
+      nesterov: look ahead by the momentum (Nesterov), as the paper; else heavy ball.
       weight_decay: L2 factor of the kernels; biases, normalisations and lambdas are not decayed.
       batch_size: images per update.
       crop_padding: pixels of the mean colour around an image before it is cropped at random; 0: no
@@ -43,6 +44,7 @@ class TrainingSettings:
     lr_start: float = 0.05
     lr_end: float = 0.0
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     batch_size: int = 128
     crop_padding: int = 4

@@ -101,7 +101,7 @@ def direction(settings: TrainingSettings) -> optax.GradientTransformation:
     """
     steps = [
         optax.add_decayed_weights(settings.weight_decay, mask=_kernels),
-        optax.trace(settings.momentum, nesterov=True),
+        optax.trace(settings.momentum, nesterov=settings.nesterov),
     ]
     if settings.clip_norm:
         steps.insert(0, optax.clip_by_global_norm(settings.clip_norm))

@@ -1,0 +1,416 @@
+"""Training a supernet: its weights, and by DARTS's rule those of its edges, epoch by epoch.
+
+On CPU an update is a program of its own, as in `epochs`; that of the edges is another, because
+there are epochs without it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nash_jax.architecture import (
+    Architecture,
+    EdgeWeights,
+    Variables,
+    apply,
+    init,
+    numbered,
+    ops,
+    renamed,
+    with_edge_weights,
+)
+from nash_jax.data import Examples
+from nash_jax.jax_settings import usual_promotion
+from nash_jax.training import epochs as of_epochs
+from nash_jax.training.bilevel import (
+    Batch,
+    EdgeSettings,
+    edge_gradient,
+    initial_logits,
+    softmax,
+)
+from nash_jax.training.compilation import Program, Stopwatch, compiled
+from nash_jax.training.epochs import TrainState
+from nash_jax.training.loop import (
+    DivergedError,
+    Fit,
+    Snapshot,
+    TooLargeError,
+    check_batch_size,
+    starting_state,
+)
+from nash_jax.training.settings import TrainingSettings
+from nash_jax.training.sgdr import learning_rates
+
+#: Draws a path: the edge weights of one update, all zeros and ones, by its number in the training.
+Draw: TypeAlias = Callable[[int], EdgeWeights]
+
+
+class SupernetState(NamedTuple):
+    """What the training of a supernet changes.
+
+    Attributes:
+      train: variables and momentum.
+      logits: by edge, `[choices]`; none where paths are drawn.
+      optimizer: of the logits.
+      history: the edges' weights after each epoch, `[epochs, choices of all edges]`, NaN where it
+        is not done.
+    """
+
+    train: TrainState
+    logits: dict[str, Any]
+    optimizer: optax.OptState
+    history: Any
+
+
+class SupernetFit(NamedTuple):
+    """What the training of a supernet gives.
+
+    Attributes:
+      fit: as of any training; the edges' weights in its variables are the last ones.
+      history: by edge, its weights after each epoch, `[epochs, choices]`.
+    """
+
+    fit: Fit
+    history: Mapping[str, np.ndarray]
+
+
+def edges_of(spec: Architecture) -> dict[str, int]:
+    """The edges of a supernet, and how many choices each has."""
+    return {
+        node.op.edge: len(node.inputs)
+        for node in spec.nodes
+        if isinstance(node.op, ops.WeightedSum)
+    }
+
+
+@functools.partial(
+    jax.jit, static_argnames=("settings", "edge_settings"), donate_argnames=("logits", "optimizer")
+)
+def _update_edges(
+    spec: Architecture,
+    train: TrainState,
+    logits: dict[str, jax.Array],
+    optimizer: optax.OptState,
+    batch: Batch,
+    valid: Batch,
+    rate: jax.Array,
+    key: jax.Array,
+    settings: TrainingSettings,
+    edge_settings: EdgeSettings,
+) -> tuple[dict[str, jax.Array], optax.OptState]:
+    """One update of the logits by Adam."""
+    gradient = edge_gradient(
+        spec, train, logits, batch, valid, rate, key, settings, edge_settings.order
+    )
+    steps, optimizer = edge_settings.optimizer.update(gradient, optimizer, logits)
+    updated: dict[str, jax.Array] = optax.apply_updates(logits, steps)
+    return updated, optimizer
+
+
+@functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
+def _update(
+    spec: Architecture,
+    state: TrainState,
+    weights: EdgeWeights,
+    images: jax.Array,
+    labels: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[TrainState, jax.Array]:
+    """One update of the weights of all ops; the variables of the state have no edge weights."""
+    variables = with_edge_weights(spec, state.variables, weights)
+    state = state._replace(variables=variables)
+    state, loss = of_epochs.update(spec, state, images, labels, rate, key, settings)
+    return state._replace(variables=_without_edges(state.variables)), loss
+
+
+def _without_edges(variables: Variables) -> Variables:
+    return {name: arrays for name, arrays in variables.items() if name != "arch"}
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _batch_statistics(
+    spec: Architecture, variables: Variables, images: jax.Array, settings: TrainingSettings
+) -> Any:
+    """The statistics of one batch, at every normalisation."""
+    empty = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    dtype = of_epochs.compute_dtype(settings.precision)
+    with of_epochs.matmul_precision(settings.precision):
+        _, new = apply(
+            spec,
+            {**variables, "batch_stats": empty},
+            images,
+            train=True,
+            key=jax.random.key(0),
+            dtype=dtype,
+        )
+    momenta = {
+        node.name: node.op.momentum
+        for node in spec.nodes
+        if isinstance(node.op, ops.BatchNorm | ops.Standardize)
+    }
+    return {
+        node: jax.tree.map(lambda x, m=momenta[node]: x / (1 - m), arrays)
+        for node, arrays in new["batch_stats"].items()
+    }
+
+
+@usual_promotion
+def recalibrated(
+    spec: Architecture,
+    variables: Variables,
+    examples: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+    num_batches: int = 4,
+) -> Variables:
+    """Variables whose normalisations have the statistics of some batches, and no others.
+
+    The running statistics of a supernet are those of all its parts, and so of none.
+
+    Args:
+      spec: a network, or a supernet whose edges' weights say which part is meant.
+      variables: of it; not changed.
+      examples: images to take the statistics of.
+      key: decides which.
+      settings: how it is trained; its batch size counts.
+      num_batches: whose means and variances are averaged.
+    """
+    graph, names = numbered(spec)
+    inside, size = renamed(variables, names), min(settings.batch_size, len(examples))
+    order = np.asarray(jax.random.permutation(key, len(examples)))
+    settings = settings.without_augmentation
+    found = []
+    for number in range(min(num_batches, len(examples) // size)):
+        images = np.asarray(examples.images[order[number * size : (number + 1) * size]])
+        program, _ = compiled(_batch_statistics, graph, inside, images, settings=settings)
+        found.append(program.call(graph, inside, images))
+    mean = jax.tree.map(lambda *xs: np.mean([np.asarray(x) for x in xs], axis=0), *found)
+    back = {new: name for name, new in names.items()}
+    return {**variables, **renamed({"batch_stats": jax.device_put(mean, may_alias=False)}, back)}
+
+
+@usual_promotion
+def supernet_shapes(
+    spec: Architecture, settings: TrainingSettings, edges: EdgeSettings | Draw, epochs: int
+) -> SupernetState:
+    """Shapes and types of a snapshot's state; arguments are those of `fit_supernet`."""
+    graph, key = numbered(spec)[0], jax.random.key(0)
+    state: SupernetState = jax.eval_shape(
+        lambda: _start(graph, _without_edges(init(graph, key)), key, epochs, settings, edges)
+    )
+    return state
+
+
+def _start(
+    graph: Architecture,
+    variables: Variables,
+    key: jax.Array,
+    epochs: int,
+    settings: TrainingSettings,
+    edges: EdgeSettings | Draw,
+) -> SupernetState:
+    """The state before the first update."""
+    choices = edges_of(graph)
+    history = np.full((epochs, sum(choices.values())), np.nan, np.float32)
+    train = starting_state(variables, settings)
+    if not isinstance(edges, EdgeSettings):
+        return SupernetState(train, {}, (), history)
+    logits = initial_logits(choices, key)
+    return SupernetState(train, logits, edges.optimizer.init(logits), history)
+
+
+@usual_promotion
+def fit_supernet(
+    spec: Architecture,
+    variables: Variables,
+    train: Examples,
+    valid: Examples,
+    key: jax.Array,
+    epochs: int,
+    settings: TrainingSettings,
+    edges: EdgeSettings | Draw,
+    on_epoch: Callable[[int, float], None] | None = None,
+    max_bytes: int | None = None,
+    resume: Snapshot | None = None,
+    checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None,
+) -> SupernetFit:
+    """Train a supernet, with the learning rate annealed once.
+
+    Before each update of the weights, the logits of the edges are updated on a batch of `valid`;
+    or there are no logits, and each update trains a path that is drawn for it.
+
+    Args:
+      spec: the supernet.
+      variables: where the training starts; not changed.
+      train: images that the weights learn on.
+      valid: images that the edges learn on.
+      key: decides the order of the images, their augmentation, and where the logits start.
+      epochs: passes over `train`.
+      settings: how the weights are trained.
+      edges: how the logits of the edges are trained; or what draws the path of each update.
+      on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
+      max_bytes: the memory that may be taken; by default any.
+      resume: a snapshot of an earlier training with the same arguments.
+      checkpoint: called after each epoch but the last with a function that takes a snapshot.
+
+    Raises:
+      ValueError: if there are fewer images than make a batch.
+      TooLargeError: if the training needs more than `max_bytes`; nothing has been trained then.
+      DivergedError: as soon as a loss or a weight of an edge is not finite.
+    """
+    check_batch_size(settings, min(len(train), len(valid)))
+    graph, names = numbered(spec)
+    start_key, key = jax.random.split(key)
+    inside = renamed(_without_edges(variables), names)
+    state = (
+        _start(graph, inside, start_key, epochs, settings, edges)
+        if resume is None
+        else SupernetState(*resume.state)
+    )
+    state = jax.device_put(jax.tree.map(np.asarray, state), may_alias=False)
+    losses = [] if resume is None else list(resume.losses)
+    num_batches = len(train) // settings.batch_size
+    rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
+    watch = Stopwatch()
+    programs = _Programs(graph, state, train, valid, key, settings, edges)
+    compiling = watch.lap()
+    if max_bytes is not None and programs.required_bytes > max_bytes:
+        raise TooLargeError(programs.required_bytes, max_bytes)
+    while len(losses) < epochs:
+        epoch = len(losses)
+        of_epoch = jax.random.fold_in(key, epoch)
+        frozen = not isinstance(edges, EdgeSettings) or epoch < edges.frozen_epochs
+        found = []
+        for number, (batch, dropout_key) in enumerate(programs.batches(train, of_epoch)):
+            rate = rates[epoch, number]
+            if not frozen:
+                state = programs.update_edges(state, batch, epoch, number, rate, dropout_key)
+            weights: EdgeWeights = (
+                softmax(state.logits)
+                if isinstance(edges, EdgeSettings)
+                else edges(epoch * num_batches + number)
+            )
+            state, loss = programs.update(state, weights, batch, rate, dropout_key)
+            found.append(loss)
+        losses.append(np.mean([np.asarray(loss) for loss in found]))
+        flat = np.concatenate([np.asarray(weights[edge]) for edge in edges_of(spec)])
+        history = np.array(state.history)
+        history[epoch] = flat
+        state = state._replace(history=history)
+        if not (np.isfinite(losses[-1]) and np.isfinite(flat).all()):
+            raise DivergedError(
+                f"diverged: the training loss was {losses[-1]} in epoch {epoch + 1}"
+            )
+        if on_epoch is not None:
+            on_epoch(epoch + 1, float(losses[-1]))
+        if checkpoint is not None and epoch + 1 < epochs:
+            checkpoint(functools.partial(Snapshot, state, np.array(losses)))
+    trained = renamed(state.train.variables, {new: name for name, new in names.items()})
+    choices = edges_of(spec)
+    parts = np.split(np.asarray(state.history), np.cumsum(list(choices.values()))[:-1], axis=1)
+    by_edge = dict(zip(choices, parts))
+    uniform = {edge: np.full(num, 1 / num, np.float32) for edge, num in choices.items()}
+    last = {edge: history[-1] for edge, history in by_edge.items()} if epochs else uniform
+    variables = with_edge_weights(spec, trained, last)
+    seconds = (compiling, 0.0) if programs.new else (0.0, compiling)
+    fitted = Fit(variables, np.array(losses), *seconds, watch.lap(), programs.required_bytes)
+    return SupernetFit(fitted, by_edge)
+
+
+class _Programs:
+    """The compiled programs of a training, and the batches that they take."""
+
+    def __init__(
+        self,
+        graph: Architecture,
+        state: SupernetState,
+        train: Examples,
+        valid: Examples,
+        key: jax.Array,
+        settings: TrainingSettings,
+        edges: EdgeSettings | Draw,
+    ) -> None:
+        self._graph, self._settings, self._valid = graph, settings, valid
+        self._fill = of_epochs.mean_colour(graph)
+        self._key = key
+        self._seed = int(jax.random.bits(key))
+        plain = settings.without_augmentation
+        raw = self._chosen(train, np.zeros(settings.batch_size, np.int32))
+        number, rate = np.int32(0), np.float32(0)
+        args = raw[0], key, number, self._fill
+        self._augment, first = compiled(of_epochs.augment_batch, *args, settings=settings)
+        weights = {edge: np.zeros(num, np.float32) for edge, num in edges_of(graph).items()}
+        update_args = state.train, weights, *raw, rate, key
+        self._update, second = compiled(_update, graph, *update_args, settings=plain)
+        programs: list[Program] = [self._update]
+        third = False
+        if isinstance(edges, EdgeSettings):
+            edge_args = state.train, state.logits, state.optimizer, raw, raw, rate, key
+            self._update_edges, third = compiled(
+                _update_edges, graph, *edge_args, settings=plain, edge_settings=edges
+            )
+            programs.append(self._update_edges)
+        self.required_bytes = max(program.required_bytes for program in programs)
+        self.new = first or second or third
+
+    def _chosen(self, examples: Examples, index: np.ndarray) -> Batch:
+        return examples.images[index], examples.labels[index]
+
+    def batches(self, examples: Examples, key: jax.Array) -> Iterator[tuple[Batch, jax.Array]]:
+        """The batches of an epoch, augmented, each with the key of its dropout."""
+        size = self._settings.batch_size
+        order = of_epochs.order_of(key, len(examples), len(examples) // size, size)
+        for number, index in enumerate(np.asarray(order)):
+            images, labels = self._chosen(examples, index)
+            images, dropout = self._augment.call(images, key, np.int32(number), self._fill)
+            yield (images, labels), dropout
+
+    def update(
+        self,
+        state: SupernetState,
+        weights: EdgeWeights,
+        batch: Batch,
+        rate: np.float32,
+        key: jax.Array,
+    ) -> tuple[SupernetState, jax.Array]:
+        """One update of the weights of all ops."""
+        train, loss = self._update.call(self._graph, state.train, weights, *batch, rate, key)
+        return state._replace(train=train), loss
+
+    def update_edges(
+        self,
+        state: SupernetState,
+        batch: Batch,
+        epoch: int,
+        number: int,
+        rate: np.float32,
+        key: jax.Array,
+    ) -> SupernetState:
+        """One update of the logits, on a batch of the other images."""
+        size = self._settings.batch_size
+        place = epoch * 1_000_003 + number
+        drawn = np.random.default_rng((self._seed, place))
+        index = drawn.choice(len(self._valid), size, replace=False)
+        images, labels = self._chosen(self._valid, index)
+        images, _ = self._augment.call(images, self._key, np.int32(place % 2**31), self._fill)
+        logits, optimizer = self._update_edges.call(
+            self._graph,
+            state.train,
+            state.logits,
+            state.optimizer,
+            batch,
+            (images, labels),
+            rate,
+            key,
+        )
+        return state._replace(logits=logits, optimizer=optimizer)

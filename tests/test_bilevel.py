@@ -1,0 +1,205 @@
+"""Training a supernet: the gradient of its edges, its own updates, and statistics of its parts."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import nash_jax as nj
+from nash_jax import ops
+from nash_jax.architecture.builders import Builder
+from nash_jax.data import Examples
+from nash_jax.training import Snapshot, TrainingSettings, TrainState, bilevel, direction, supernet
+
+RATE = 0.1
+SETTINGS = TrainingSettings(
+    batch_size=4, lr_start=RATE, nesterov=False, weight_decay=0.1, clip_norm=0.5, crop_padding=0
+)
+
+
+def mixed_network():
+    """Two edges of two choices, one of them a pool and one nothing, with normalisation."""
+    b = Builder(ops.Standardize())
+    x = b.add(b.norm, b.add(ops.Conv(3), "input"))
+    pooled = b.add(b.norm, b.add(ops.MaxPool(3, 1, "SAME"), x))
+    conv = b.add(b.norm, b.add(ops.Conv(3, 1), b.add(ops.Relu(), x)))
+    y = b.add(ops.WeightedSum("first"), pooled, conv)
+    z = b.add(ops.WeightedSum("second"), b.add(ops.Zero(), x), x)
+    return b.classify(b.add(ops.Add(), y, z), 3, (3, 3, 2))
+
+
+SPEC = mixed_network()
+
+
+def images(seed, num=6):
+    pixels = np.random.default_rng(seed).normal(size=(num, 3, 3, 2))
+    return pixels, np.arange(num) % 3
+
+
+def state_in_training(settings):
+    """Weights and a momentum that is not zero, in float64."""
+    variables = nj.init(SPEC, jax.random.key(0), jnp.float64)
+    optimizer = direction(settings).init(variables["params"])
+    rng = np.random.default_rng(1)
+    optimizer = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape)), optimizer)
+    return TrainState(variables, optimizer)
+
+
+LOGITS = {"first": jnp.array([0.3, -0.2]), "second": jnp.array([0.1, 0.4])}
+
+
+def validation_loss(logits, params, state, batch):
+    variables = nj.architecture.with_edge_weights(
+        SPEC, {**state.variables, "params": params}, bilevel.softmax(logits)
+    )
+    found, _ = nj.apply(SPEC, variables, batch[0], train=True)
+    return optax.softmax_cross_entropy_with_integer_labels(found, batch[1]).mean()
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_gradients_are_those_of_the_unrolled_loss(nesterov, x64):
+    """Equations 6 to 8: against numbers, with momentum and weight decay in the step."""
+    settings = dataclasses.replace(SETTINGS, nesterov=nesterov)
+    state, train, valid = state_in_training(settings), images(2), images(3)
+    params = state.variables["params"]
+    logits = jax.tree.map(lambda x: x.astype(jnp.float64), LOGITS)
+
+    @jax.jit
+    def unrolled(logits, rate):
+        gradients = jax.grad(validation_loss, argnums=1)(logits, params, state, train)
+        unclipped = direction(dataclasses.replace(settings, clip_norm=0.0))
+        steps, _ = unclipped.update(gradients, state.optimizer[1:], params)
+        moved = jax.tree.map(lambda p, s: p - rate * s, params, steps)
+        return validation_loss(logits, moved, state, valid)
+
+    def numeric(rate):
+        found, h = {}, 1e-5
+        for edge, values in logits.items():
+            found[edge] = []
+            for place in range(len(values)):
+                ends = (unrolled({**logits, edge: values.at[place].add(d)}, rate) for d in (h, -h))
+                found[edge].append((next(ends) - next(ends)) / (2 * h))
+        return jax.tree.map(np.asarray, {edge: np.array(x) for edge, x in found.items()})
+
+    def gradient(order, **options):
+        return bilevel.edge_gradient(
+            SPEC, state, logits, train, valid, RATE, jax.random.key(0), settings, order, **options
+        )
+
+    truth, second = numeric(RATE), jax.jit(gradient, static_argnums=0)("second")
+    chex.assert_trees_all_close(second, truth, atol=1e-8)
+    chex.assert_trees_all_close(gradient("first"), numeric(0.0), atol=1e-8)
+    assert max(np.abs(truth[e] - numeric(0.0)[e]).max() for e in truth) > 1e-3
+    errors = [
+        max(float(jnp.abs(finite[e] - second[e]).max()) for e in truth)
+        for finite in (gradient("finite", epsilon=epsilon) for epsilon in (1e-3, 1e-4))
+    ]
+    assert errors[1] < errors[0] / 50 < 1e-4  # of second order in epsilon
+
+
+def test_a_large_logit_is_the_part_alone(x64):
+    """Softmax weights go to zeros and ones."""
+    variables = nj.init(SPEC, jax.random.key(0), jnp.float64)
+    logits = {"first": jnp.array([60.0, -60.0]), "second": jnp.array([-60.0, 60.0])}
+    weights = bilevel.softmax(logits)
+    one_hot = {"first": np.array([1.0, 0.0]), "second": np.array([0.0, 1.0])}
+    mixed, alone = (
+        nj.architecture.with_edge_weights(SPEC, variables, each) for each in (weights, one_hot)
+    )
+    x = images(4)[0]
+    part = nj.spaces.subnet(SPEC, alone)
+    np.testing.assert_allclose(nj.apply(SPEC, mixed, x), nj.apply(*part, x), atol=1e-12)
+
+
+def examples(seed, num=24):
+    pixels = np.random.default_rng(seed).integers(0, 256, (num, 3, 3, 2), np.uint8)
+    return Examples(pixels, np.arange(num) % 3)
+
+
+def draw(number):
+    ones = np.eye(2, dtype=np.float32)
+    return {"first": ones[number % 2], "second": ones[1]}
+
+
+@pytest.mark.parametrize("edges", [bilevel.EdgeSettings("first", lr=0.1), draw])
+def test_a_training_goes_on_where_it_was(edges):
+    """A snapshot between two epochs, and the same bits at the end."""
+    variables = nj.init(SPEC, jax.random.key(0))
+    args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 3, SETTINGS, edges
+    taken = []
+
+    def keep(take):
+        snapshot = take()
+        taken.append((jax.tree.map(np.array, snapshot.state), snapshot.losses))
+
+    whole = supernet.fit_supernet(*args, checkpoint=keep)
+    state, losses = taken[0]
+    shapes = supernet.supernet_shapes(SPEC, SETTINGS, edges, 3)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, shapes)
+    again = supernet.fit_supernet(*args, resume=Snapshot(state, losses))
+    chex.assert_trees_all_equal(again.fit.variables, whole.fit.variables)
+    chex.assert_trees_all_equal(again.history, whole.history)
+    assert whole.history["first"].shape == (3, 2)
+    np.testing.assert_array_equal(again.fit.losses, whole.fit.losses)
+
+
+def test_frozen_edges_stay_and_others_move():
+    variables = nj.init(SPEC, jax.random.key(0))
+    edges = bilevel.EdgeSettings("first", lr=0.1, frozen_epochs=1)
+    found = supernet.fit_supernet(
+        SPEC, variables, examples(5), examples(6), jax.random.key(1), 2, SETTINGS, edges
+    )
+    before, after = found.history["first"]
+    np.testing.assert_allclose(before, [0.5, 0.5], atol=2e-3)
+    assert np.abs(after - before).max() > 0.02
+    weights = found.fit.variables["arch"]
+    assert sum(float(arrays["weights"].sum()) for arrays in weights.values()) == pytest.approx(2)
+
+
+def test_only_drawn_paths_learn():
+    variables = nj.init(SPEC, jax.random.key(0))
+    found = supernet.fit_supernet(
+        SPEC,
+        variables,
+        examples(5),
+        examples(6),
+        jax.random.key(1),
+        1,
+        TrainingSettings(batch_size=8, weight_decay=0.0, crop_padding=0),
+        lambda number: {"first": np.array([1.0, 0.0]), "second": np.array([1.0, 0.0])},
+    )
+    (unused,) = (n.name for n in SPEC.nodes if n.op == ops.Conv(3, 1))
+    for node, arrays in found.fit.variables["params"].items():
+        same = jax.tree.all(jax.tree.map(np.array_equal, arrays, variables["params"][node]))
+        assert same == (node == unused), node
+
+
+def test_statistics_are_those_of_some_batches():
+    """Of one batch that has all images: exactly theirs."""
+    variables, data = nj.init(SPEC, jax.random.key(0)), examples(5)
+    settings = TrainingSettings(batch_size=24)
+    found = supernet.recalibrated(SPEC, variables, data, jax.random.key(0), settings)
+    values, _ = nj.architecture.activations(SPEC, variables, data.images, train=True)
+    for node in SPEC.nodes:
+        if isinstance(node.op, ops.Standardize):
+            (read,) = node.inputs
+            stats = found["batch_stats"][node.name]
+            wanted = np.asarray(values[read], np.float64)
+            np.testing.assert_allclose(stats["mean"], wanted.mean((0, 1, 2)), rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(stats["var"], wanted.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_bad_trainings():
+    variables = nj.init(SPEC, jax.random.key(0))
+    args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 1, SETTINGS
+    with pytest.raises(nj.training.TooLargeError, match="needs 0.00 GiB"):
+        supernet.fit_supernet(*args, draw, max_bytes=100)
+    broken = lambda number: {"first": np.array([np.nan, 0]), "second": np.ones(2)}  # noqa: E731
+    with pytest.raises(nj.training.DivergedError, match="diverged: the training loss was nan"):
+        supernet.fit_supernet(*args, broken)
+    with pytest.raises(ValueError, match="order must be one of first, second, finite; got 'third'"):
+        bilevel.EdgeSettings("third")
