@@ -18,7 +18,7 @@ from nash_jax.architecture import numbered
 from nash_jax.record import checkpoints
 from nash_jax.record.checkpoints import Checkpoints, Writer, load_snapshot
 from nash_jax.record.files import DamagedError
-from nash_jax.training.loop import Snapshot, _start
+from nash_jax.training.loop import Snapshot, starting_state
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 6))
 SETTINGS = training.TrainingSettings()
@@ -29,7 +29,8 @@ def snapshot(epochs, seed=0):
     variables = nj.init(numbered(SPEC)[0], jax.random.key(0))
     rng = np.random.default_rng(seed)
     state = jax.tree.map(
-        lambda x: jax.numpy.asarray(rng.normal(size=x.shape), x.dtype), _start(variables, SETTINGS)
+        lambda x: jax.numpy.asarray(rng.normal(size=x.shape), x.dtype),
+        starting_state(variables, SETTINGS),
     )
     return Snapshot(state, np.arange(epochs, dtype=np.float32))
 

@@ -152,6 +152,7 @@ def test_draws_changes_and_code(name, key, num):
     genotype = space.sample(key)
     space.check(genotype)
     assert space.parse(space.code(genotype)) == genotype
+    assert space.build(genotype, "search").num_classes == space.num_classes
     changed, edits = space.mutate(genotype, key, num)
     space.check(changed)
     assert edits == ()
@@ -244,6 +245,14 @@ SMALL = {
     "NB201": {"channels": 2, "cells": 1},
     "NBMacro": {"channels": 2, "head": 4},
 }
+
+
+def test_a_cell_may_leave_out_what_is_before_it():
+    """ENAS's last cell reads state 0 alone here, and so nothing reads the cell before it."""
+    space = spaces.ENASMicro(channels=2, cells=3)
+    only_first = 5 * (0, 2, 0, 2)
+    networks = [space.build(half + half, "final") for half in (only_first, 5 * (1, 2, 1, 2))]
+    assert nj.count_params(networks[0]) < nj.count_params(networks[1])
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import Shape
-from nash_jax.architecture.spec import INPUT, Architecture, Node
+from nash_jax.architecture.spec import INPUT, Architecture, Node, needed
 
 
 class Builder:
@@ -41,9 +41,12 @@ class Builder:
         return self.norm_relu(self.add(ops.Conv(features, kernel_size, **settings), x))
 
     def classify(self, x: str, num_classes: int, input_shape: Shape) -> Architecture:
-        """End the network with global average pooling and a dense layer behind `x`."""
-        self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
-        return Architecture(input_shape, tuple(self.nodes))
+        """End the network with global average pooling and a dense layer behind `x`.
+
+        Nodes that the logits do not depend on are left out.
+        """
+        output = self.add(ops.Dense(num_classes), self.add(ops.GlobalAvgPool(), x))
+        return Architecture(input_shape, needed(self.nodes, output))
 
 
 def chain(

@@ -234,6 +234,16 @@ def _path(inputs: dict[str, tuple[str, ...]], start: str, end: str) -> list[str]
     return []
 
 
+def needed(nodes: Sequence[Node], output: str) -> tuple[Node, ...]:
+    """The nodes that `output` depends on, itself included, in their order."""
+    names, found = {output}, []
+    for node in reversed(nodes):
+        if node.name in names:
+            names.update(node.inputs)
+            found.append(node)
+    return tuple(found[::-1])
+
+
 def fresh_names(spec: Architecture, *prefixes: str) -> tuple[str, ...]:
     """One unused name per prefix, numbered alike: `('conv4', 'bn4', 'relu4')`.
 

@@ -23,6 +23,7 @@ from nash_jax.architecture import (
     ops,
     with_edge_weights,
 )
+from nash_jax.architecture.spec import needed
 from nash_jax.checks import did_you_mean
 from nash_jax.spaces.choices import Choices, Genotype
 from nash_jax.spaces.space import Stage
@@ -309,13 +310,10 @@ class _Left:
 
     def network(self) -> tuple[Architecture, Variables]:
         """The nodes that the output depends on, and their arrays."""
-        needed, nodes = {self._source[self._spec.output]}, []
-        for node in reversed(self._nodes):
-            if node.name in needed:
-                needed.update(node.inputs)
-                nodes.append(node)
+        nodes = needed(self._nodes, str(self._source[self._spec.output]))
+        names = {node.name for node in nodes}
         arrays = {
-            collection: {name: of[name] for name in of if name in needed}
+            collection: {name: of[name] for name in of if name in names}
             for collection, of in self._arrays.items()
         }
-        return Architecture(self._spec.input_shape, tuple(nodes[::-1])), arrays
+        return Architecture(self._spec.input_shape, nodes), arrays
