@@ -18,7 +18,7 @@ from nash_jax.architecture import numbered
 from nash_jax.record import checkpoints
 from nash_jax.record.checkpoints import Checkpoints, Writer, load_snapshot
 from nash_jax.record.files import DamagedError
-from nash_jax.training.loop import Snapshot, starting_state
+from nash_jax.training.loop import Snapshot, starting_state, state_shapes
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 6))
 SETTINGS = training.TrainingSettings()
@@ -35,8 +35,12 @@ def snapshot(epochs, seed=0):
     return Snapshot(state, np.arange(epochs, dtype=np.float32))
 
 
+def shapes_of_training():
+    return state_shapes(SPEC, SETTINGS)
+
+
 def load(path, spec=SPEC, settings=SETTINGS):
-    return load_snapshot(path, spec, settings)
+    return load_snapshot(path, lambda: state_shapes(spec, settings))
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +182,10 @@ def test_they_come_no_more_often_than_asked(tmp_path):
 
     for seconds, expected in ((3600.0, None), (0.0, 2)):
         kept = Checkpoints(tmp_path, seconds)
-        with kept.of("model_0", SPEC, SETTINGS, told) as there:
+        with kept.of("model_0", shapes_of_training, told) as there:
             there.checkpoint(lambda: snapshot(1))
             there.checkpoint(lambda: snapshot(2))
-        with kept.of("model_0", SPEC, SETTINGS, told) as there:
+        with kept.of("model_0", shapes_of_training, told) as there:
             found = None if there.snapshot is None else len(there.snapshot.losses)
             assert found == expected
     kept.remove("model_0")

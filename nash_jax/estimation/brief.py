@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
 from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfinished
+from nash_jax.estimation.shared_weights import judge_part, train_supernet
 from nash_jax.training import (
     Cosine,
     DivergedError,
@@ -24,6 +26,7 @@ from nash_jax.training import (
     evaluate,
     fit,
     learning_rate,
+    state_shapes,
 )
 
 
@@ -77,6 +80,15 @@ def perform(
             "into ESTIMATORS where its file is imported, not below a test of __name__"
         )
     estimator = ESTIMATORS[recipe.estimator]
+    if job.part is not None:
+        try:
+            if job.part.genotype is None:
+                return train_supernet(job, train, judge, tools)
+            if parent is None:
+                raise ValueError(f"{job.name} is judged by the weights of a supernet; got none")
+            return judge_part(job, parent, train, judge)
+        except FAILURES as error:
+            return Outcome(failed(error, time.perf_counter() - start), None)
     if estimator is not None:
         try:
             begin = grow(job, parent, train) if grown is None else grown
@@ -96,7 +108,8 @@ def perform(
 
     trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
     if tools.trainings is not None:
-        trainings = tools.trainings.of(job.name, job.spec, recipe.training, tools.note)
+        shapes = functools.partial(state_shapes, job.spec, recipe.training)
+        trainings = tools.trainings.of(job.name, shapes, tools.note)
     try:
         with trainings as there:
             variables: Variables = {}

@@ -63,6 +63,8 @@ class Estimate:
       balanced_accuracy: the share of each class that is classified right, averaged over the
         classes; None if it is not known, or the training failed.
       objectives: what else was measured, by name.
+      edges: of a supernet: by edge, the weights of its choices after each epoch,
+        `[epochs][choices]`.
     """
 
     accuracy: float
@@ -74,6 +76,7 @@ class Estimate:
     lambdas: tuple[tuple[str, float], ...] = ()
     balanced_accuracy: float | None = None
     objectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    edges: Mapping[str, tuple[tuple[float, ...], ...]] = dataclasses.field(default_factory=dict)
 
     def score(self, metric: Metric) -> float:
         """What a search climbs: the larger the better; of a failure, minus infinity.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,13 @@ from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import Estimate
 from nash_jax.morphisms import Edit
+from nash_jax.spaces import Supernet
 from nash_jax.training import Lengths, Snapshot, TrainingSettings
+from nash_jax.training.bilevel import EdgeSettings
 
 #: Where the weights of a child come from.
 INHERIT = ("morphism", "by_name", "nothing")
-Weights = Literal["given", "morphism", "by_name", "nothing"]
+Weights = Literal["given", "morphism", "by_name", "nothing", "shared"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,13 @@ class Recipe:
       training: the settings of the training.
       weights: the weights it begins with. 'given': the parent's, or those that the run begins with,
         unchanged; 'morphism': the parent's, carried through the edits; 'by_name': the parent's for
-        layers that are the same, the others drawn anew; 'nothing': all drawn anew.
+        layers that are the same, the others drawn anew; 'nothing': all drawn anew; 'shared': its
+        share of those of the parent, a supernet, and nothing is trained.
       judged_on: the validation images; or the test images, after training on all others.
       alone: whether it has the whole machine for itself.
       estimator: what says how good the network is: a name in `ESTIMATORS`.
+      edges: of a supernet: how the logits of its edges are trained, or 'drawn': there are none, and
+        each update trains a path of a genotype that is drawn.
     """
 
     epochs: int
@@ -43,6 +48,7 @@ class Recipe:
     judged_on: Literal["validation", "test"] = "validation"
     alone: bool = False
     estimator: str = "training"
+    edges: EdgeSettings | Literal["drawn"] | None = None
 
 
 class Network(NamedTuple):
@@ -50,6 +56,20 @@ class Network(NamedTuple):
 
     spec: Architecture
     variables: Variables
+
+
+class Part(NamedTuple):
+    """A supernet, or a part of one.
+
+    Attributes:
+      space: of the genotypes; it draws, derives and has edge weights.
+      supernet: the genotype of the supernet.
+      genotype: which part; None: the supernet.
+    """
+
+    space: Any
+    supernet: Supernet
+    genotype: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +83,7 @@ class Job:
       recipe: how it is trained.
       parent: the name of the network that it begins with; None: there is none.
       edits: the edits that make `spec` of the parent.
+      part: of a supernet, or of a network that is judged by the weights of one.
     """
 
     name: str
@@ -71,6 +92,7 @@ class Job:
     recipe: Recipe
     parent: str | None = None
     edits: tuple[Edit, ...] = ()
+    part: Part | None = None
 
     @property
     def random_key(self) -> jax.Array:
@@ -122,11 +144,12 @@ class Trainings(Protocol):
     def of(
         self,
         name: str,
-        spec: Architecture,
-        settings: TrainingSettings,
+        shapes: Callable[[], Any],
         note: Callable[[str], None],
     ) -> contextlib.AbstractContextManager[Unfinished]:
-        """What was kept of a trial's training; `note` is told if it is damaged.
+        """What was kept of a trial's training, whose state has some shapes.
+
+        `note` is told if it is damaged.
 
         The training is to end within the context.
         """

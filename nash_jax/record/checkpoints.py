@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture
 from nash_jax.estimation import Unfinished
 from nash_jax.record.files import (
     DamagedError,
@@ -37,7 +36,7 @@ from nash_jax.record.files import (
     writing,
 )
 from nash_jax.text import one_line, printable
-from nash_jax.training import Snapshot, TrainingSettings, state_shapes
+from nash_jax.training import Snapshot
 
 _MANIFEST = ".json"
 
@@ -62,11 +61,12 @@ class Checkpoints:
     def of(
         self,
         name: str,
-        spec: Architecture,
-        settings: TrainingSettings,
+        shapes: Callable[[], Any],
         note: Callable[[str], None],
     ) -> Iterator[Unfinished]:
         """What is there of a trial's training; if damaged, `note` is told and it begins anew.
+
+        `shapes` gives the shapes and types of its state.
 
         All that was to be written is on the disk when the context ends.
 
@@ -78,7 +78,7 @@ class Checkpoints:
             return
         path, snapshot, last = self.path(name), None, time.monotonic()
         try:
-            snapshot = load_snapshot(path, spec, settings)
+            snapshot = load_snapshot(path, shapes)
         except DamagedError as error:
             note(f"{error}; {name} is trained from its beginning")
         with Writer(path) as writer:
@@ -172,10 +172,12 @@ class Writer:
                 _remove(other)
 
 
-def load_snapshot(
-    path: pathlib.Path, spec: Architecture, settings: TrainingSettings
-) -> Snapshot | None:
-    """Where the training of a network stood, if that was written: its arrays are NumPy's.
+def load_snapshot(path: pathlib.Path, shapes: Callable[[], Any]) -> Snapshot | None:
+    """Where a training stood, if that was written: its arrays are NumPy's.
+
+    Args:
+      path: of the training.
+      shapes: gives the shapes and types of its state.
 
     Raises:
       DamagedError: if the files are not those that were written, or of another training.
@@ -193,7 +195,7 @@ def load_snapshot(
         raise DamagedError(f"{damaged}: {one_line(error)}") from None
     if sums != about.get("files"):
         raise DamagedError(f"{damaged}: it does not match its checksums")
-    state = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state_shapes(spec, settings))
+    state = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes())
     empty = Snapshot(state, np.empty(int(there.name), about.get("losses", "float32")))
     if about.get("arrays") != _arrays(empty):
         raise DamagedError(f"{damaged}: it is not of a training of this network")

@@ -32,6 +32,7 @@ from nash_jax.record.files import (
     writing,
 )
 from nash_jax.search import AFTER, Proposal, Trial
+from nash_jax.spaces import Edge, Supernet
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -65,7 +66,7 @@ def line_of(trial: Trial, config: str) -> Line:
         "index": trial.index,
         "parent": trial.parent,
         "edits": [edit_to_dict(edit) for edit in trial.edits],
-        **({"genotype": list(trial.genotype)} if isinstance(trial.genotype, tuple) else {}),
+        **_genotype(trial.genotype),
         "params": trial.params,
         "flops": trial.flops,
         f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
@@ -78,11 +79,27 @@ def line_of(trial: Trial, config: str) -> Line:
         **({f"{split}_balanced_accuracy": balanced} if balanced is not None else {}),
         **({"objectives": dict(estimate.objectives)} if estimate.objectives else {}),
         **({"lambdas": dict(estimate.lambdas)} if estimate.lambdas else {}),
+        **({"edges": {e: list(h) for e, h in estimate.edges.items()}} if estimate.edges else {}),
         **({"failure": estimate.failure} if estimate.failure else {}),
         "proposal": proposal_checksum(trial.proposal, trial.spec),
         "config": config,
         "spec": to_dict(trial.spec),
     }
+
+
+def _genotype(genotype: Any) -> Line:
+    """What a line has of a genotype that is no spec."""
+    if isinstance(genotype, Supernet):
+        return {"supernet": {name: list(choices) for name, choices in genotype.edges}}
+    return {"genotype": list(genotype)} if isinstance(genotype, tuple) else {}
+
+
+def _genotype_in(line: Line, spec: Architecture) -> Any:
+    """The genotype of a line."""
+    if "supernet" in line:
+        edges = (Edge(name, tuple(choices)) for name, choices in line["supernet"].items())
+        return Supernet(tuple(edges))
+    return tuple(line["genotype"]) if "genotype" in line else spec
 
 
 def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
@@ -108,7 +125,7 @@ def trial_of(line: Line) -> Trial:
     spec = spec_of(line)
     recipe = line["recipe"] if "recipe" in line else _EARLY_RECIPES[line["kind"]]
     edits = tuple(edit_from_dict(edit) for edit in line["edits"])
-    genotype = tuple(line["genotype"]) if "genotype" in line else spec
+    genotype = _genotype_in(line, spec)
     proposal = Proposal(line["name"], genotype, _NO_KEY, line["parent"], edits, recipe)
     return Trial(
         proposal,
@@ -135,6 +152,7 @@ def estimate_of(line: Line) -> Estimate:
         tuple(line.get("lambdas", {}).items()),
         line.get(f"{split}_balanced_accuracy"),
         line.get("objectives", {}),
+        {e: tuple(map(tuple, h)) for e, h in line.get("edges", {}).items()},
     )
 
 
@@ -335,6 +353,10 @@ def _check(line: Line, what: str) -> None:
         if not all(isinstance(x, int | float) for x in measured.values()):
             raise ValueError("a lambda or an objective is no number")
         numbers += measured.values()
+        for weights in line.get("edges", {}).values():
+            numbers += [float(x) for of_epoch in weights for x in of_epoch]
+        if "supernet" in line:
+            _genotype_in(line, from_dict(line["spec"]))
         parent = line["parent"]
         if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
             raise ValueError("parent is no name of a trial")

@@ -62,6 +62,10 @@ def origin(trial: Trial) -> str:
         return "pretraining"
     if trial.recipe == "baseline":
         return "model_0, trained for as many epochs as the best"
+    if trial.recipe == "supernet":
+        return "all networks of the space, with shared weights"
+    if trial.recipe == "shared":
+        return f"with the weights of {trial.parent}"
     chosen = isinstance(trial.genotype, tuple)  # no edits made it
     if trial.recipe == "final" and chosen:
         return f"the genotype of {trial.parent}, trained with the validation images too"

@@ -45,7 +45,7 @@ class RunView:
     @functools.cached_property
     def recipes(self) -> Mapping[str, Recipe]:
         """How its trials were trained, by name."""
-        found: Mapping[str, Recipe] = self.config.recipes.by_name()
+        found: Mapping[str, Recipe] = self.config.recipes_by_name()
         return found
 
     @property

@@ -238,6 +238,12 @@ class Config:
             limits.pop("flops", None)
         return limits
 
+    def recipes_by_name(self) -> dict[str, Recipe]:
+        """How proposals are trained, by the names that the strategy knows."""
+        recipes = self.recipes.by_name()
+        own = getattr(self.strategy, "recipes", None)
+        return recipes if own is None else {**recipes, **own(recipes)}
+
     def replace(self, **settings: Any) -> Config:
         """This config with some settings replaced, each by its own name.
 
@@ -376,8 +382,8 @@ def _settings_in(group: str, part: Any) -> list[Setting]:
 
 
 def _helps(kind: type[Any]) -> dict[str, str]:
-    """The meaning of each field of a dataclass, from 'Attributes' in its docstring."""
-    text = inspect.getdoc(kind) or ""
+    """The meaning of each field of a dataclass, from 'Attributes' in its and its bases' texts."""
+    text = "\n".join(inspect.cleandoc(each.__doc__ or "") for each in reversed(kind.__mro__))
     entries = re.findall(r"^  (\w+): (.+(?:\n {4,}.+)*)", text, re.MULTILINE)
     return {name: " ".join(words.split()).rstrip(".") for name, words in entries}
 

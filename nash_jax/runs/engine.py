@@ -18,7 +18,7 @@ import jax
 
 from nash_jax.architecture import Architecture, Variables, count_flops, exceeded, init
 from nash_jax.data import Examples
-from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Recipe
+from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Part, Recipe
 from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
 from nash_jax.record.ledger import (
@@ -49,6 +49,7 @@ from nash_jax.search import (
     num_due,
     within,
 )
+from nash_jax.spaces import Supernet
 from nash_jax.training import Lengths
 
 #: The name of the network that a run begins with; no trial has this name.
@@ -119,7 +120,7 @@ class Engine:
         self._run, self._record, self._tell = run, run.record, tell
         self._alone, self._others, self._workers = alone, others, workers
         self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
-        self._recipes = run.config.recipes.by_name()
+        self._recipes = run.config.recipes_by_name()
         self._metric = cast(Metric, run.config.metric)
         self._space = space_of(run.config, run.problem.model_0)
         self._start = time.perf_counter()
@@ -255,8 +256,8 @@ class Engine:
             )
 
     def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
-        """Raises `ValueError` if a network exceeds a bound; only model_0 may."""
-        if proposal.recipe == "pretrain":
+        """Raises `ValueError` if a network exceeds a bound; only model_0 and supernets may."""
+        if proposal.recipe == "pretrain" or isinstance(proposal.genotype, Supernet):
             return
         limits = self._run.problem.limits
         if over := exceeded(spec, limits):
@@ -307,12 +308,22 @@ class Engine:
             self._there.add((executor, source))
         key = jax.device_get(jax.random.key_data(proposal.key))
         self._out[proposal.name] = executor
-        executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits))
+        part = self._part(proposal)
+        executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits, part))
+
+    def _part(self, proposal: Proposal) -> Part | None:
+        """What a job must know of a supernet: of one that is trained, or judged by."""
+        if isinstance(proposal.genotype, Supernet):
+            return Part(self._space, proposal.genotype)
+        parent = self._asked.get(proposal.parent or "")
+        if parent is None or self._recipes[proposal.recipe].weights != "shared":
+            return None
+        return Part(self._space, parent.proposal.genotype, proposal.genotype)
 
     def _recipe(self, proposal: Proposal, spec: Architecture) -> Recipe:
         recipe = self._recipes[proposal.recipe]
         own = proposal.parent is None or self._asked[proposal.parent].spec == spec
-        if not own and not proposal.edits and recipe.weights != "by_name":
+        if not own and not proposal.edits and recipe.weights not in ("by_name", "shared"):
             recipe = dataclasses.replace(recipe, weights="nothing")  # none can be passed on
         if proposal.budget is None:
             return recipe

@@ -73,6 +73,10 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     limits = config.limits(start.spec)
     if config.recipes.training.auxiliary_weight:
         check_tower(start.spec)
+    for recipe in config.recipes_by_name().values():
+        if recipe.edges is not None:
+            _check_supernet(config, start.spec)
+            check_batch_size(recipe.training, len(train) // (1 if recipe.edges == "drawn" else 2))
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
         raise ValueError(
@@ -80,6 +84,17 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             f"{limits[name]:g}; raise it, or begin with a smaller network"
         )
     return Problem(train, valid, start, limits)
+
+
+def _check_supernet(config: Config, model_0: Architecture) -> None:
+    """Raises `ValueError` unless the space has a supernet."""
+    space = space_of(config, model_0)
+    if not getattr(getattr(space, "space", space), "edges", ()):
+        values = config.values()
+        raise ValueError(
+            f"strategy {values['strategy']} needs a space with a supernet; got {values['space']}; "
+            "take --space=darts, suboptimal, enas, nsganet, nb201 or nbmacro"
+        )
 
 
 def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
@@ -94,7 +109,7 @@ def _check_classes(dataset: Dataset, labels: np.ndarray, remedy: str) -> None:
 
 def searches(config: Config) -> bool:
     """Whether the strategy plans any trials except those that need the whole machine."""
-    recipes = config.recipes.by_name()
+    recipes = config.recipes_by_name()
     return any(each.number and not recipes[each.recipe].alone for each in config.strategy.plan)
 
 

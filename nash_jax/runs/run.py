@@ -138,7 +138,7 @@ def execute(
     config, record = run.config, run.record
     devices = jax.local_devices() if devices is None else devices
     on_cpu = devices[0].platform == "cpu"
-    recipes = config.recipes.by_name()
+    recipes = config.recipes_by_name()
     if workers < 1:
         raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
     if baseline and config.recipes.estimator != "training":

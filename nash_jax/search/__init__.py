@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nash_jax.search.aging_evolution import AgingEvolutionSettings, aging_evolution
+from nash_jax.search.darts import DartsSettings, darts
 from nash_jax.search.hill_climbing import HillClimbingSettings, child, hill_climbing
 from nash_jax.search.lineage import Lineage, lineage
 from nash_jax.search.one_network import OneNetworkSettings, one_network
+from nash_jax.search.one_shot import OneShotSettings, one_shot
 from nash_jax.search.random_search import RandomSearchSettings, random_search
 from nash_jax.search.strategy import (
     AFTER,
@@ -26,13 +28,16 @@ from nash_jax.search.strategy import (
     simulate,
 )
 from nash_jax.search.successive_halving import SuccessiveHalvingSettings, successive_halving
+from nash_jax.search.supernets import SupernetSettings
 from nash_jax.search.within_time import within
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
     "aging_evolution": aging_evolution,
+    "darts": darts,
     "hill_climbing": hill_climbing,
     "one_network": one_network,
+    "one_shot": one_shot,
     "random_search": random_search,
     "successive_halving": successive_halving,
 }
@@ -40,8 +45,10 @@ STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
 #: The settings of every strategy.
 STRATEGY_SETTINGS: dict[str, type[Any]] = {
     "aging_evolution": AgingEvolutionSettings,
+    "darts": DartsSettings,
     "hill_climbing": HillClimbingSettings,
     "one_network": OneNetworkSettings,
+    "one_shot": OneShotSettings,
     "random_search": RandomSearchSettings,
     "successive_halving": SuccessiveHalvingSettings,
 }
@@ -52,10 +59,12 @@ __all__ = [
     "AgingEvolutionSettings",
     "AllFailedError",
     "Ask",
+    "DartsSettings",
     "HillClimbingSettings",
     "Keys",
     "Lineage",
     "OneNetworkSettings",
+    "OneShotSettings",
     "Planned",
     "Proposal",
     "RandomSearchSettings",
@@ -64,14 +73,17 @@ __all__ = [
     "Strategy",
     "StrategySettings",
     "SuccessiveHalvingSettings",
+    "SupernetSettings",
     "Trial",
     "aging_evolution",
     "child",
+    "darts",
     "epochs_in_all",
     "hill_climbing",
     "lineage",
     "num_due",
     "one_network",
+    "one_shot",
     "random_search",
     "ranked",
     "select",

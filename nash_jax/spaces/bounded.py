@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
-from nash_jax.architecture import Architecture, exceeded
+from nash_jax.architecture import Architecture, EdgeWeights, exceeded
 from nash_jax.morphisms import Edit
 from nash_jax.spaces.space import Space, Stage
+from nash_jax.spaces.supernet import Sharing, Supernet
 
 T = TypeVar("T")
 
@@ -62,6 +64,46 @@ class Bounded:
     def build(self, genotype: Any, stage: Stage) -> Architecture:
         """The network of a genotype."""
         return self.space.build(genotype, stage)
+
+    @property
+    def sharing(self) -> Sharing:
+        """The space, if its networks can share weights.
+
+        Raises:
+          ValueError: if they cannot.
+        """
+        if not isinstance(self.space, Sharing):
+            raise ValueError(
+                f"{type(self.space).__name__} has no supernet; take Darts, SubOptimal, ENASMicro, "
+                "NSGANetMicro, NB201 or NBMacro"
+            )
+        return self.space
+
+    def whole(self, allowed: Mapping[str, Sequence[str]] | None = None) -> Supernet:
+        """The genotype of the supernet, which has no bound: see `Sharing`."""
+        return self.sharing.whole(allowed)
+
+    def one_hot(self, genotype: Any, left: Supernet | None = None) -> EdgeWeights:
+        """The edge weights of a genotype: see `Sharing`."""
+        return self.sharing.one_hot(genotype, left)
+
+    def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Any:
+        """The genotype that edge weights favour.
+
+        If it exceeds a bound: of 100 that are drawn, and of the start, the one whose choices have
+        most weight, as the product over its edges.
+        """
+        derived = self.sharing.derive(weights, left)
+        if not self.limits or self._keeps(derived):
+            return derived
+        drawn = (self.sample(key) for key in jax.random.split(jax.random.key(0), TRIES))
+        logs = {edge: np.log(np.maximum(w, 1e-30)) for edge, w in weights.items()}
+
+        def favour(genotype: Any) -> float:
+            places = self.one_hot(genotype, left)
+            return float(sum((logs[edge] * places[edge]).sum() for edge in logs))
+
+        return max((self.start, *drawn), key=favour)
 
     def _again(
         self, key: jax.Array, draw: Callable[[jax.Array], T], genotype_of: Callable[[T], Any]
