@@ -18,6 +18,7 @@ from nash_jax.morphisms import EDITS
 from nash_jax.record.ledger import trial_of
 from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
 from nash_jax.search import STRATEGIES, STRATEGY_SETTINGS
+from nash_jax.spaces import Supernet
 
 
 def image(number, size=(6, 6), channels=3):
@@ -73,6 +74,21 @@ def _drawn(spec, seed, dtype):
 
 def random_images(spec, batch=6, seed=1, dtype=np.float32):
     return np.random.default_rng(seed).normal(size=(batch, *spec.input_shape)).astype(dtype)
+
+
+def made_up_edges(genotype):
+    """Edge weights of a supernet after one epoch, as a training may give them."""
+    if not isinstance(genotype, Supernet):
+        return {}
+    rng = np.random.default_rng(0)
+    return {
+        name: (tuple(rng.dirichlet(np.ones(len(choices))).tolist()),)
+        for name, choices in genotype.edges
+    }
+
+
+#: Strategies that need a supernet.
+SHARING = ("darts", "one_shot")
 
 
 # Runs.

@@ -9,7 +9,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from helpers import TINY, Silent, own_tables
+from helpers import TINY, Silent, made_up_edges, own_tables
 
 import nash_jax as nj
 from nash_jax import runs
@@ -62,7 +62,9 @@ class MadeUp:
                 variables = {"params": {"x": {"bias": np.full(1, accuracy)}}, "batch_stats": {}}
                 losses = (0.5,) * job.recipe.epochs
                 seconds = Seconds(train=2.0 * job.recipe.epochs)
-                estimate = Estimate(accuracy, 1.0, seconds, train_losses=losses)
+                supernet = job.part.supernet if job.part and not job.part.genotype else None
+                edges = made_up_edges(supernet)
+                estimate = Estimate(accuracy, 1.0, seconds, train_losses=losses, edges=edges)
                 yield job.name, Outcome(estimate, variables)
 
     def close(self):
@@ -85,6 +87,7 @@ def engine(monkeypatch):
     return run
 
 
+CELLS = TINY.replace(space="nb201", channels=2, cells=1)
 CONFIGS = {
     "hill_climbing": TINY,
     "one_network": TINY.replace(strategy="one_network"),
@@ -93,6 +96,10 @@ CONFIGS = {
         strategy="aging_evolution", num_samples=7, population=3, tournament=2, window=2, num_edits=2
     ),
     "successive_halving": TINY.replace(strategy="successive_halving", num_samples=5, eta=2),
+    "darts": CELLS.replace(strategy="darts", supernet_epochs=2),
+    "one_shot": CELLS.replace(
+        strategy="one_shot", supernet_epochs=2, num_samples=3, num_retrained=2
+    ),
 }
 
 

@@ -120,7 +120,7 @@ def test_presets_are_valid(preset):
         ("--strategy=hillclimbing", "got 'hillclimbing'; did you mean hill_climbing?"),
         (
             "--num_samples=3",
-            "num_samples is a setting of strategy aging_evolution, random_search, succ",
+            "num_samples is a setting of strategy aging_evolution, one_shot, random_sea",
         ),
         ("--model_0=lenet", "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, a file"),
         ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),
@@ -345,5 +345,5 @@ def test_the_installed_command_shows_all_flags_by_group(capsys):
     for setting in all_settings():
         assert f"  --{setting.name}\n" in said
         assert setting.help.split()[0] in said
-    assert "by default: aging_evolution 20000, random_search" in said
+    assert "by default: aging_evolution 20000, one_shot" in said
     assert "--workdir" in said

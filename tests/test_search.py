@@ -10,6 +10,7 @@ import statistics
 import jax
 import numpy as np
 import pytest
+from helpers import SHARING, made_up_edges
 
 import nash_jax as nj
 from nash_jax import search
@@ -30,7 +31,7 @@ from nash_jax.search import (
     simulate,
     successive_halving,
 )
-from nash_jax.spaces import Growth, Morphs
+from nash_jax.spaces import NB201, Bounded, Growth, Morphs, Supernet
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
 SPACE = Morphs(SPEC, num_edits=3)
@@ -42,7 +43,12 @@ SETTINGS = {
     "random_search": RandomSearchSettings(6),
     "aging_evolution": AgingEvolutionSettings(12, population=4, tournament=2, window=3),
     "successive_halving": SuccessiveHalvingSettings(9),
+    "darts": search.DartsSettings(),
+    "one_shot": search.OneShotSettings(num_samples=5, num_retrained=2),
 }
+CELLS = NB201(channels=2, cells=1, input_shape=(8, 8, 1))
+#: What each strategy searches: networks that grow, or those of a supernet.
+SPACES = {name: SPACE for name in STRATEGIES} | dict.fromkeys(SHARING, Bounded(CELLS, {}))
 
 
 def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
@@ -52,7 +58,9 @@ def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
 
 def scored(accuracy):
     """An estimate with this accuracy for a proposal."""
-    return lambda proposal: Estimate(accuracy(proposal), 1.0, Seconds())
+    return lambda proposal: Estimate(
+        accuracy(proposal), 1.0, Seconds(), edges=made_up_edges(proposal.genotype)
+    )
 
 
 def by_flops(proposal):
@@ -153,7 +161,12 @@ def test_every_bound_holds_for_every_proposal_of_every_strategy(name, cost):
     settings = SETTINGS[name]
     bounds = rising_bounds(0, 1, settings.num_edits(3))
     space = Morphs(SPEC, bounds, 3, cost=Growth.towards(limits, SPEC))
-    made = list(simulate(space, STRATEGIES[name](space, settings, KEYS), scored(by_flops)))
+    if name in SHARING:
+        limits = {cost: COSTS[cost](CELLS.build(CELLS.start, "final"))}
+        space = Bounded(CELLS, limits)
+    accuracy = at_random if name in SHARING else by_flops
+    trials = list(simulate(space, STRATEGIES[name](space, settings, KEYS), scored(accuracy)))
+    made = [trial for trial in trials if not isinstance(trial.genotype, Supernet)]
     assert all(COSTS[cost](trial.spec) <= most for trial in made for cost, most in limits.items())
     assert len({trial.spec for trial in made}) > len(made) / 3
 
@@ -337,11 +350,11 @@ def proposals_of(name, accuracy, failing=lambda proposal: False):
     """What a strategy asks for, as it can be compared."""
 
     def estimate(proposal):
-        return Estimate(
-            accuracy(proposal), 1.0, Seconds(), failure="x" if failing(proposal) else ""
-        )
+        failure, edges = "x" if failing(proposal) else "", made_up_edges(proposal.genotype)
+        return Estimate(accuracy(proposal), 1.0, Seconds(), failure=failure, edges=edges)
 
-    trials = list(simulate(SPACE, STRATEGIES[name](SPACE, SETTINGS[name], KEYS), estimate))
+    space = SPACES[name]
+    trials = list(simulate(space, STRATEGIES[name](space, SETTINGS[name], KEYS), estimate))
     return [
         (*t.proposal._replace(key=jax.random.key_data(t.proposal.key).tolist()), t.step)
         for t in trials
@@ -357,7 +370,8 @@ def test_a_strategy_depends_on_its_keys_and_on_what_it_is_told_alone(name):
     assert {(each.recipe, each.budget): each.number for each in SETTINGS[name].plan} == counts
     assert all(SETTINGS[name].phase(proposal[-1]) for proposal in asked)
     at_once = [sum(p[-1] == step for p in asked) for step in {p[-1] for p in asked}]
-    assert SETTINGS[name].num_at_once == max(at_once)
+    if name not in SHARING:  # those are trained or judged one after the other
+        assert SETTINGS[name].num_at_once == max(at_once)
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "one_network"])
