@@ -76,19 +76,20 @@ def random_images(spec, batch=6, seed=1, dtype=np.float32):
     return np.random.default_rng(seed).normal(size=(batch, *spec.input_shape)).astype(dtype)
 
 
-def made_up_edges(genotype):
-    """Edge weights of a supernet after one epoch, as a training may give them."""
+def of_supernet(genotype):
+    """What the training of a supernet of NB201 may give: weights of one epoch, and genotypes."""
     if not isinstance(genotype, Supernet):
         return {}
     rng = np.random.default_rng(0)
-    return {
+    edges = {
         name: (tuple(rng.dirichlet(np.ones(len(choices))).tolist()),)
         for name, choices in genotype.edges
     }
+    return {"edges": edges, "candidates": tuple((3, 3, 0, 0, 0, n % 3) for n in range(10))}
 
 
 #: Strategies that need a supernet.
-SHARING = ("darts", "one_shot")
+SHARING = ("darts", "enas", "manas", "one_shot")
 
 
 # Runs.

@@ -9,7 +9,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from helpers import TINY, Silent, made_up_edges, own_tables
+from helpers import TINY, Silent, of_supernet, own_tables
 
 import nash_jax as nj
 from nash_jax import runs
@@ -63,8 +63,8 @@ class MadeUp:
                 losses = (0.5,) * job.recipe.epochs
                 seconds = Seconds(train=2.0 * job.recipe.epochs)
                 supernet = job.part.supernet if job.part and not job.part.genotype else None
-                edges = made_up_edges(supernet)
-                estimate = Estimate(accuracy, 1.0, seconds, train_losses=losses, edges=edges)
+                made_up = of_supernet(supernet)
+                estimate = Estimate(accuracy, 1.0, seconds, train_losses=losses, **made_up)
                 yield job.name, Outcome(estimate, variables)
 
     def close(self):
@@ -97,6 +97,8 @@ CONFIGS = {
     ),
     "successive_halving": TINY.replace(strategy="successive_halving", num_samples=5, eta=2),
     "darts": CELLS.replace(strategy="darts", supernet_epochs=2),
+    "enas": CELLS.replace(strategy="enas", supernet_epochs=2, supernet_batch_size=64),
+    "manas": CELLS.replace(strategy="manas", supernet_epochs=2),
     "one_shot": CELLS.replace(
         strategy="one_shot", supernet_epochs=2, num_samples=3, num_retrained=2
     ),

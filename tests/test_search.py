@@ -10,7 +10,7 @@ import statistics
 import jax
 import numpy as np
 import pytest
-from helpers import SHARING, made_up_edges
+from helpers import SHARING, of_supernet
 
 import nash_jax as nj
 from nash_jax import search
@@ -44,6 +44,8 @@ SETTINGS = {
     "aging_evolution": AgingEvolutionSettings(12, population=4, tournament=2, window=3),
     "successive_halving": SuccessiveHalvingSettings(9),
     "darts": search.DartsSettings(),
+    "enas": search.EnasSettings(),
+    "manas": search.ManasSettings(),
     "one_shot": search.OneShotSettings(num_samples=5, num_retrained=2),
 }
 CELLS = NB201(channels=2, cells=1, input_shape=(8, 8, 1))
@@ -59,7 +61,7 @@ def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
 def scored(accuracy):
     """An estimate with this accuracy for a proposal."""
     return lambda proposal: Estimate(
-        accuracy(proposal), 1.0, Seconds(), edges=made_up_edges(proposal.genotype)
+        accuracy(proposal), 1.0, Seconds(), **of_supernet(proposal.genotype)
     )
 
 
@@ -350,8 +352,8 @@ def proposals_of(name, accuracy, failing=lambda proposal: False):
     """What a strategy asks for, as it can be compared."""
 
     def estimate(proposal):
-        failure, edges = "x" if failing(proposal) else "", made_up_edges(proposal.genotype)
-        return Estimate(accuracy(proposal), 1.0, Seconds(), failure=failure, edges=edges)
+        failure, made_up = "x" if failing(proposal) else "", of_supernet(proposal.genotype)
+        return Estimate(accuracy(proposal), 1.0, Seconds(), failure=failure, **made_up)
 
     space = SPACES[name]
     trials = list(simulate(space, STRATEGIES[name](space, SETTINGS[name], KEYS), estimate))

@@ -10,6 +10,7 @@ from nash_jax.estimation.brief import (
 from nash_jax.estimation.estimate import FAILURES, METRICS, Estimate, Metric, Seconds, failed
 from nash_jax.estimation.job import (
     INHERIT,
+    EdgeRule,
     Images,
     Job,
     Network,
@@ -25,6 +26,7 @@ from nash_jax.estimation.table import Table
 
 __all__ = [
     "ESTIMATORS",
+    "EdgeRule",
     "Estimate",
     "Estimator",
     "FAILURES",

@@ -65,6 +65,7 @@ class Estimate:
       objectives: what else was measured, by name.
       edges: of a supernet: by edge, the weights of its choices after each epoch,
         `[epochs][choices]`.
+      candidates: of a supernet: the genotypes that it was judged by, or a policy proposes.
     """
 
     accuracy: float
@@ -77,6 +78,7 @@ class Estimate:
     balanced_accuracy: float | None = None
     objectives: Mapping[str, float] = dataclasses.field(default_factory=dict)
     edges: Mapping[str, tuple[tuple[float, ...], ...]] = dataclasses.field(default_factory=dict)
+    candidates: tuple[tuple[int, ...], ...] = ()
 
     def score(self, metric: Metric) -> float:
         """What a search climbs: the larger the better; of a failure, minus infinity.

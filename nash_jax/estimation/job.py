@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from nash_jax.architecture import Architecture, Variables
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import Estimate
 from nash_jax.morphisms import Edit
+from nash_jax.policies import ControllerSettings
 from nash_jax.spaces import Supernet
 from nash_jax.training import Lengths, Snapshot, TrainingSettings
 from nash_jax.training.bilevel import EdgeSettings
@@ -22,6 +23,9 @@ from nash_jax.training.bilevel import EdgeSettings
 #: Where the weights of a child come from.
 INHERIT = ("morphism", "by_name", "nothing")
 Weights = Literal["given", "morphism", "by_name", "nothing", "shared"]
+
+
+EdgeRule: TypeAlias = EdgeSettings | ControllerSettings | Literal["drawn", "exp3", "least_squares"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +42,9 @@ class Recipe:
       judged_on: the validation images; or the test images, after training on all others.
       alone: whether it has the whole machine for itself.
       estimator: what says how good the network is: a name in `ESTIMATORS`.
-      edges: of a supernet: how the logits of its edges are trained, or 'drawn': there are none, and
-        each update trains a path of a genotype that is drawn.
+      rule: of a supernet: what decides the weights of its edges: how their logits are trained; how
+        a controller learns to write genotypes; a bandit for each edge, 'exp3' or 'least_squares';
+        or 'drawn': each update trains a genotype that is drawn.
     """
 
     epochs: int
@@ -48,7 +53,7 @@ class Recipe:
     judged_on: Literal["validation", "test"] = "validation"
     alone: bool = False
     estimator: str = "training"
-    edges: EdgeSettings | Literal["drawn"] | None = None
+    rule: EdgeRule | None = None
 
 
 class Network(NamedTuple):

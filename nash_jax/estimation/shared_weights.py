@@ -12,6 +12,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,19 +27,29 @@ from nash_jax.architecture import (
 from nash_jax.data import Examples, stratified_split
 from nash_jax.estimation.estimate import Estimate, Seconds
 from nash_jax.estimation.job import Job, Network, Outcome, Part, Recipe, Tools, Unfinished
+from nash_jax.policies import (
+    Controller,
+    ControllerSettings,
+    Exp3,
+    LeastSquares,
+    Uniform,
+    Written,
+)
 from nash_jax.training import DivergedError, Evaluation, evaluate, learning_rate
 from nash_jax.training.bilevel import EdgeSettings
-from nash_jax.training.supernet import Draw, fit_supernet, recalibrated, supernet_shapes
+from nash_jax.training.supernet import Rule, fit_supernet, recalibrated, supernet_shapes
 
 #: Parts whose mean is the estimate of a supernet of drawn paths.
 NUM_JUDGED = 4
+#: Genotypes that a controller writes in the end (ENAS, section 2.4).
+NUM_CANDIDATES = 10
 
 
 def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> Outcome:
     """Train a supernet, and judge the part that its edges favour.
 
-    Where logits of edges are trained, half of the training images are theirs. Where paths are
-    drawn, no edge is favoured, and the estimate is the mean of a few parts that are drawn.
+    A share of the training images is the rule's that decides the edges' weights. Where genotypes
+    are drawn, no edge is favoured, and the estimate is the mean of a few of them.
 
     Args:
       job: its `part` has the space and the supernet.
@@ -48,13 +59,12 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
     """
     start, recipe = time.perf_counter(), job.recipe
     assert job.part is not None
-    assert recipe.edges is not None
     init_key, train_key, judge_key, draw_key, drawn_key = jax.random.split(job.random_key, 5)
     variables = init(job.spec, init_key)
-    edges, halves = _edges(recipe, job.part, draw_key), (train, train)
-    if isinstance(edges, EdgeSettings):
+    rule, parts = _rule(recipe, job.part), (train, train)
+    if rule.share:
         seed = int(jax.random.bits(draw_key))
-        halves = stratified_split(train, 0.5, seed, "the halves of the training images")
+        parts = stratified_split(train, rule.share, seed, "the training images of a supernet")
 
     def on_epoch(epoch: int, loss: float) -> None:
         rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
@@ -62,35 +72,44 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
 
     trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
     if tools.trainings is not None:
-        shapes = functools.partial(supernet_shapes, job.spec, recipe.training, edges, recipe.epochs)
+        shapes = functools.partial(supernet_shapes, job.spec, recipe.training, rule, recipe.epochs)
         trainings = tools.trainings.of(job.name, shapes, tools.note)
     with trainings as there:
         fitted = fit_supernet(
             job.spec,
             variables,
-            *halves,
+            *parts,
             train_key,
             recipe.epochs,
             recipe.training,
-            edges,
+            rule,
             on_epoch=on_epoch,
             max_bytes=tools.max_bytes,
             resume=there.snapshot,
             checkpoint=there.checkpoint,
         )
     fit, trained = fitted.fit, time.perf_counter()
-    parts = _favoured(job.part, edges, {e: h[-1] for e, h in fitted.history.items()}, drawn_key)
-    if isinstance(edges, EdgeSettings):
-        _check_collapse(job, {e: h[-1] for e, h in fitted.history.items()}, tools.note)
+    weights = {edge: history[-1] for edge, history in fitted.history.items()}
+    candidates: list[Any] = []
+    if isinstance(rule, Written):
+        candidates = _within_bounds(job.part, rule, fitted.rule)
+    elif isinstance(rule, Uniform):
+        keys = jax.random.split(drawn_key, NUM_JUDGED)
+        candidates = [job.part.space.sample(key) for key in keys]
+    else:
+        candidates = [job.part.space.derive(weights, job.part.supernet)]
+        _check_collapse(job, candidates[0], tools.note)
     judged = [
         _judged(
             job.spec,
-            with_edge_weights(job.spec, fit.variables, weights),
+            with_edge_weights(
+                job.spec, fit.variables, job.part.space.one_hot(genotype, job.part.supernet)
+            ),
             recipe,
             (train, valid),
             judge_key,
         )
-        for weights in parts
+        for genotype in candidates[:NUM_JUDGED]
     ]
     seconds = Seconds(
         compile=fit.compile_seconds,
@@ -103,6 +122,7 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
         required_bytes=fit.required_bytes,
         train_losses=tuple(map(float, fit.losses)),
         edges={e: tuple(map(tuple, h.tolist())) for e, h in fitted.history.items()},
+        candidates=tuple(candidates),
     )
     return Outcome(estimate, fit.variables)
 
@@ -129,43 +149,55 @@ def judge_part(job: Job, parent: Network, train: Examples, valid: Examples) -> O
     return Outcome(_mean([judged], seconds), None)
 
 
-def _edges(recipe: Recipe, part: Part, key: jax.Array) -> EdgeSettings | Draw:
-    """How the logits of edges are trained, or what draws paths."""
-    if isinstance(recipe.edges, EdgeSettings):
-        return recipe.edges
+def _rule(recipe: Recipe, part: Part) -> Rule:
+    """What decides the weights of the edges."""
+    space, choices = part.space, {edge: len(names) for edge, names in part.supernet.edges}
 
-    def draw(number: int) -> EdgeWeights:
-        genotype = part.space.sample(jax.random.fold_in(key, number))
-        found: EdgeWeights = part.space.one_hot(genotype, part.supernet)
+    def one_hot(genotype: Any) -> EdgeWeights:
+        found: EdgeWeights = space.one_hot(genotype, part.supernet)
         return found
 
-    return draw
+    def draw(seed: int, number: int) -> EdgeWeights:
+        return one_hot(space.sample(jax.random.fold_in(jax.random.key(seed), number)))
+
+    match recipe.rule:
+        case EdgeSettings():
+            return recipe.rule
+        case ControllerSettings():
+            return Written(Controller(space.sharing.sizes), recipe.rule, one_hot)
+        case "drawn":
+            return Uniform(draw)
+        case "exp3":
+            return Exp3(choices)
+        case "least_squares":
+            return LeastSquares(choices)
+        case _:
+            raise ValueError(
+                "the rule of a supernet must be EdgeSettings, ControllerSettings, drawn, exp3 or "
+                f"least_squares; got {recipe.rule!r}"
+            )
 
 
-def _check_collapse(job: Job, weights: EdgeWeights, note: Callable[[str], None]) -> None:
+def _within_bounds(part: Part, rule: Written, state: Any) -> list[Any]:
+    """Different genotypes that a controller writes, and whose networks keep the bounds."""
+    written = dict.fromkeys(rule.genotypes(state, 2**32 - 2, NUM_CANDIDATES))
+    kept = [genotype for genotype in written if part.space.keeps(genotype)]
+    return kept or [part.space.start]
+
+
+def _check_collapse(job: Job, genotype: Any, note: Callable[[str], None]) -> None:
     """Say so, if most edges of the network that is favoured carry nothing or pass all on.
 
     Known of gradient methods (Zela et al. 2020): edges without weights are learnt faster.
     """
     assert job.part is not None
-    space = job.part.space
-    chosen = space.sharing.chosen(space.derive(weights, job.part.supernet))
+    chosen = job.part.space.sharing.chosen(genotype)
     plain = [choice for choice in chosen.values() if choice in ("none", "skip_connect")]
     if 2 * len(plain) > len(chosen):
         note(
             f"{job.name}: the derived network has {len(plain)} of {len(chosen)} edges without "
             "weights (skip_connect, none): the search may have collapsed"
         )
-
-
-def _favoured(
-    part: Part, edges: EdgeSettings | Draw, weights: EdgeWeights, key: jax.Array
-) -> list[EdgeWeights]:
-    """The edge weights of the parts that a supernet is judged by."""
-    if isinstance(edges, EdgeSettings):
-        return [part.space.one_hot(part.space.derive(weights, part.supernet), part.supernet)]
-    keys = jax.random.split(key, NUM_JUDGED)
-    return [part.space.one_hot(part.space.sample(each), part.supernet) for each in keys]
 
 
 def _judged(

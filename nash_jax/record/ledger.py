@@ -67,6 +67,7 @@ def line_of(trial: Trial, config: str) -> Line:
         "parent": trial.parent,
         "edits": [edit_to_dict(edit) for edit in trial.edits],
         **_genotype(trial.genotype),
+        **({"candidates": list(map(list, estimate.candidates))} if estimate.candidates else {}),
         "params": trial.params,
         "flops": trial.flops,
         f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
@@ -153,6 +154,7 @@ def estimate_of(line: Line) -> Estimate:
         line.get(f"{split}_balanced_accuracy"),
         line.get("objectives", {}),
         {e: tuple(map(tuple, h)) for e, h in line.get("edges", {}).items()},
+        tuple(map(tuple, line.get("candidates", []))),
     )
 
 
@@ -355,6 +357,7 @@ def _check(line: Line, what: str) -> None:
         numbers += measured.values()
         for weights in line.get("edges", {}).values():
             numbers += [float(x) for of_epoch in weights for x in of_epoch]
+        numbers += [int(place) for places in line.get("candidates", []) for place in places]
         if "supernet" in line:
             _genotype_in(line, from_dict(line["spec"]))
         parent = line["parent"]

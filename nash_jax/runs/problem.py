@@ -74,9 +74,11 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     if config.recipes.training.auxiliary_weight:
         check_tower(start.spec)
     for recipe in config.recipes_by_name().values():
-        if recipe.edges is not None:
+        if recipe.rule is not None:
             _check_supernet(config, start.spec)
-            check_batch_size(recipe.training, len(train) // (1 if recipe.edges == "drawn" else 2))
+            share = getattr(recipe.rule, "share", 0.5)
+            smaller = len(train) if recipe.rule == "drawn" else min(share, 1 - share) * len(train)
+            check_batch_size(recipe.training, int(smaller))
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
         raise ValueError(

@@ -5,8 +5,10 @@ from typing import Any
 
 from nash_jax.search.aging_evolution import AgingEvolutionSettings, aging_evolution
 from nash_jax.search.darts import DartsSettings, darts
+from nash_jax.search.enas import EnasSettings, enas
 from nash_jax.search.hill_climbing import HillClimbingSettings, child, hill_climbing
 from nash_jax.search.lineage import Lineage, lineage
+from nash_jax.search.manas import ManasSettings, manas
 from nash_jax.search.one_network import OneNetworkSettings, one_network
 from nash_jax.search.one_shot import OneShotSettings, one_shot
 from nash_jax.search.random_search import RandomSearchSettings, random_search
@@ -35,7 +37,9 @@ from nash_jax.search.within_time import within
 STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
     "aging_evolution": aging_evolution,
     "darts": darts,
+    "enas": enas,
     "hill_climbing": hill_climbing,
+    "manas": manas,
     "one_network": one_network,
     "one_shot": one_shot,
     "random_search": random_search,
@@ -46,7 +50,9 @@ STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
 STRATEGY_SETTINGS: dict[str, type[Any]] = {
     "aging_evolution": AgingEvolutionSettings,
     "darts": DartsSettings,
+    "enas": EnasSettings,
     "hill_climbing": HillClimbingSettings,
+    "manas": ManasSettings,
     "one_network": OneNetworkSettings,
     "one_shot": OneShotSettings,
     "random_search": RandomSearchSettings,
@@ -60,9 +66,11 @@ __all__ = [
     "AllFailedError",
     "Ask",
     "DartsSettings",
+    "EnasSettings",
     "HillClimbingSettings",
     "Keys",
     "Lineage",
+    "ManasSettings",
     "OneNetworkSettings",
     "OneShotSettings",
     "Planned",
@@ -78,9 +86,11 @@ __all__ = [
     "aging_evolution",
     "child",
     "darts",
+    "enas",
     "epochs_in_all",
     "hill_climbing",
     "lineage",
+    "manas",
     "num_due",
     "one_network",
     "one_shot",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
 
-from nash_jax.estimation import Recipe
-from nash_jax.search.strategy import Ask, Keys, Planned, Proposal, Strategy, select
-from nash_jax.search.supernets import SupernetSettings
+from nash_jax.search.strategy import Ask, Keys, Proposal, Strategy, select
+from nash_jax.search.supernets import DerivingSettings
 from nash_jax.training.bilevel import EdgeSettings, Order
 
 
 @dataclasses.dataclass(frozen=True)
-class DartsSettings(SupernetSettings):
+class DartsSettings(DerivingSettings):
     """Algorithm 1 of Liu et al.; the defaults are theirs.
 
     Attributes:
@@ -33,10 +31,10 @@ class DartsSettings(SupernetSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.edges  # checks its own fields
+        _ = self.rule  # checks its own fields
 
     @property
-    def edges(self) -> EdgeSettings:
+    def rule(self) -> EdgeSettings:
         """How the edges are trained."""
         return EdgeSettings(
             cast(Order, self.order),
@@ -44,20 +42,6 @@ class DartsSettings(SupernetSettings):
             weight_decay=self.edge_weight_decay,
             frozen_epochs=self.frozen_epochs,
         )
-
-    def recipes(self, others: Mapping[str, Recipe]) -> dict[str, Recipe]:
-        """As of all supernets, but with logits of edges that are trained."""
-        found = super().recipes(others)
-        return {**found, "supernet": dataclasses.replace(found["supernet"], edges=self.edges)}
-
-    @property
-    def plan(self) -> Sequence[Planned]:
-        """What it asks for."""
-        return [Planned("supernet", 1), Planned("scratch", 1)]
-
-    def phase(self, step: int) -> str:
-        """What a round of it is, for people."""
-        return "the supernet" if step == 0 else "the derived network"
 
 
 def darts(space: Any, settings: DartsSettings, keys: Keys) -> Strategy:
@@ -69,10 +53,14 @@ def darts(space: Any, settings: DartsSettings, keys: Keys) -> Strategy:
       keys: of the run.
     """
     del settings  # they are in the recipe
+    return derived_network(space, keys)
+
+
+def derived_network(space: Any, keys: Keys) -> Strategy:
+    """A supernet, and the network that its edges favour."""
     supernet_key, derived_key = jax.random.split(keys.search)
     asked = Proposal("supernet", space.whole(), supernet_key, recipe="supernet")
     supernet = select((yield Ask([asked])))
     weights = {edge: history[-1] for edge, history in supernet.estimate.edges.items()}
-    genotype = space.derive(weights)
-    derived = Proposal("derived", genotype, derived_key, "supernet", recipe="scratch")
+    derived = Proposal("derived", space.derive(weights), derived_key, "supernet", recipe="scratch")
     return [select((yield Ask([derived], alive={"supernet"})))]

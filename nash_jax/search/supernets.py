@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from nash_jax.checks import check_least
-from nash_jax.estimation import Recipe
+from nash_jax.estimation import EdgeRule, Recipe
 from nash_jax.search.strategy import Planned
 from nash_jax.training import TrainingSettings
 
@@ -58,8 +58,13 @@ class SupernetSettings:
         """The recipes 'supernet' and 'shared', in a run that has others."""
         training = self.training(others["scratch"].training)
         shared = Recipe(0, training, "shared", alone=True)
-        supernet = Recipe(self.supernet_epochs, training, "nothing", alone=True, edges="drawn")
+        supernet = Recipe(self.supernet_epochs, training, "nothing", alone=True, rule=self.rule)
         return {"supernet": supernet, "shared": shared}
+
+    @property
+    def rule(self) -> EdgeRule:
+        """What decides the weights of the supernet's edges."""
+        return "drawn"
 
     @property
     def plan(self) -> Sequence[Planned]:
@@ -75,3 +80,17 @@ class SupernetSettings:
     def num_at_once(self) -> int:
         """How many trials can be made side by side."""
         return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DerivingSettings(SupernetSettings):
+    """Of strategies that derive one network of the weights of edges, to inherit from."""
+
+    @property
+    def plan(self) -> Sequence[Planned]:
+        """What it asks for."""
+        return [Planned("supernet", 1), Planned("scratch", 1)]
+
+    def phase(self, step: int) -> str:
+        """What a round of it is, for people."""
+        return "the supernet" if step == 0 else "the derived network"

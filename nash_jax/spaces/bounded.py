@@ -94,7 +94,7 @@ class Bounded:
         most weight, as the product over its edges.
         """
         derived = self.sharing.derive(weights, left)
-        if not self.limits or self._keeps(derived):
+        if self.keeps(derived):
             return derived
         drawn = (self.sample(key) for key in jax.random.split(jax.random.key(0), TRIES))
         logs = {edge: np.log(np.maximum(w, 1e-30)) for edge, w in weights.items()}
@@ -111,11 +111,13 @@ class Bounded:
         """The first draw that keeps the limits, with the key itself, then with others."""
         for number in range(TRIES):
             drawn = draw(key if number == 0 else jax.random.fold_in(key, number))
-            if not self.limits or self._keeps(genotype_of(drawn)):
+            if self.keeps(genotype_of(drawn)):
                 return drawn
         return None
 
-    def _keeps(self, genotype: Any) -> bool:
+    def keeps(self, genotype: Any) -> bool:
         """Whether a genotype's networks, of the search and the final one, keep all limits."""
+        if not self.limits:
+            return True
         stages: tuple[Stage, ...] = ("search", "final")
         return all(exceeded(self.build(genotype, s), self.limits) is None for s in stages)

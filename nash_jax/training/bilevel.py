@@ -60,6 +60,11 @@ class EdgeSettings:
         check_least(self, lr=0, b1=0, b2=0, weight_decay=0, clip_norm=0, frozen_epochs=0)
 
     @property
+    def share(self) -> float:
+        """The share of the training images that the edges learn on."""
+        return 0.5
+
+    @property
     def optimizer(self) -> optax.GradientTransformation:
         """Clipping, decay, Adam."""
         steps = [

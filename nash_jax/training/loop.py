@@ -155,7 +155,7 @@ def fit(
     graph, names = numbered(trained)
     first, known = (0, []) if resume is None else (len(resume.losses), list(resume.losses))
     begin = starting_state(renamed(variables, names), settings) if resume is None else resume.state
-    state = _copied(begin)
+    state = on_device(begin)
     num_batches = len(examples) // settings.batch_size
     cosine = Cosine(epochs).changed({} if lengths is None else lengths.known, first)
     rates = _rates(settings, cosine, num_batches)
@@ -266,7 +266,7 @@ def starting_state(variables: Variables, settings: TrainingSettings) -> TrainSta
     return TrainState(variables, zeros)
 
 
-def _copied(tree: Any) -> Any:
+def on_device(tree: Any) -> Any:
     """A copy on the default device, because updates donate its memory; nothing is compiled."""
     return jax.device_put(jax.tree.map(np.asarray, tree), may_alias=False)
 

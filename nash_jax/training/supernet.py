@@ -1,4 +1,4 @@
-"""Training a supernet: its weights, and by DARTS's rule those of its edges, epoch by epoch.
+"""Training a supernet: its weights, and what decides the weights of its edges, epoch by epoch.
 
 On CPU an update is a program of its own, as in `epochs`; that of the edges is another, because
 there are epochs without it.
@@ -7,6 +7,7 @@ there are epochs without it.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,6 +29,7 @@ from nash_jax.architecture import (
 )
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
+from nash_jax.policies import Judge, Judged, Policy
 from nash_jax.training import epochs as of_epochs
 from nash_jax.training.bilevel import (
     Batch,
@@ -36,7 +38,7 @@ from nash_jax.training.bilevel import (
     initial_logits,
     softmax,
 )
-from nash_jax.training.compilation import Program, Stopwatch, compiled
+from nash_jax.training.compilation import Stopwatch, compiled
 from nash_jax.training.epochs import TrainState
 from nash_jax.training.loop import (
     DivergedError,
@@ -44,13 +46,14 @@ from nash_jax.training.loop import (
     Snapshot,
     TooLargeError,
     check_batch_size,
+    on_device,
     starting_state,
 )
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import learning_rates
 
-#: Draws a path: the edge weights of one update, all zeros and ones, by its number in the training.
-Draw: TypeAlias = Callable[[int], EdgeWeights]
+#: What decides the weights of edges: logits that are trained, or a policy that draws paths.
+Rule: TypeAlias = EdgeSettings | Policy
 
 
 class SupernetState(NamedTuple):
@@ -58,16 +61,21 @@ class SupernetState(NamedTuple):
 
     Attributes:
       train: variables and momentum.
-      logits: by edge, `[choices]`; none where paths are drawn.
-      optimizer: of the logits.
+      rule: `EdgeState`, or the state of a policy.
       history: the edges' weights after each epoch, `[epochs, choices of all edges]`, NaN where it
         is not done.
     """
 
     train: TrainState
+    rule: Any
+    history: Any
+
+
+class EdgeState(NamedTuple):
+    """The logits of edges: by edge, `[choices]`; and the state of their optimiser."""
+
     logits: dict[str, Any]
     optimizer: optax.OptState
-    history: Any
 
 
 class SupernetFit(NamedTuple):
@@ -75,11 +83,14 @@ class SupernetFit(NamedTuple):
 
     Attributes:
       fit: as of any training; the edges' weights in its variables are the last ones.
-      history: by edge, its weights after each epoch, `[epochs, choices]`.
+      history: by edge, its weights after each epoch, `[epochs, choices]`; of a policy, how probable
+        each choice is.
+      rule: the last state of the rule.
     """
 
     fit: Fit
     history: Mapping[str, np.ndarray]
+    rule: Any
 
 
 def edges_of(spec: Architecture) -> dict[str, int]:
@@ -91,28 +102,26 @@ def edges_of(spec: Architecture) -> dict[str, int]:
     }
 
 
-@functools.partial(
-    jax.jit, static_argnames=("settings", "edge_settings"), donate_argnames=("logits", "optimizer")
-)
+@functools.partial(jax.jit, static_argnames=("settings", "edge_settings"), donate_argnames="edges")
 def _update_edges(
     spec: Architecture,
     train: TrainState,
-    logits: dict[str, jax.Array],
-    optimizer: optax.OptState,
+    edges: EdgeState,
     batch: Batch,
     valid: Batch,
     rate: jax.Array,
     key: jax.Array,
     settings: TrainingSettings,
     edge_settings: EdgeSettings,
-) -> tuple[dict[str, jax.Array], optax.OptState]:
+) -> EdgeState:
     """One update of the logits by Adam."""
+    logits, optimizer = edges
     gradient = edge_gradient(
         spec, train, logits, batch, valid, rate, key, settings, edge_settings.order
     )
     steps, optimizer = edge_settings.optimizer.update(gradient, optimizer, logits)
-    updated: dict[str, jax.Array] = optax.apply_updates(logits, steps)
-    return updated, optimizer
+    updated: Any = optax.apply_updates(logits, steps)
+    return EdgeState(updated, optimizer)
 
 
 @functools.partial(jax.jit, static_argnames="settings", donate_argnames="state")
@@ -135,6 +144,24 @@ def _update(
 
 def _without_edges(variables: Variables) -> Variables:
     return {name: arrays for name, arrays in variables.items() if name != "arch"}
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _judge(
+    spec: Architecture,
+    variables: Variables,
+    weights: EdgeWeights,
+    images: jax.Array,
+    labels: jax.Array,
+    settings: TrainingSettings,
+) -> tuple[jax.Array, jax.Array]:
+    """Accuracy and loss of a path, by the statistics of the batch."""
+    variables = with_edge_weights(spec, variables, weights)
+    dtype = of_epochs.compute_dtype(settings.precision)
+    with of_epochs.matmul_precision(settings.precision):
+        logits, _ = apply(spec, variables, images, train=True, key=jax.random.key(0), dtype=dtype)
+        loss = of_epochs.mean_loss(logits, labels, settings)
+    return (logits.argmax(axis=-1) == labels).mean(), loss
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -201,12 +228,12 @@ def recalibrated(
 
 @usual_promotion
 def supernet_shapes(
-    spec: Architecture, settings: TrainingSettings, edges: EdgeSettings | Draw, epochs: int
+    spec: Architecture, settings: TrainingSettings, rule: Rule, epochs: int
 ) -> SupernetState:
     """Shapes and types of a snapshot's state; arguments are those of `fit_supernet`."""
     graph, key = numbered(spec)[0], jax.random.key(0)
     state: SupernetState = jax.eval_shape(
-        lambda: _start(graph, _without_edges(init(graph, key)), key, epochs, settings, edges)
+        lambda: _start(graph, _without_edges(init(graph, key)), key, epochs, settings, rule)
     )
     return state
 
@@ -217,16 +244,16 @@ def _start(
     key: jax.Array,
     epochs: int,
     settings: TrainingSettings,
-    edges: EdgeSettings | Draw,
+    rule: Rule,
 ) -> SupernetState:
     """The state before the first update."""
     choices = edges_of(graph)
     history = np.full((epochs, sum(choices.values())), np.nan, np.float32)
     train = starting_state(variables, settings)
-    if not isinstance(edges, EdgeSettings):
-        return SupernetState(train, {}, (), history)
+    if not isinstance(rule, EdgeSettings):
+        return SupernetState(train, rule.start(key), history)
     logits = initial_logits(choices, key)
-    return SupernetState(train, logits, edges.optimizer.init(logits), history)
+    return SupernetState(train, EdgeState(logits, rule.optimizer.init(logits)), history)
 
 
 @usual_promotion
@@ -238,7 +265,7 @@ def fit_supernet(
     key: jax.Array,
     epochs: int,
     settings: TrainingSettings,
-    edges: EdgeSettings | Draw,
+    rule: Rule,
     on_epoch: Callable[[int, float], None] | None = None,
     max_bytes: int | None = None,
     resume: Snapshot | None = None,
@@ -247,17 +274,17 @@ def fit_supernet(
     """Train a supernet, with the learning rate annealed once.
 
     Before each update of the weights, the logits of the edges are updated on a batch of `valid`;
-    or there are no logits, and each update trains a path that is drawn for it.
+    or each update trains a path that a policy draws.
 
     Args:
       spec: the supernet.
       variables: where the training starts; not changed.
       train: images that the weights learn on.
-      valid: images that the edges learn on.
+      valid: images that the rule learns on.
       key: decides the order of the images, their augmentation, and where the logits start.
       epochs: passes over `train`.
       settings: how the weights are trained.
-      edges: how the logits of the edges are trained; or what draws the path of each update.
+      rule: how the logits of the edges are trained; or what draws the path of each update.
       on_epoch: called with the number of each epoch that is done, from 1, and its mean loss.
       max_bytes: the memory that may be taken; by default any.
       resume: a snapshot of an earlier training with the same arguments.
@@ -273,36 +300,46 @@ def fit_supernet(
     start_key, key = jax.random.split(key)
     inside = renamed(_without_edges(variables), names)
     state = (
-        _start(graph, inside, start_key, epochs, settings, edges)
+        _start(graph, inside, start_key, epochs, settings, rule)
         if resume is None
         else SupernetState(*resume.state)
     )
-    state = jax.device_put(jax.tree.map(np.asarray, state), may_alias=False)
+    state = state._replace(train=on_device(state.train))
+    if isinstance(rule, EdgeSettings):
+        state = state._replace(rule=on_device(EdgeState(*state.rule)))
     losses = [] if resume is None else list(resume.losses)
     num_batches = len(train) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
     watch = Stopwatch()
-    programs = _Programs(graph, state, train, valid, key, settings, edges)
+    programs = _Programs(graph, state, train, valid, key, settings, rule)
     compiling = watch.lap()
     if max_bytes is not None and programs.required_bytes > max_bytes:
         raise TooLargeError(programs.required_bytes, max_bytes)
     while len(losses) < epochs:
         epoch = len(losses)
         of_epoch = jax.random.fold_in(key, epoch)
-        frozen = not isinstance(edges, EdgeSettings) or epoch < edges.frozen_epochs
         found = []
         for number, (batch, dropout_key) in enumerate(programs.batches(train, of_epoch)):
             rate = rates[epoch, number]
-            if not frozen:
-                state = programs.update_edges(state, batch, epoch, number, rate, dropout_key)
-            weights: EdgeWeights = (
-                softmax(state.logits)
-                if isinstance(edges, EdgeSettings)
-                else edges(epoch * num_batches + number)
-            )
+            place = epoch * num_batches + number
+            if isinstance(rule, EdgeSettings):
+                if epoch >= rule.frozen_epochs:
+                    state = programs.update_edges(state, batch, place, rate, dropout_key)
+                weights: EdgeWeights = softmax(state.rule.logits)
+            else:
+                weights = rule.draw(state.rule, place)
             state, loss = programs.update(state, weights, batch, rate, dropout_key)
             found.append(loss)
+            if not isinstance(rule, EdgeSettings):
+                judge = programs.judge(state, place)
+                progress = (place + 1) / (epochs * num_batches)
+                learnt = rule.after_update(state.rule, place, weights, judge, progress)
+                state = state._replace(rule=learnt)
         losses.append(np.mean([np.asarray(loss) for loss in found]))
+        if not isinstance(rule, EdgeSettings):
+            judge = programs.judge(state, epochs * num_batches + epoch)
+            state = state._replace(rule=rule.after_epoch(state.rule, epoch, judge))
+            weights = rule.favoured(state.rule)
         flat = np.concatenate([np.asarray(weights[edge]) for edge in edges_of(spec)])
         history = np.array(state.history)
         history[epoch] = flat
@@ -324,7 +361,7 @@ def fit_supernet(
     variables = with_edge_weights(spec, trained, last)
     seconds = (compiling, 0.0) if programs.new else (0.0, compiling)
     fitted = Fit(variables, np.array(losses), *seconds, watch.lap(), programs.required_bytes)
-    return SupernetFit(fitted, by_edge)
+    return SupernetFit(fitted, by_edge, state.rule)
 
 
 class _Programs:
@@ -338,7 +375,7 @@ class _Programs:
         valid: Examples,
         key: jax.Array,
         settings: TrainingSettings,
-        edges: EdgeSettings | Draw,
+        rule: Rule,
     ) -> None:
         self._graph, self._settings, self._valid = graph, settings, valid
         self._fill = of_epochs.mean_colour(graph)
@@ -352,15 +389,14 @@ class _Programs:
         weights = {edge: np.zeros(num, np.float32) for edge, num in edges_of(graph).items()}
         update_args = state.train, weights, *raw, rate, key
         self._update, second = compiled(_update, graph, *update_args, settings=plain)
-        programs: list[Program] = [self._update]
         third = False
-        if isinstance(edges, EdgeSettings):
-            edge_args = state.train, state.logits, state.optimizer, raw, raw, rate, key
+        self.required_bytes = self._update.required_bytes
+        if isinstance(rule, EdgeSettings):
+            edge_args = state.train, state.rule, raw, raw, rate, key
             self._update_edges, third = compiled(
-                _update_edges, graph, *edge_args, settings=plain, edge_settings=edges
+                _update_edges, graph, *edge_args, settings=plain, edge_settings=rule
             )
-            programs.append(self._update_edges)
-        self.required_bytes = max(program.required_bytes for program in programs)
+            self.required_bytes = max(self.required_bytes, self._update_edges.required_bytes)
         self.new = first or second or third
 
     def _chosen(self, examples: Examples, index: np.ndarray) -> Batch:
@@ -391,26 +427,33 @@ class _Programs:
         self,
         state: SupernetState,
         batch: Batch,
-        epoch: int,
-        number: int,
+        place: int,
         rate: np.float32,
         key: jax.Array,
     ) -> SupernetState:
         """One update of the logits, on a batch of the other images."""
+        images, labels = self._other(place, 0)
+        images, _ = self._augment.call(images, self._key, np.int32(place), self._fill)
+        valid = images, labels
+        args = state.train, state.rule, batch, valid, rate, key
+        return state._replace(rule=self._update_edges.call(self._graph, *args))
+
+    def judge(self, state: SupernetState, place: int) -> Judge:
+        """Judges paths with the weights of now, each on other images that none learns on."""
+        numbers = itertools.count()
+
+        def judge(weights: EdgeWeights) -> Judged:
+            batch = self._other(place, next(numbers))
+            args = state.train.variables, weights, *batch
+            settings = self._settings.without_augmentation
+            program, _ = compiled(_judge, self._graph, *args, settings=settings)
+            accuracy, loss = program.call(self._graph, *args)
+            return Judged(float(accuracy), float(loss))
+
+        return judge
+
+    def _other(self, place: int, number: int) -> Batch:
+        """A batch of the images that the rule learns on."""
+        drawn = np.random.default_rng((self._seed, place, number))
         size = self._settings.batch_size
-        place = epoch * 1_000_003 + number
-        drawn = np.random.default_rng((self._seed, place))
-        index = drawn.choice(len(self._valid), size, replace=False)
-        images, labels = self._chosen(self._valid, index)
-        images, _ = self._augment.call(images, self._key, np.int32(place % 2**31), self._fill)
-        logits, optimizer = self._update_edges.call(
-            self._graph,
-            state.train,
-            state.logits,
-            state.optimizer,
-            batch,
-            (images, labels),
-            rate,
-            key,
-        )
-        return state._replace(logits=logits, optimizer=optimizer)
+        return self._chosen(self._valid, drawn.choice(len(self._valid), size, replace=False))
