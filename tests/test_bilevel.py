@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import nash_jax as nj
-from nash_jax import ops
+from nash_jax import ops, policies
 from nash_jax.architecture.builders import Builder
 from nash_jax.data import Examples
 from nash_jax.training import Snapshot, TrainingSettings, TrainState, bilevel, direction, supernet
@@ -120,16 +120,21 @@ def examples(seed, num=24):
     return Examples(pixels, np.arange(num) % 3)
 
 
-def draw(number):
+def drawn(seed, number):
     ones = np.eye(2, dtype=np.float32)
-    return {"first": ones[number % 2], "second": ones[1]}
+    return {"first": ones[(seed + number) % 2], "second": ones[1]}
 
 
-@pytest.mark.parametrize("edges", [bilevel.EdgeSettings("first", lr=0.1), draw])
-def test_a_training_goes_on_where_it_was(edges):
+DRAWN = policies.Uniform(drawn)
+
+
+@pytest.mark.parametrize(
+    "rule", [bilevel.EdgeSettings("first", lr=0.1), DRAWN, policies.Exp3(supernet.edges_of(SPEC))]
+)
+def test_a_training_goes_on_where_it_was(rule):
     """A snapshot between two epochs, and the same bits at the end."""
     variables = nj.init(SPEC, jax.random.key(0))
-    args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 3, SETTINGS, edges
+    args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 3, SETTINGS, rule
     taken = []
 
     def keep(take):
@@ -138,8 +143,9 @@ def test_a_training_goes_on_where_it_was(edges):
 
     whole = supernet.fit_supernet(*args, checkpoint=keep)
     state, losses = taken[0]
-    shapes = supernet.supernet_shapes(SPEC, SETTINGS, edges, 3)
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, shapes)
+    shapes = supernet.supernet_shapes(SPEC, SETTINGS, rule, 3)
+    assert jax.tree.structure(state) == jax.tree.structure(shapes)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state.train, shapes.train)
     again = supernet.fit_supernet(*args, resume=Snapshot(state, losses))
     chex.assert_trees_all_equal(again.fit.variables, whole.fit.variables)
     chex.assert_trees_all_equal(again.history, whole.history)
@@ -170,7 +176,7 @@ def test_only_drawn_paths_learn():
         jax.random.key(1),
         1,
         TrainingSettings(batch_size=8, weight_decay=0.0, crop_padding=0),
-        lambda number: {"first": np.array([1.0, 0.0]), "second": np.array([1.0, 0.0])},
+        policies.Uniform(lambda *_: {edge: np.array([1.0, 0.0]) for edge in ("first", "second")}),
     )
     (unused,) = (n.name for n in SPEC.nodes if n.op == ops.Conv(3, 1))
     for node, arrays in found.fit.variables["params"].items():
@@ -197,8 +203,8 @@ def test_bad_trainings():
     variables = nj.init(SPEC, jax.random.key(0))
     args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 1, SETTINGS
     with pytest.raises(nj.training.TooLargeError, match="needs 0.00 GiB"):
-        supernet.fit_supernet(*args, draw, max_bytes=100)
-    broken = lambda number: {"first": np.array([np.nan, 0]), "second": np.ones(2)}  # noqa: E731
+        supernet.fit_supernet(*args, DRAWN, max_bytes=100)
+    broken = policies.Uniform(lambda *_: {"first": np.array([np.nan, 0]), "second": np.ones(2)})
     with pytest.raises(nj.training.DivergedError, match="diverged: the training loss was nan"):
         supernet.fit_supernet(*args, broken)
     with pytest.raises(ValueError, match="order must be one of first, second, finite; got 'third'"):

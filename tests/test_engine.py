@@ -97,6 +97,11 @@ CONFIGS = {
     ),
     "successive_halving": TINY.replace(strategy="successive_halving", num_samples=5, eta=2),
     "darts": CELLS.replace(strategy="darts", supernet_epochs=2),
+    "p_darts": TINY.replace(
+        **{"space": "darts", "channels": 2, "cells": 3, "strategy": "p_darts"},
+        **{"supernet_epochs": 2, "stage_cells": (3, 3), "stage_choices": (8, 2)},
+        stage_drops=(0, 40),
+    ),
     "enas": CELLS.replace(strategy="enas", supernet_epochs=2, supernet_batch_size=64),
     "manas": CELLS.replace(strategy="manas", supernet_epochs=2),
     "one_shot": CELLS.replace(

@@ -31,7 +31,7 @@ from nash_jax.search import (
     simulate,
     successive_halving,
 )
-from nash_jax.spaces import NB201, Bounded, Growth, Morphs, Supernet
+from nash_jax.spaces import NB201, Bounded, Darts, Growth, Morphs, Supernet
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
 SPACE = Morphs(SPEC, num_edits=3)
@@ -47,10 +47,12 @@ SETTINGS = {
     "enas": search.EnasSettings(),
     "manas": search.ManasSettings(),
     "one_shot": search.OneShotSettings(num_samples=5, num_retrained=2),
+    "p_darts": search.PDartsSettings(),
 }
 CELLS = NB201(channels=2, cells=1, input_shape=(8, 8, 1))
 #: What each strategy searches: networks that grow, or those of a supernet.
 SPACES = {name: SPACE for name in STRATEGIES} | dict.fromkeys(SHARING, Bounded(CELLS, {}))
+SPACES["p_darts"] = Bounded(Darts(channels=2, cells=3, input_shape=(8, 8, 1)), {})
 
 
 def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
@@ -164,8 +166,9 @@ def test_every_bound_holds_for_every_proposal_of_every_strategy(name, cost):
     bounds = rising_bounds(0, 1, settings.num_edits(3))
     space = Morphs(SPEC, bounds, 3, cost=Growth.towards(limits, SPEC))
     if name in SHARING:
-        limits = {cost: COSTS[cost](CELLS.build(CELLS.start, "final"))}
-        space = Bounded(CELLS, limits)
+        inner = SPACES[name].space
+        limits = {cost: COSTS[cost](inner.build(inner.start, "final"))}
+        space = Bounded(inner, limits)
     accuracy = at_random if name in SHARING else by_flops
     trials = list(simulate(space, STRATEGIES[name](space, settings, KEYS), scored(accuracy)))
     made = [trial for trial in trials if not isinstance(trial.genotype, Supernet)]

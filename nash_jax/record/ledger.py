@@ -91,15 +91,18 @@ def line_of(trial: Trial, config: str) -> Line:
 def _genotype(genotype: Any) -> Line:
     """What a line has of a genotype that is no spec."""
     if isinstance(genotype, Supernet):
-        return {"supernet": {name: list(choices) for name, choices in genotype.edges}}
+        edges = {name: list(choices) for name, choices in genotype.edges}
+        size = {"cells": genotype.cells, "drops_skips": genotype.drops_skips}
+        return {"supernet": {"edges": edges, **size}}
     return {"genotype": list(genotype)} if isinstance(genotype, tuple) else {}
 
 
 def _genotype_in(line: Line, spec: Architecture) -> Any:
     """The genotype of a line."""
     if "supernet" in line:
-        edges = (Edge(name, tuple(choices)) for name, choices in line["supernet"].items())
-        return Supernet(tuple(edges))
+        found = line["supernet"]
+        edges = (Edge(name, tuple(choices)) for name, choices in found["edges"].items())
+        return Supernet(tuple(edges), found["cells"], found["drops_skips"])
     return tuple(line["genotype"]) if "genotype" in line else spec
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from nash_jax.architecture import COSTS
 from nash_jax.morphisms import Deepen, Edit, SkipAdd, SkipConcat, Widen
 from nash_jax.search import Trial
+from nash_jax.spaces import Supernet
 
 #: Titles of `cells_of`.
 CELLS = ("trial", "accuracy", "parameters", "MFLOPs", "seconds", "made by")
@@ -62,7 +63,7 @@ def origin(trial: Trial) -> str:
         return "pretraining"
     if trial.recipe == "baseline":
         return "model_0, trained for as many epochs as the best"
-    if trial.recipe == "supernet":
+    if isinstance(trial.genotype, Supernet):
         return "all networks of the space, with shared weights"
     if trial.recipe == "shared":
         return f"with the weights of {trial.parent}"

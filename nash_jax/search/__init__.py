@@ -11,6 +11,7 @@ from nash_jax.search.lineage import Lineage, lineage
 from nash_jax.search.manas import ManasSettings, manas
 from nash_jax.search.one_network import OneNetworkSettings, one_network
 from nash_jax.search.one_shot import OneShotSettings, one_shot
+from nash_jax.search.p_darts import PDartsSettings, p_darts
 from nash_jax.search.random_search import RandomSearchSettings, random_search
 from nash_jax.search.strategy import (
     AFTER,
@@ -42,6 +43,7 @@ STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
     "manas": manas,
     "one_network": one_network,
     "one_shot": one_shot,
+    "p_darts": p_darts,
     "random_search": random_search,
     "successive_halving": successive_halving,
 }
@@ -55,6 +57,7 @@ STRATEGY_SETTINGS: dict[str, type[Any]] = {
     "manas": ManasSettings,
     "one_network": OneNetworkSettings,
     "one_shot": OneShotSettings,
+    "p_darts": PDartsSettings,
     "random_search": RandomSearchSettings,
     "successive_halving": SuccessiveHalvingSettings,
 }
@@ -73,6 +76,7 @@ __all__ = [
     "ManasSettings",
     "OneNetworkSettings",
     "OneShotSettings",
+    "PDartsSettings",
     "Planned",
     "Proposal",
     "RandomSearchSettings",
@@ -94,6 +98,7 @@ __all__ = [
     "num_due",
     "one_network",
     "one_shot",
+    "p_darts",
     "random_search",
     "ranked",
     "select",

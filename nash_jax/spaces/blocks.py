@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from nash_jax.architecture import EdgeWeights, ops
 from nash_jax.architecture.builders import Builder
-from nash_jax.spaces.cells import KINDS, Cell, CellNode, CellSpace, Place, Read, cell_op
+from nash_jax.spaces.cells import KINDS, Cell, CellNode, CellSpace, Place, Read, mixed_op
 from nash_jax.spaces.choices import Genotype
 from nash_jax.spaces.supernet import Edge, Supernet
 
@@ -84,19 +84,17 @@ class ENASMicro(CellSpace):
         return tuple(edges)
 
     def mixed_cell(
-        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+        self, supernet: Supernet, b: Builder, inputs: list[str], place: Place
     ) -> list[str]:
         """Add a cell whose blocks have every op behind every state, for each of their inputs."""
         states = list(inputs)
         for state in range(2, BLOCKS + 2):
             joined = []
             for side in SIDES:
-                added, name = [], f"{place.kind}_{state}_{side}"
-                for op, _, read in (choice.partition("~") for choice in choices[name]):
-                    stride = place.stride(int(read))
-                    x = cell_op(b, op, states[int(read)], place.channels, stride)
-                    added.append(b.add(b.norm, x) if "pool" in op else x)
-                joined.append(b.add(ops.WeightedSum(name), *added))
+                name = f"{place.kind}_{state}_{side}"
+                parts = (choice.partition("~") for choice in supernet.choices[name])
+                reads = [(op, int(read), states[int(read)]) for op, _, read in parts]
+                joined.append(mixed_op(b, supernet, name, reads, place))
             states.append(b.add(ops.Add(), *joined))
         return [
             b.add(ops.WeightedSum(f"{place.kind}_out_{state}"), states[state])

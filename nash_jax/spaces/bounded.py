@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -90,20 +91,25 @@ class Bounded:
     def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Any:
         """The genotype that edge weights favour.
 
-        If it exceeds a bound: of 100 that are drawn, and of the start, the one whose choices have
-        most weight, as the product over its edges.
+        If it exceeds a bound: of those of 100 that do not, and of the start, the one whose choices
+        have most weight, as the product over its edges.
         """
         derived = self.sharing.derive(weights, left)
         if self.keeps(derived):
             return derived
-        drawn = (self.sample(key) for key in jax.random.split(jax.random.key(0), TRIES))
-        logs = {edge: np.log(np.maximum(w, 1e-30)) for edge, w in weights.items()}
+        drawn = map(self.space.sample, jax.random.split(jax.random.key(0), TRIES))
+        supernet = self.sharing.whole() if left is None else left
+        logs = {
+            (edge, choice): float(np.log(max(weight, 1e-30)))
+            for edge, choices in supernet.edges
+            for choice, weight in zip(choices, np.asarray(weights[edge]).tolist())
+        }
 
         def favour(genotype: Any) -> float:
-            places = self.one_hot(genotype, left)
-            return float(sum((logs[edge] * places[edge]).sum() for edge in logs))
+            chosen = self.sharing.chosen(genotype)
+            return sum(logs.get(each, math.log(1e-30)) for each in chosen.items())
 
-        return max((self.start, *drawn), key=favour)
+        return max((self.start, *filter(self.keeps, drawn)), key=favour)
 
     def _again(
         self, key: jax.Array, draw: Callable[[jax.Array], T], genotype_of: Callable[[T], Any]

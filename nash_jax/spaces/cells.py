@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from nash_jax.architecture import INPUT, Architecture, Shape, ops
@@ -163,13 +163,27 @@ def cell_op(b: Builder, op: str, x: str, channels: int, stride: int) -> str:
 
 
 def mixed_op(
-    b: Builder, edge: str, choices: Sequence[str], x: str, channels: int, stride: int
+    b: Builder, supernet: Supernet, edge: str, reads: Iterable[tuple[str, int, str]], place: Place
 ) -> str:
-    """An edge of a supernet: the weighted sum of ops, with pools normalised as all others are."""
+    """An edge of a supernet: the weighted sum of its choices.
+
+    Pools are normalised as all others are.
+
+    Args:
+      b: takes the nodes.
+      supernet: whose edge it is.
+      edge: its name.
+      reads: of each choice the op, the state that it reads, and the node of that.
+      place: where the cell stands.
+    """
     added = []
-    for op in choices:
-        y = cell_op(b, op, x, channels, stride)
-        added.append(b.add(b.norm, y) if "pool" in op else y)
+    for op, state, x in reads:
+        y = cell_op(b, op, x, place.channels, place.stride(state))
+        if "pool" in op:
+            y = b.add(b.norm, y)
+        elif y == x and supernet.drops_skips:
+            y = b.add(ops.DropPath(), y)
+        added.append(y)
     return b.add(ops.WeightedSum(edge), *added)
 
 
@@ -343,7 +357,7 @@ class CellSpace(Sharing):
         return Stack(channels, min(self.search_cells, self.cells), None, self.increment)
 
     def mixed_cell(
-        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+        self, supernet: Supernet, b: Builder, inputs: list[str], place: Place
     ) -> list[str]:
         """Add a cell of the supernet, and give the states of its output."""
         raise NotImplementedError
@@ -364,18 +378,21 @@ class CellSpace(Sharing):
     def build_one(self, genotype: Genotype, stage: Stage) -> Architecture:
         """The network of a genotype, without an auxiliary head."""
         self.check(genotype)
-        return self._stacked(Builder(), stage, functools.partial(_cell, *self.cells_of(genotype)))
+        add_cell = functools.partial(_cell, *self.cells_of(genotype))
+        return self._stacked(Builder(), self.stack(stage), add_cell)
 
     def build_supernet(self, supernet: Supernet) -> Architecture:
         """The network of a supernet; normalisations but the first have no scale and bias."""
-        add_cell = functools.partial(self.mixed_cell, dict(supernet.edges))
-        return self._stacked(Builder(ops.Standardize()), "search", add_cell)
+        stack = self.stack("search")
+        stack = stack._replace(cells=supernet.cells or stack.cells)
+        add_cell = functools.partial(self.mixed_cell, supernet)
+        return self._stacked(Builder(ops.Standardize()), stack, add_cell)
 
-    def _stacked(self, b: Builder, stage: Stage, add_cell: AddCell) -> Architecture:
+    def _stacked(self, b: Builder, stack: Stack, add_cell: AddCell) -> Architecture:
         return stacked(
             add_cell,
             b,
-            self.stack(stage),
+            stack,
             input_shape=self.input_shape,
             num_classes=self.num_classes,
             normalize=self.normalize,

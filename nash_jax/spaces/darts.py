@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -109,16 +109,16 @@ class Darts(CellSpace):
         )
 
     def mixed_cell(
-        self, choices: Mapping[str, Sequence[str]], b: Builder, inputs: list[str], place: Place
+        self, supernet: Supernet, b: Builder, inputs: list[str], place: Place
     ) -> list[str]:
         """Add a cell whose nodes sum over all edges from what is before them."""
         states = list(inputs)
         for node in range(2, NODES + 2):
-            names = [f"{place.kind}_{state}_{node}" for state in range(node)]
-            mixed = [
-                mixed_op(b, name, choices[name], x, place.channels, place.stride(state))
-                for state, (name, x) in enumerate(zip(names, states))
-            ]
+            mixed = []
+            for state, x in enumerate(states):
+                name = f"{place.kind}_{state}_{node}"
+                reads = [(op, state, x) for op in supernet.choices[name]]
+                mixed.append(mixed_op(b, supernet, name, reads, place))
             states.append(b.add(ops.Add(), *mixed))
         return states[2:]
 

@@ -45,9 +45,22 @@ class Edge(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Supernet:
-    """The genotype of a supernet: its edges, each with the choices that are left."""
+    """The genotype of a supernet.
+
+    Attributes:
+      edges: its edges, each with the choices that are left.
+      cells: how many cells it has; 0: as many as a network of the search.
+      drops_skips: whether a skip may be dropped in training (P-DARTS).
+    """
 
     edges: tuple[Edge, ...]
+    cells: int = 0
+    drops_skips: bool = False
+
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """By edge, the choices that are left."""
+        return dict(self.edges)
 
     def __post_init__(self) -> None:
         for name, choices in self.edges:
@@ -177,11 +190,12 @@ class Sharing(Choices):
         """A genotype as a short word; of a supernet, which choices each edge has, as bits."""
         if not isinstance(genotype, Supernet):
             return super().code(genotype)
-        masks = []
+        masks: list[str] = []
         for edge, (_, left) in zip(self.edges, genotype.edges):
             places = (edge.choices.index(choice) for choice in left)
             masks.append(f"{sum(1 << place for place in places):x}")
-        return _CODE + ".".join(masks)
+        size = [str(genotype.cells), "drops"[: 5 * genotype.drops_skips]]
+        return _CODE + "-".join([".".join(masks), *filter(None, size)])
 
     def parse(self, code: str) -> Any:
         """The genotype of a short word.
@@ -191,7 +205,11 @@ class Sharing(Choices):
         """
         if not code.startswith(_CODE):
             return super().parse(code)
-        masks = code.removeprefix(_CODE).split(".")
+        bits, _, size = code.removeprefix(_CODE).partition("-")
+        cells, _, drops = size.partition("-")
+        if not cells.isdecimal() or drops not in ("", "drops"):
+            raise ValueError(f"a supernet must end with its number of cells; got {code!r:.200}")
+        masks = bits.split(".")
         if len(masks) != len(self.edges):
             raise ValueError(
                 f"a supernet of {type(self).__name__} must have {len(self.edges)} edges; got "
@@ -201,11 +219,12 @@ class Sharing(Choices):
         for edge, mask in zip(self.edges, masks):
             if not mask or not set(mask) <= set("0123456789abcdef"):
                 raise ValueError(f"the choices of an edge must be hexadecimal bits; got {mask!r}")
-            bits = int(mask, 16)
-            if bits >> len(edge.choices):
+            places = int(mask, 16)
+            if places >> len(edge.choices):
                 raise ValueError(f"edge {edge.name} has {len(edge.choices)} choices; got {mask!r}")
-            allowed[edge.name] = [c for n, c in enumerate(edge.choices) if bits >> n & 1]
-        return self.whole(allowed)
+            allowed[edge.name] = [c for n, c in enumerate(edge.choices) if places >> n & 1]
+        whole = self.whole(allowed)
+        return dataclasses.replace(whole, cells=int(cells), drops_skips=bool(drops))
 
 
 def subnet(spec: Architecture, variables: Variables) -> tuple[Architecture, Variables]:

@@ -106,6 +106,7 @@ def edge_gradient(
     settings: TrainingSettings,
     order: Order = "second",
     epsilon: float = 0.01,
+    drop: jax.Array | float = 0.0,
 ) -> dict[str, jax.Array]:
     """The gradient of the validation loss in the logits.
 
@@ -122,15 +123,19 @@ def edge_gradient(
       settings: how the weights are trained.
       order: see the module.
       epsilon: of 'finite': how far the weights are moved to either side (their footnote 2).
+      drop: the share of `settings.drop_path` with which paths are dropped.
     """
     params = state.variables["params"]
+    drop_path = (lambda depth: drop * settings.drop_path) if settings.drop_path else None
 
     def loss(batch: Batch, params: Any, logits: EdgeWeights) -> jax.Array:
         variables = with_edge_weights(spec, {**state.variables, "params": params}, softmax(logits))
         dtype = compute_dtype(settings.precision)
         images, labels = batch
         with matmul_precision(settings.precision):
-            found, _ = apply(spec, variables, images, train=True, key=key, dtype=dtype)
+            found, _ = apply(
+                spec, variables, images, train=True, key=key, dtype=dtype, drop_path=drop_path
+            )
             return mean_loss(found, labels, settings)
 
     def stepped(gradients: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -111,13 +112,15 @@ def _update_edges(
     valid: Batch,
     rate: jax.Array,
     key: jax.Array,
+    drop: jax.Array,
     settings: TrainingSettings,
     edge_settings: EdgeSettings,
 ) -> EdgeState:
     """One update of the logits by Adam."""
     logits, optimizer = edges
+    order = edge_settings.order
     gradient = edge_gradient(
-        spec, train, logits, batch, valid, rate, key, settings, edge_settings.order
+        spec, train, logits, batch, valid, rate, key, settings, order, drop=drop
     )
     steps, optimizer = edge_settings.optimizer.update(gradient, optimizer, logits)
     updated: Any = optax.apply_updates(logits, steps)
@@ -133,12 +136,16 @@ def _update(
     labels: jax.Array,
     rate: jax.Array,
     key: jax.Array,
+    drop: jax.Array,
     settings: TrainingSettings,
 ) -> tuple[TrainState, jax.Array]:
-    """One update of the weights of all ops; the variables of the state have no edge weights."""
+    """One update of the weights of all ops; the variables of the state have no edge weights.
+
+    `drop` is the share of `settings.drop_path` with which paths are dropped.
+    """
     variables = with_edge_weights(spec, state.variables, weights)
     state = state._replace(variables=variables)
-    state, loss = of_epochs.update(spec, state, images, labels, rate, key, settings)
+    state, loss = of_epochs.update(spec, state, images, labels, rate, key, settings, drop)
     return state._replace(variables=_without_edges(state.variables)), loss
 
 
@@ -232,10 +239,8 @@ def supernet_shapes(
 ) -> SupernetState:
     """Shapes and types of a snapshot's state; arguments are those of `fit_supernet`."""
     graph, key = numbered(spec)[0], jax.random.key(0)
-    state: SupernetState = jax.eval_shape(
-        lambda: _start(graph, _without_edges(init(graph, key)), key, epochs, settings, rule)
-    )
-    return state
+    variables = jax.eval_shape(lambda: _without_edges(init(graph, key)))
+    return _start(graph, variables, key, epochs, settings, rule)
 
 
 def _start(
@@ -254,6 +259,20 @@ def _start(
         return SupernetState(train, rule.start(key), history)
     logits = initial_logits(choices, key)
     return SupernetState(train, EdgeState(logits, rule.optimizer.init(logits)), history)
+
+
+def share_dropped(epoch: int, epochs: int, frozen_epochs: int) -> float:
+    """The share of `drop_path` with which P-DARTS drops skips in an epoch, the first being 0.
+
+    It falls evenly while the edges are frozen, as if it were to reach zero in the last epoch; then
+    it begins again, and falls by a factor of exp(-0.2) an epoch.
+
+    >>> [round(share_dropped(epoch, 25, 10), 3) for epoch in (0, 9, 10, 24)]
+    [1.0, 0.64, 1.0, 0.061]
+    """
+    if epoch < frozen_epochs:
+        return 1 - epoch / epochs
+    return math.exp(-0.2 * (epoch - frozen_epochs))
 
 
 @usual_promotion
@@ -319,16 +338,18 @@ def fit_supernet(
         epoch = len(losses)
         of_epoch = jax.random.fold_in(key, epoch)
         found = []
+        drop = np.float32(share_dropped(epoch, epochs, getattr(rule, "frozen_epochs", 0)))
         for number, (batch, dropout_key) in enumerate(programs.batches(train, of_epoch)):
             rate = rates[epoch, number]
             place = epoch * num_batches + number
+            step = rate, dropout_key, drop
             if isinstance(rule, EdgeSettings):
                 if epoch >= rule.frozen_epochs:
-                    state = programs.update_edges(state, batch, place, rate, dropout_key)
+                    state = programs.update_edges(state, batch, place, step)
                 weights: EdgeWeights = softmax(state.rule.logits)
             else:
                 weights = rule.draw(state.rule, place)
-            state, loss = programs.update(state, weights, batch, rate, dropout_key)
+            state, loss = programs.update(state, weights, batch, step)
             found.append(loss)
             if not isinstance(rule, EdgeSettings):
                 judge = programs.judge(state, place)
@@ -387,12 +408,12 @@ class _Programs:
         args = raw[0], key, number, self._fill
         self._augment, first = compiled(of_epochs.augment_batch, *args, settings=settings)
         weights = {edge: np.zeros(num, np.float32) for edge, num in edges_of(graph).items()}
-        update_args = state.train, weights, *raw, rate, key
+        update_args = state.train, weights, *raw, rate, key, rate
         self._update, second = compiled(_update, graph, *update_args, settings=plain)
         third = False
         self.required_bytes = self._update.required_bytes
         if isinstance(rule, EdgeSettings):
-            edge_args = state.train, state.rule, raw, raw, rate, key
+            edge_args = state.train, state.rule, raw, raw, rate, key, rate
             self._update_edges, third = compiled(
                 _update_edges, graph, *edge_args, settings=plain, edge_settings=rule
             )
@@ -416,11 +437,10 @@ class _Programs:
         state: SupernetState,
         weights: EdgeWeights,
         batch: Batch,
-        rate: np.float32,
-        key: jax.Array,
+        step: tuple[Any, ...],
     ) -> tuple[SupernetState, jax.Array]:
-        """One update of the weights of all ops."""
-        train, loss = self._update.call(self._graph, state.train, weights, *batch, rate, key)
+        """One update of the weights of all ops; `step` is its rate, key and share of drops."""
+        train, loss = self._update.call(self._graph, state.train, weights, *batch, *step)
         return state._replace(train=train), loss
 
     def update_edges(
@@ -428,14 +448,13 @@ class _Programs:
         state: SupernetState,
         batch: Batch,
         place: int,
-        rate: np.float32,
-        key: jax.Array,
+        step: tuple[Any, ...],
     ) -> SupernetState:
         """One update of the logits, on a batch of the other images."""
         images, labels = self._other(place, 0)
         images, _ = self._augment.call(images, self._key, np.int32(place), self._fill)
         valid = images, labels
-        args = state.train, state.rule, batch, valid, rate, key
+        args = state.train, state.rule, batch, valid, *step
         return state._replace(rule=self._update_edges.call(self._graph, *args))
 
     def judge(self, state: SupernetState, place: int) -> Judge:
