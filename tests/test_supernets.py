@@ -64,6 +64,13 @@ def test_darts_derives_the_strongest_edges():
     assert (space.op_names[first], space.op_names[second]) == ("sep_conv_5x5", "skip_connect")
 
 
+def test_nothing_is_derived_only_where_nothing_else_weighs():
+    space = SMALL["nb201"]
+    weights = {name: np.array([0.4, 0.1, 0.1, 0.3, 0.1]) for name, _ in space.edges}
+    weights["0_1"] = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    assert space.derive(weights) == (0, 3, 3, 3, 3, 3)
+
+
 def _left_by(space, genotypes):
     """A supernet with the choices of some genotypes alone."""
     chosen = [space.chosen(genotype) for genotype in genotypes]

@@ -145,7 +145,8 @@ class Writer:
 
     def _in_background(self, snapshot: Snapshot) -> bool:
         """On CPU the training would be as much slower as the writing is faster."""
-        devices = {each for x in jax.tree.leaves(snapshot.state) for each in x.devices()}
+        arrays = [x for x in jax.tree.leaves(snapshot.state) if isinstance(x, jax.Array)]
+        devices = {each for x in arrays for each in x.devices()}
         return any(device.platform != "cpu" for device in devices)
 
     def wait(self) -> None:

@@ -25,9 +25,11 @@ from matplotlib.ticker import (
 )
 
 from nash_jax.architecture import Architecture
+from nash_jax.reporting import edges
 from nash_jax.reporting.pictures import BEST, MORPHED, UNCHANGED, network_figure
 from nash_jax.reporting.view import RunView, changed_nodes
 from nash_jax.search import ALONE, Trial, epochs_in_all
+from nash_jax.spaces import Supernet
 
 GID = "candidate-"
 INK, GRID, FROM_SCRATCH = "#222222", "#dddddd", "#8e7cc3"
@@ -51,12 +53,19 @@ def figures(run: RunView) -> dict[str, Figure]:
     if not run.tried or name == "rungs" or (not parents and len(run.tried) > 1):
         del charts["lineage"]  # none came from another
     drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
-    return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in run.chosen}}
+    if edges.supernets(run):
+        drawn["edges"] = edges.edge_weights(run)
+    if (figure := edges.cells(run)) is not None:
+        drawn["cells"] = figure
+    networks = [trial for trial in run.chosen if not isinstance(trial.genotype, Supernet)]
+    return {**drawn, **{f"network-{trial.name}": network(run, trial) for trial in networks}}
 
 
 def network(run: RunView, trial: Trial) -> Figure:
     """A trial's network; what its parent does not have is marked."""
     parent, spec = run.parent(trial), trial.spec
+    if parent is not None and isinstance(parent.genotype, Supernet):
+        parent = None
     marked = changed_nodes(parent.spec, spec) if parent else frozenset[str]()
     return network_figure(spec, marked)
 

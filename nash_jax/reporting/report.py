@@ -61,6 +61,11 @@ CHARTS = {
         "The lineage",
         "Who came from whom, with validation accuracy; the chosen way is red.",
     ),
+    "cells": ("The cells", "The cells of the network that was chosen last."),
+    "edges": (
+        "The edges of the supernet",
+        "The weights of every edge after each epoch, or how often a policy draws its choices.",
+    ),
     "curves": (
         "Learning curves",
         "Training loss of every epoch; a child's curve begins where its parent's ended.",
@@ -128,7 +133,11 @@ def render(run: RunView) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         charts=[(name, *CHARTS[name], drawn[name]) for name in CHARTS if name in drawn],
-        networks=[(trial, drawn[f"network-{trial.name}"]) for trial in shown],
+        networks=[
+            (trial, drawn[f"network-{trial.name}"])
+            for trial in shown
+            if f"network-{trial.name}" in drawn
+        ],
         facts=facts(run),
         rows=[row(run, trial) for trial in run.trials],
         comparison=comparison(run),

@@ -8,6 +8,7 @@ import pathlib
 import threading
 from typing import Any, assert_never
 
+from nash_jax.reporting.edges import entropy
 from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase
 from nash_jax.search import Trial
 
@@ -60,6 +61,8 @@ class TensorBoard:
         with self._lock:
             if trial.accuracy is not None:
                 self._writer(trial.name).add_scalar("accuracy", trial.accuracy, trial.step)
+            for epoch, value in enumerate(entropy(trial.estimate.edges), start=1):
+                self._writer(trial.name).add_scalar("edges_entropy", value, epoch)
             if trial.name in self._writers:
                 self._writers.pop(trial.name).close()
 

@@ -131,9 +131,14 @@ class NB201(Sharing):
         return {edge.name: OPS[op] for edge, op in zip(self.edges, genotype)}
 
     def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Genotype:
-        """For each edge the op with most weight, which may be 'none'."""
-        edges = (self.whole() if left is None else left).edges
-        return tuple(OPS.index(choices[int(np.argmax(weights[name]))]) for name, choices in edges)
+        """For each edge the op with most weight; 'none' only where nothing else has any (DARTS)."""
+        genotype = []
+        for name, choices in (self.whole() if left is None else left).edges:
+            found = np.array(weights[name], np.float64)
+            if "none" in choices and found[others := np.array(choices) != "none"].any():
+                found[~others] = -1
+            genotype.append(OPS.index(choices[int(np.argmax(found))]))
+        return tuple(genotype)
 
     def _stacked(self, b: Builder, add_edge: AddEdge) -> Architecture:
         x = INPUT if self.normalize is None else b.add(self.normalize, INPUT)
