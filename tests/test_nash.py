@@ -122,6 +122,17 @@ def test_presets_are_valid(preset):
             "--num_samples=3",
             "num_samples is a setting of strategy aging_evolution, one_shot, random_sea",
         ),
+        ("--strategy=darts", "strategy darts needs a space with a supernet; got morphs; take --sp"),
+        ("--space=nasnet --strategy=enas", "enas needs a space with a supernet; got nasnet; take"),
+        ("--space=nb201 --strategy=p_darts", "p_darts needs DARTS's cells; got nb201; take --spa"),
+        (
+            "--space=darts --strategy=p_darts --stage_choices=8,1,3",
+            "stage_choices must be whole numbers >= 2; got [8, 1, 3]",
+        ),
+        (
+            "--space=nb201 --strategy=darts --supernet_batch_size=2000",
+            "supernet_batch_size must be at most the number of images that a supernet's weights an",
+        ),
         ("--model_0=lenet", "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, a file"),
         ("--model_0=resnet-21 --num_steps=0", "resnet has a depth of 6 n + 2; got 21; take 8"),
         ("--model_0=none.json", "model_0 none.json cannot be read: No such file"),

@@ -93,6 +93,11 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
     candidates: list[Any] = []
     if isinstance(rule, Written):
         candidates = _within_bounds(job.part, rule, fitted.rule)
+        if len(candidates) == 1:
+            tools.note(
+                f"{job.name}: all that its controller writes is one network: it has stopped "
+                "searching, or nothing else keeps the bounds"
+            )
     elif isinstance(rule, Uniform):
         keys = jax.random.split(drawn_key, NUM_JUDGED)
         candidates = [job.part.space.sample(key) for key in keys]

@@ -140,6 +140,10 @@ def _draw_cell(axes: Any, kind: str, reads: list[tuple[int, int, str]], num_inpu
         here = [state for state in states if column[state] == number]
         for row, state in enumerate(here):
             place[state] = (number, (len(here) - 1) / 2 - row + 0.18 * (number % 2))
+    columns, rows = max(column.values()), [y for _, y in place.values()]
+    low, high = min(rows) - 0.7, max(rows) + 0.7
+    # An arrow bends in inches: how many rows are as long as a column.
+    slope = (10.4 / (columns + 0.8)) / (2.4 / (high - low))
     several: dict[tuple[int, int], int] = {}
     for source, target, op in reads:
         again = several[source, target] = several.get((source, target), 0) + 1
@@ -147,16 +151,17 @@ def _draw_cell(axes: Any, kind: str, reads: list[tuple[int, int, str]], num_inpu
         (x, y), (x2, y2) = place[source], place[target]
         arrow = {"arrowstyle": "->", "color": "#666666", "connectionstyle": f"arc3,rad={-bend}"}
         axes.annotate("", (x2 - 0.09, y2), (x + 0.09, y), arrowprops=arrow)
-        middle = (x + x2) / 2, (y + y2) / 2 + 0.5 * bend * (x2 - x)
-        axes.text(*middle, op, fontsize=7, ha="center", va="center", bbox=_WHITE)
+        share = 0.62  # of the way: arrows often cross in the middle
+        up = 2 * share * (1 - share) * bend * (x2 - x) * slope
+        where = x + share * (x2 - x), y + share * (y2 - y) + up
+        axes.text(*where, op, fontsize=7, ha="center", va="center", bbox=_WHITE)
     for state, (x, y) in place.items():
         given = state < num_inputs
         inputs = ("input",) if num_inputs == 1 else ("c(k-2)", "c(k-1)")
         name, color = (inputs[state], "#fff2cc") if given else (str(state), "#cfe2f3")
         box = {"boxstyle": "round", "facecolor": color, "edgecolor": "#666666"}
         axes.text(x, y, name, ha="center", va="center", fontsize=9, bbox=box)
-    axes.set_title(f"{kind} cell" if kind != "cell" else "cell", fontsize=9, loc="left")
-    rows = [y for _, y in place.values()]
-    axes.set_xlim(-0.4, max(column.values()) + 0.4)
-    axes.set_ylim(min(rows) - 0.7, max(rows) + 0.7)
+    axes.set_title("cell" if kind == "cell" else f"{kind} cell", fontsize=9, loc="left")
+    axes.set_xlim(-0.4, columns + 0.4)
+    axes.set_ylim(low, high + 0.15 * columns * (columns > 1))
     axes.axis("off")

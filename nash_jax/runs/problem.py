@@ -78,7 +78,11 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             _check_supernet(config, start.spec)
             share = getattr(recipe.rule, "share", 0.5)
             smaller = len(train) if recipe.rule == "drawn" else min(share, 1 - share) * len(train)
-            check_batch_size(recipe.training, int(smaller))
+            if recipe.training.batch_size > smaller:
+                raise ValueError(
+                    "supernet_batch_size must be at most the number of images that a supernet's "
+                    f"weights and edges learn on, {int(smaller)}; got {recipe.training.batch_size}"
+                )
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
         raise ValueError(
@@ -90,9 +94,15 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
 
 def _check_supernet(config: Config, model_0: Architecture) -> None:
     """Raises `ValueError` unless the space has a supernet."""
-    space = space_of(config, model_0)
-    if not getattr(getattr(space, "space", space), "edges", ()):
-        values = config.values()
+    space, values = space_of(config, model_0), config.values()
+    inner = getattr(space, "space", space)
+    needed = getattr(config.strategy, "SPACES", object)
+    if not isinstance(inner, needed):
+        raise ValueError(
+            f"strategy {values['strategy']} needs DARTS's cells; got {values['space']}; take "
+            "--space=darts or suboptimal"
+        )
+    if not getattr(inner, "edges", ()):
         raise ValueError(
             f"strategy {values['strategy']} needs a space with a supernet; got {values['space']}; "
             "take --space=darts, suboptimal, enas, nsganet, nb201 or nbmacro"

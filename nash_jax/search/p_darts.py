@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -38,6 +38,9 @@ class PDartsSettings(SupernetSettings):
       frozen_epochs: epochs at the beginning in which the edges stay as they are.
       max_skips: skips that the normal cell has at the end, at most.
     """
+
+    #: What it can search.
+    SPACES: ClassVar[type[Darts]] = Darts
 
     supernet_epochs: int = 25
     supernet_batch_size: int = 96
@@ -109,11 +112,6 @@ def p_darts(space: Any, settings: PDartsSettings, keys: Keys) -> Strategy:
       settings: of the stages.
       keys: of the run.
     """
-    if not isinstance(space.sharing, Darts):
-        raise ValueError(
-            "strategy p_darts needs DARTS's cells; got "
-            f"{type(space.sharing).__name__}; take --space=darts or suboptimal"
-        )
     *stage_keys, derived_key = jax.random.split(keys.search, len(settings.stage_cells) + 1)
     supernet, weights = space.whole(), dict[str, np.ndarray]()
     for stage, key in enumerate(stage_keys, start=1):
