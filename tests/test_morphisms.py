@@ -214,7 +214,7 @@ def test_several_normalisations_are_calibrated_at_once(x64):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=26)
+@hypothesis.settings(max_examples=16)
 @hypothesis.given(
     name=st.sampled_from(sorted(ZOO)),
     draws=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 60)), max_size=40),
