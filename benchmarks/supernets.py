@@ -51,6 +51,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "nb201": {"channels": 8, "cells": 1},
     "darts": {"channels": 4, "cells": 3},
 }
+#: Those that search DARTS's cells alone.
+OF_DARTS = ("p_darts", "stacnas")
 #: The settings of each method: a supernet has about 20 epochs of the training images.
 METHODS: dict[str, dict[str, Any]] = {
     "darts, first order": {"strategy": "darts", "order": "first"},
@@ -59,6 +61,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "enas": {"strategy": "enas", "supernet_lr_start": 0.025, "controller_lr": 3.5e-3},
     "manas": {"strategy": "manas"},
     "manas, least squares": {"strategy": "manas", "credit": "least_squares"},
+    "stacnas": {"strategy": "stacnas", "stage_cells": (3, 4)},
     "p_darts": {"strategy": "p_darts", "stage_cells": (3, 4, 5), "frozen_epochs": 5},
 }
 
@@ -79,7 +82,7 @@ def config_of(dataset: str, space: str, seed: int, settings: dict[str, Any]) -> 
     )
     if settings["strategy"] != "random_search":
         config = config.replace(supernet_epochs=20, supernet_batch_size=64)
-    if settings["strategy"] in ("darts", "p_darts"):  # few updates must move the edges
+    if settings["strategy"] in ("darts", *OF_DARTS):  # few updates must move the edges
         config = config.replace(edge_lr=3e-3)
     return config
 
@@ -105,7 +108,7 @@ def search(dataset: Any, space: str, seed: int, settings: dict[str, Any]) -> dic
 def compare() -> None:
     """Run every method on every set, and print the table."""
     kind = SPACE.value
-    methods = [m for m in METHODS if m != "p_darts" or kind == "darts"]
+    methods = [m for m in METHODS if kind == "darts" or METHODS[m]["strategy"] not in OF_DARTS]
     methods = [m for m in methods if not METHOD.value or m in METHOD.value]
     for name in DATASETS.value:
         dataset = small_images(name)

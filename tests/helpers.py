@@ -91,7 +91,7 @@ def of_supernet(genotype):
 
 
 #: Strategies that need a supernet.
-SHARING = ("darts", "enas", "manas", "one_shot", "p_darts")
+SHARING = ("darts", "enas", "manas", "one_shot", "p_darts", "stacnas")
 
 
 # Runs.

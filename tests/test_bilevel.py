@@ -210,5 +210,16 @@ def test_bad_trainings():
     broken = policies.Uniform(lambda *_: {"first": np.array([np.nan, 0]), "second": np.ones(2)})
     with pytest.raises(nj.training.DivergedError, match="diverged: the training loss was nan"):
         supernet.fit_supernet(*args, broken)
+    later = policies.Uniform(
+        lambda seed, number: {
+            "first": np.array([np.nan if number > 7 else 1.0, 0]),
+            "second": np.eye(2)[0],
+        }
+    )
+    found = supernet.fit_supernet(*args[:-2], 3, SETTINGS, later)  # 6 updates an epoch
+    assert found.diverged == "diverged: the training loss was nan in epoch 2"
+    assert np.isfinite(found.fit.losses).all()
+    assert found.history["first"].shape == (1, 2)
+    assert jax.tree.all(jax.tree.map(lambda x: np.isfinite(x).all(), found.fit.variables))
     with pytest.raises(ValueError, match="order must be one of first, second, finite; got 'third'"):
         bilevel.EdgeSettings("third")

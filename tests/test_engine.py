@@ -97,6 +97,10 @@ CONFIGS = {
     ),
     "successive_halving": TINY.replace(strategy="successive_halving", num_samples=5, eta=2),
     "darts": CELLS.replace(strategy="darts", supernet_epochs=2),
+    "stacnas": TINY.replace(
+        **{"space": "darts", "channels": 2, "cells": 3, "strategy": "stacnas"},
+        **{"supernet_epochs": 2, "stage_cells": (3, 3)},
+    ),
     "p_darts": TINY.replace(
         **{"space": "darts", "channels": 2, "cells": 3, "strategy": "p_darts"},
         **{"supernet_epochs": 2, "stage_cells": (3, 3), "stage_choices": (8, 2)},

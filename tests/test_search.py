@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import math
 import statistics
 
@@ -31,6 +32,8 @@ from nash_jax.search import (
     simulate,
     successive_halving,
 )
+from nash_jax.search.p_darts import SKIP, with_few_skips
+from nash_jax.search.stacnas import GROUPS, group_of
 from nash_jax.spaces import NB201, Bounded, Darts, Growth, Morphs, Supernet
 
 SPEC = nj.chain((8, 8, 1), 10, (4, 4))
@@ -48,11 +51,13 @@ SETTINGS = {
     "manas": search.ManasSettings(),
     "one_shot": search.OneShotSettings(num_samples=5, num_retrained=2),
     "p_darts": search.PDartsSettings(),
+    "stacnas": search.StacnasSettings(),
 }
 CELLS = NB201(channels=2, cells=1, input_shape=(8, 8, 1))
 #: What each strategy searches: networks that grow, or those of a supernet.
 SPACES = {name: SPACE for name in STRATEGIES} | dict.fromkeys(SHARING, Bounded(CELLS, {}))
-SPACES["p_darts"] = Bounded(Darts(channels=2, cells=3, input_shape=(8, 8, 1)), {})
+OF_DARTS = Bounded(Darts(channels=2, cells=3, input_shape=(8, 8, 1)), {})
+SPACES |= dict.fromkeys(("p_darts", "stacnas"), OF_DARTS)
 
 
 def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
@@ -346,6 +351,56 @@ def test_one_rung_is_a_random_search():
     made = list(simulate(SPACE, successive_halving(SPACE, settings, KEYS), scored(at_random)))
     drawn = search.random_search(SPACE, RandomSearchSettings(2), KEYS)
     assert [t.genotype for t in made] == [p.genotype for p in next(drawn).proposals]
+
+
+# Strategies of shared weights.
+
+
+def test_p_darts_leaves_the_strongest_choices_to_deeper_supernets():
+    estimate = scored(at_random)
+    space = SPACES["p_darts"]
+    *stages, derived = simulate(space, search.p_darts(space, SETTINGS["p_darts"], KEYS), estimate)
+    assert [trial.genotype.cells for trial in stages] == [5, 11, 17]
+    sizes = [{len(choices) for _, choices in trial.genotype.edges} for trial in stages]
+    assert sizes == [{8}, {5}, {3}]
+    for before, after in itertools.pairwise(stages):
+        for edge, choices in after.genotype.edges:
+            weights = dict(zip(before.genotype.choices[edge], before.estimate.edges[edge][-1]))
+            assert set(choices) == set(sorted(weights, key=weights.get)[-len(choices) :])
+    left = stages[-1].genotype.choices
+    assert all(op in left[edge] for edge, op in space.sharing.chosen(derived.genotype).items())
+
+
+@pytest.mark.parametrize("most", [0, 2, 8])
+def test_the_weakest_skips_of_the_normal_cell_are_taken_out(most):
+    space = SPACES["p_darts"]
+    whole, rng = space.whole(), np.random.default_rng(0)
+    weights = {edge: rng.dirichlet(np.ones(8)) for edge, _ in whole.edges}
+    for edge in weights:
+        weights[edge][3] += 1  # skips
+    few = space.sharing.chosen(with_few_skips(space, weights, whole, most))
+    many = space.sharing.chosen(space.derive(weights))
+    skips = {edge for edge, op in few.items() if edge.startswith("normal") and op == SKIP}
+    assert len(skips) == min(most, 8)
+    assert [op for edge, op in few.items() if edge.startswith("reduce")] == 8 * [SKIP]
+    assert list(many.values()) == 16 * [SKIP]
+
+
+def test_stacnas_chooses_groups_and_then_within_them_on_the_same_edges():
+    space = SPACES["stacnas"]
+    first, second, derived = simulate(
+        space, search.stacnas(space, SETTINGS["stacnas"], KEYS), scored(at_random)
+    )
+    assert {choices for _, choices in first.genotype.edges} == {
+        ("none", "max_pool_3x3", SKIP, "sep_conv_3x3", "dil_conv_3x3")
+    }
+    weights = {edge: history[-1] for edge, history in first.estimate.edges.items()}
+    chosen = space.sharing.chosen(space.derive(weights, first.genotype))
+    for edge, choices in second.genotype.edges:
+        group = group_of(chosen[edge]) if edge in chosen else ()
+        assert set(choices) == {"none", *group}
+    assert space.sharing.chosen(derived.genotype).keys() == chosen.keys()
+    assert sorted(op for group in GROUPS for op in group) == sorted(space.sharing.op_names)
 
 
 # The contract of all strategies: more of it is in test_engine.

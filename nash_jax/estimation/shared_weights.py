@@ -89,6 +89,8 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
             checkpoint=there.checkpoint,
         )
     fit, trained = fitted.fit, time.perf_counter()
+    if fitted.diverged:
+        tools.note(f"{job.name}: {fitted.diverged}; it goes on with what it was before that")
     weights = {edge: history[-1] for edge, history in fitted.history.items()}
     candidates: list[Any] = []
     if isinstance(rule, Written):

@@ -76,8 +76,8 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     for recipe in config.recipes_by_name().values():
         if recipe.rule is not None:
             _check_supernet(config, start.spec)
-            share = getattr(recipe.rule, "share", 0.5)
-            smaller = len(train) if recipe.rule == "drawn" else min(share, 1 - share) * len(train)
+            share = 0.0 if recipe.rule == "drawn" else getattr(recipe.rule, "share", 0.5)
+            smaller = min(share or 1, 1 - share) * len(train)
             if recipe.training.batch_size > smaller:
                 raise ValueError(
                     "supernet_batch_size must be at most the number of images that a supernet's "

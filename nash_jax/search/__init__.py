@@ -13,6 +13,7 @@ from nash_jax.search.one_network import OneNetworkSettings, one_network
 from nash_jax.search.one_shot import OneShotSettings, one_shot
 from nash_jax.search.p_darts import PDartsSettings, p_darts
 from nash_jax.search.random_search import RandomSearchSettings, random_search
+from nash_jax.search.stacnas import StacnasSettings, stacnas
 from nash_jax.search.strategy import (
     AFTER,
     ALONE,
@@ -45,6 +46,7 @@ STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
     "one_shot": one_shot,
     "p_darts": p_darts,
     "random_search": random_search,
+    "stacnas": stacnas,
     "successive_halving": successive_halving,
 }
 
@@ -59,6 +61,7 @@ STRATEGY_SETTINGS: dict[str, type[Any]] = {
     "one_shot": OneShotSettings,
     "p_darts": PDartsSettings,
     "random_search": RandomSearchSettings,
+    "stacnas": StacnasSettings,
     "successive_halving": SuccessiveHalvingSettings,
 }
 
@@ -82,6 +85,7 @@ __all__ = [
     "RandomSearchSettings",
     "STRATEGIES",
     "STRATEGY_SETTINGS",
+    "StacnasSettings",
     "Strategy",
     "StrategySettings",
     "SuccessiveHalvingSettings",
@@ -103,6 +107,7 @@ __all__ = [
     "ranked",
     "select",
     "simulate",
+    "stacnas",
     "successive_halving",
     "within",
 ]

@@ -45,6 +45,8 @@ class EdgeSettings:
       weight_decay: L2 factor, added to the gradient.
       clip_norm: largest norm of the gradient; 0: none.
       frozen_epochs: epochs at the beginning in which they stay as they are.
+      share: share of the training images that they learn on, and the weights do not; 0: both learn
+        on all (one-level optimisation).
     """
 
     order: Order = "second"
@@ -54,15 +56,11 @@ class EdgeSettings:
     weight_decay: float = 1e-3
     clip_norm: float = 0.0
     frozen_epochs: int = 0
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         check_word("order", self.order, ORDERS)
         check_least(self, lr=0, b1=0, b2=0, weight_decay=0, clip_norm=0, frozen_epochs=0)
-
-    @property
-    def share(self) -> float:
-        """The share of the training images that the edges learn on."""
-        return 0.5
 
     @property
     def optimizer(self) -> optax.GradientTransformation:

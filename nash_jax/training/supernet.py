@@ -87,11 +87,14 @@ class SupernetFit(NamedTuple):
       history: by edge, its weights after each epoch, `[epochs, choices]`; of a policy, how probable
         each choice is.
       rule: the last state of the rule.
+      diverged: why the training ended before its time, after its last good epoch; empty if it did
+        not.
     """
 
     fit: Fit
     history: Mapping[str, np.ndarray]
     rule: Any
+    diverged: str = ""
 
 
 def edges_of(spec: Architecture) -> dict[str, int]:
@@ -312,7 +315,8 @@ def fit_supernet(
     Raises:
       ValueError: if there are fewer images than make a batch.
       TooLargeError: if the training needs more than `max_bytes`; nothing has been trained then.
-      DivergedError: as soon as a loss or a weight of an edge is not finite.
+      DivergedError: if a loss or a weight of an edge is not finite after the first epoch; later,
+        the training ends with what it was after its last good epoch.
     """
     check_batch_size(settings, min(len(train), len(valid)))
     graph, names = numbered(spec)
@@ -329,6 +333,7 @@ def fit_supernet(
     losses = [] if resume is None else list(resume.losses)
     num_batches = len(train) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
+    diverged, good = "", jax.device_get(state)
     watch = Stopwatch()
     programs = _Programs(graph, state, train, valid, key, settings, rule)
     compiling = watch.lap()
@@ -356,33 +361,38 @@ def fit_supernet(
                 progress = (place + 1) / (epochs * num_batches)
                 learnt = rule.after_update(state.rule, place, weights, judge, progress)
                 state = state._replace(rule=learnt)
-        losses.append(np.mean([np.asarray(loss) for loss in found]))
+        mean = np.mean([np.asarray(loss) for loss in found])
         if not isinstance(rule, EdgeSettings):
             judge = programs.judge(state, epochs * num_batches + epoch)
             state = state._replace(rule=rule.after_epoch(state.rule, epoch, judge))
             weights = rule.favoured(state.rule)
         flat = np.concatenate([np.asarray(weights[edge]) for edge in edges_of(spec)])
+        if not (np.isfinite(mean) and np.isfinite(flat).all()):
+            diverged = f"diverged: the training loss was {mean} in epoch {epoch + 1}"
+            if not losses:
+                raise DivergedError(diverged)
+            state = good
+            break
+        losses.append(mean)
         history = np.array(state.history)
         history[epoch] = flat
         state = state._replace(history=history)
-        if not (np.isfinite(losses[-1]) and np.isfinite(flat).all()):
-            raise DivergedError(
-                f"diverged: the training loss was {losses[-1]} in epoch {epoch + 1}"
-            )
+        good = jax.device_get(state)
         if on_epoch is not None:
             on_epoch(epoch + 1, float(losses[-1]))
         if checkpoint is not None and epoch + 1 < epochs:
             checkpoint(functools.partial(Snapshot, state, np.array(losses)))
     trained = renamed(state.train.variables, {new: name for name, new in names.items()})
     choices = edges_of(spec)
-    parts = np.split(np.asarray(state.history), np.cumsum(list(choices.values()))[:-1], axis=1)
+    history = np.asarray(state.history)[: len(losses)]
+    parts = np.split(history, np.cumsum(list(choices.values()))[:-1], axis=1)
     by_edge = dict(zip(choices, parts))
     uniform = {edge: np.full(num, 1 / num, np.float32) for edge, num in choices.items()}
-    last = {edge: history[-1] for edge, history in by_edge.items()} if epochs else uniform
+    last = {edge: weights[-1] for edge, weights in by_edge.items()} if losses else uniform
     variables = with_edge_weights(spec, trained, last)
     seconds = (compiling, 0.0) if programs.new else (0.0, compiling)
     fitted = Fit(variables, np.array(losses), *seconds, watch.lap(), programs.required_bytes)
-    return SupernetFit(fitted, by_edge, state.rule)
+    return SupernetFit(fitted, by_edge, state.rule, diverged)
 
 
 class _Programs:
