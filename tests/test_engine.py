@@ -587,3 +587,16 @@ def test_a_decision_that_is_another_than_recorded_is_said_and_recorded_anew(engi
         f"step {step}: {whole.decisions[step]['incumbent']}"
     ]
     assert content(record) == content(whole)
+
+
+@pytest.mark.parametrize("name", ["darts", "p_darts", "enas"])
+def test_a_report_shows_the_edges_of_a_supernet_and_the_cells(name, engine, tmp_path):
+    engine(CONFIGS[name], workdir=tmp_path)
+    view = runs.read_run(tmp_path)
+    page = render(view)
+    assert "The edges of the supernet" in page
+    assert "The cells" in page
+    kept = next(trial for trial in view.trials if trial.estimate.edges)
+    assert kept.genotype.edges[0].name in page
+    weights = {edge: history[-1] for edge, history in kept.estimate.edges.items()}
+    assert weights == {e: h[-1] for e, h in of_supernet(kept.genotype)["edges"].items()}
