@@ -129,14 +129,26 @@ def drawn(seed, number):
 
 
 DRAWN = policies.Uniform(drawn)
-
-
-@pytest.mark.parametrize(
-    "rule", [bilevel.EdgeSettings("first", lr=0.1), DRAWN, policies.Exp3(supernet.edges_of(SPEC))]
+WRITTEN = policies.Written(
+    policies.Controller((2, 2), hidden=4),
+    policies.ControllerSettings(steps=2, samples=2),
+    lambda genotype: dict(zip(("first", "second"), np.eye(2, dtype=np.float32)[[*genotype]])),
 )
+
+
+RULES = {
+    "edges": bilevel.EdgeSettings("first", lr=0.1),
+    "drawn": DRAWN,
+    "exp3": policies.Exp3(supernet.edges_of(SPEC)),
+    "least squares": policies.LeastSquares(supernet.edges_of(SPEC)),
+    "written": WRITTEN,
+}
+
+
+@pytest.mark.parametrize("rule", list(RULES))
 def test_a_training_goes_on_where_it_was(rule, tmp_path):
     """A snapshot between two epochs that went through a file, and the same bits at the end."""
-    variables = nj.init(SPEC, jax.random.key(0))
+    variables, rule = nj.init(SPEC, jax.random.key(0)), RULES[rule]
     args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 3, SETTINGS, rule
     taken = []
 
@@ -154,6 +166,50 @@ def test_a_training_goes_on_where_it_was(rule, tmp_path):
     chex.assert_trees_all_equal(again.history, whole.history)
     assert whole.history["first"].shape == (3, 2)
     np.testing.assert_array_equal(again.fit.losses, whole.fit.losses)
+
+
+@pytest.mark.parametrize("path", [{"first": [1.0, 0.0], "second": [0.0, 1.0]}, None])
+def test_pieces_do_what_the_whole_does(path, x64):
+    """Loss, gradients, statistics, and a step with clipping, momentum and decay."""
+    state = state_in_training(SETTINGS)
+    weights = bilevel.softmax(LOGITS) if path is None else {e: np.array(w) for e, w in path.items()}
+    variables = nj.architecture.with_edge_weights(SPEC, state.variables, weights)
+    pixels, labels = images(2)
+
+    def loss_of(arrays):
+        logits, new = nj.apply(SPEC, {**variables, **arrays}, pixels, train=True)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), new["batch_stats"]
+
+    arrays = {name: variables[name] for name in ("params", "arch")}
+    (loss, stats), wanted = jax.value_and_grad(loss_of, has_aux=True)(arrays)
+    network, needed = supernet.pieces_of(SPEC, state.variables, weights, {})
+    found = network.gradients(
+        needed,
+        jnp.asarray(pixels),
+        lambda logits: jax.value_and_grad(
+            lambda x: optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
+        )(logits),
+    )
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-12)
+    used = {name: wanted["params"][name] for name in found.params}
+    chex.assert_trees_all_close(found.params, used, rtol=1e-9, atol=1e-14)
+    others = {name: x for name, x in wanted["params"].items() if name not in used}
+    assert not any(np.any(x) for x in jax.tree.leaves(others))
+    assert bool(others) == (path is not None)
+    chex.assert_trees_all_close(found.stats, {n: stats[n] for n in found.stats}, rtol=1e-12)
+    if path is None:
+        chex.assert_trees_all_close(found.arch, wanted["arch"], rtol=1e-9, atol=1e-14)
+    params, trace = variables["params"], state.optimizer[-1].trace
+    stepped = network.step(params, trace, found, RATE, SETTINGS)
+    steps, after = direction(SETTINGS).update(wanted["params"], state.optimizer, params)
+    moved = jax.tree.map(lambda p, s: p - RATE * s, params, steps)
+    for name, arrays in params.items():
+        if name in used:
+            chex.assert_trees_all_close(stepped[0][name], moved[name], rtol=1e-6)
+            chex.assert_trees_all_close(stepped[1][name], after[-1].trace[name], rtol=1e-6)
+        else:
+            chex.assert_trees_all_equal(stepped[0][name], arrays)
 
 
 def test_frozen_edges_stay_and_others_move():

@@ -14,7 +14,7 @@ import numpy as np
 
 from nash_jax.architecture import ops
 from nash_jax.architecture.shapes import nearest
-from nash_jax.architecture.spec import INPUT, Architecture
+from nash_jax.architecture.spec import INPUT, Architecture, Node
 from nash_jax.architecture.weights import Variables, check_variables, param_dtype
 from nash_jax.jax_settings import usual_promotion
 
@@ -44,16 +44,40 @@ class Network(nn.Module):
         dtype = images.dtype if self.dtype is None else self.dtype
         values = {INPUT: images}
         for node in self.spec.nodes:
-            inputs = [values[name] for name in node.inputs]
-            if not isinstance(node.op, ops.Normalize):
-                inputs = [x.astype(dtype) for x in inputs]
             in_training = train and node.name not in self.frozen
-            if isinstance(node.op, ops.DropPath) and train and drop_path is not None:
-                (x,), rate = inputs, drop_path(node.op.depth)
-                values[node.name] = DropPath(name=node.name)(x, rate)
-                continue
-            values[node.name] = _run(node.op, node.name, in_training, *inputs).astype(dtype)
+            values[node.name] = _computed(node, values, in_training, dtype, drop_path)
         return values
+
+
+class Nodes(nn.Module):
+    """Interprets some nodes of a network, as `Network` does all, behind what is given by name."""
+
+    nodes: tuple[Node, ...]
+
+    @nn.compact
+    def __call__(
+        self, given: dict[str, jax.Array], train: bool, drop_rate: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Every node's output by name, and what was given; all of one type."""
+        values = dict(given)
+        (dtype,) = {x.dtype for x in given.values()}
+        for node in self.nodes:
+            drop_path = None if drop_rate is None else lambda depth: drop_rate
+            values[node.name] = _computed(node, values, train, dtype, drop_path)
+        return values
+
+
+def _computed(
+    node: Node, values: dict[str, jax.Array], train: bool, dtype: Any, drop_path: DropRate | None
+) -> jax.Array:
+    """A node's output, by what is known."""
+    inputs = [values[name] for name in node.inputs]
+    if not isinstance(node.op, ops.Normalize):
+        inputs = [x.astype(dtype) for x in inputs]
+    if isinstance(node.op, ops.DropPath) and train and drop_path is not None:
+        (x,), rate = inputs, drop_path(node.op.depth)
+        return DropPath(name=node.name)(x, rate)
+    return _run(node.op, node.name, train, *inputs).astype(dtype)
 
 
 def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -> jax.Array:

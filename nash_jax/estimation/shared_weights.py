@@ -22,7 +22,6 @@ from nash_jax.architecture import (
     EdgeWeights,
     Variables,
     init,
-    with_edge_weights,
 )
 from nash_jax.data import Examples, stratified_split
 from nash_jax.estimation.estimate import Estimate, Seconds
@@ -35,9 +34,9 @@ from nash_jax.policies import (
     Uniform,
     Written,
 )
-from nash_jax.training import DivergedError, Evaluation, evaluate, learning_rate
+from nash_jax.training import DivergedError, Evaluation, learning_rate
 from nash_jax.training.bilevel import EdgeSettings
-from nash_jax.training.supernet import Rule, fit_supernet, recalibrated, supernet_shapes
+from nash_jax.training.supernet import Rule, evaluate_path, fit_supernet, supernet_shapes
 
 #: Parts whose mean is the estimate of a supernet of drawn paths.
 NUM_JUDGED = 4
@@ -106,18 +105,10 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
     else:
         candidates = [job.part.space.derive(weights, job.part.supernet)]
         _check_collapse(job, candidates[0], tools.note)
-    judged = [
-        _judged(
-            job.spec,
-            with_edge_weights(
-                job.spec, fit.variables, job.part.space.one_hot(genotype, job.part.supernet)
-            ),
-            recipe,
-            (train, valid),
-            judge_key,
-        )
-        for genotype in candidates[:NUM_JUDGED]
-    ]
+    judged = []
+    for genotype in candidates[:NUM_JUDGED]:
+        path = job.part.space.one_hot(genotype, job.part.supernet)
+        judged.append(_judged(job, job.spec, fit.variables, path, (train, valid), judge_key))
     seconds = Seconds(
         compile=fit.compile_seconds,
         train=trained - start - fit.compile_seconds - fit.wait_seconds,
@@ -147,9 +138,8 @@ def judge_part(job: Job, parent: Network, train: Examples, valid: Examples) -> O
     """
     start = time.perf_counter()
     assert job.part is not None
-    weights = job.part.space.one_hot(job.part.genotype, job.part.supernet)
-    variables = with_edge_weights(parent.spec, parent.variables, weights)
-    judged = _judged(parent.spec, variables, job.recipe, (train, valid), job.random_key)
+    path = job.part.space.one_hot(job.part.genotype, job.part.supernet)
+    judged = _judged(job, parent.spec, parent.variables, path, (train, valid), job.random_key)
     compiling = judged.compile_seconds
     evaluating = time.perf_counter() - start - compiling - judged.wait_seconds
     seconds = Seconds(compile=compiling, evaluate=evaluating, wait=judged.wait_seconds)
@@ -165,7 +155,8 @@ def _rule(recipe: Recipe, part: Part) -> Rule:
         return found
 
     def draw(seed: int, number: int) -> EdgeWeights:
-        return one_hot(space.sample(jax.random.fold_in(jax.random.key(seed), number)))
+        # Bounds are those of proposals: paths beyond them train the same weights.
+        return one_hot(space.sharing.sample(jax.random.fold_in(jax.random.key(seed), number)))
 
     match recipe.rule:
         case EdgeSettings():
@@ -198,27 +189,26 @@ def _check_collapse(job: Job, genotype: Any, note: Callable[[str], None]) -> Non
     Known of gradient methods (Zela et al. 2020): edges without weights are learnt faster.
     """
     assert job.part is not None
-    chosen = job.part.space.sharing.chosen(genotype)
-    plain = [choice for choice in chosen.values() if choice in ("none", "skip_connect")]
-    if 2 * len(plain) > len(chosen):
+    chosen = job.part.space.sharing.chosen(genotype).values()
+    ops = [op for op, _, _ in (choice.partition("~") for choice in chosen) if op != "used"]
+    plain = [op for op in ops if op in ("none", "skip_connect")]
+    if 2 * len(plain) > len(ops):
         note(
-            f"{job.name}: the derived network has {len(plain)} of {len(chosen)} edges without "
+            f"{job.name}: the derived network has {len(plain)} of {len(ops)} edges without "
             "weights (skip_connect, none): the search may have collapsed"
         )
 
 
 def _judged(
+    job: Job,
     spec: Architecture,
     variables: Variables,
-    recipe: Recipe,
+    path: EdgeWeights,
     data: tuple[Examples, Examples],
     key: jax.Array,
 ) -> Evaluation:
-    """A part of a supernet, by its edge weights in the variables."""
-    train, valid = data
-    settings = recipe.training
-    exact = recalibrated(spec, variables, train, key, settings)
-    found = evaluate(spec, exact, valid, **settings.evaluation)
+    """A part of a supernet."""
+    found = evaluate_path(spec, variables, path, *data, key, job.recipe.training)
     if not math.isfinite(found.loss):
         raise DivergedError(f"diverged: the loss of a part was {found.loss}")
     return found

@@ -95,6 +95,8 @@ class Exp3:
         self, state: Any, number: int, path: EdgeWeights, judge: Judge, progress: float
     ) -> Any:
         reward = self.baseline - judge(path).loss
+        if not np.isfinite(reward):
+            return state
         probabilities = self.favoured(state)
         credits = {
             edge: np.asarray(old) + exp3_credit(path[edge], probabilities[edge], reward)
@@ -110,6 +112,9 @@ class Exp3:
 class LeastSquares:
     """An edge draws by the ranks of its choices, in a linear model of the loss.
 
+    The loss falls in training: the means of each epoch are taken off, so that choices do not look
+    good because of when they were drawn.
+
     Attributes:
       choices: by edge, how many it has.
       share: see `Policy`.
@@ -123,7 +128,11 @@ class LeastSquares:
         return {
             "seed": seed_of(key),
             "gram": np.zeros((num, num)),
+            "products": np.zeros((num, num)),  # of the epoch, as are the three below
             "moments": np.zeros(num),
+            "counts": np.zeros(num),
+            "sums": np.zeros(num),
+            "level": np.zeros(2),  # how many losses, and their sum
             "losses": np.zeros(num),
             "fitted": np.zeros(()),
         }
@@ -146,13 +155,30 @@ class LeastSquares:
         self, state: Any, number: int, path: EdgeWeights, judge: Judge, progress: float
     ) -> Any:
         z = np.concatenate([np.asarray(path[edge], np.float64) for edge in self.choices])
-        gram = np.asarray(state["gram"]) + np.outer(z, z)
-        moments = np.asarray(state["moments"]) + z * judge(path).loss
-        return {**state, "gram": gram, "moments": moments}
+        loss = judge(path).loss
+        if not np.isfinite(loss):
+            return state
+        return {
+            **state,
+            "products": np.asarray(state["products"]) + np.outer(z, z),
+            "counts": np.asarray(state["counts"]) + z,
+            "sums": np.asarray(state["sums"]) + z * loss,
+            "level": np.asarray(state["level"]) + np.array([1, loss]),
+        }
 
     def after_epoch(self, state: Any, epoch: int, judge: Judge) -> Any:
-        losses = fitted_losses(np.asarray(state["gram"]), np.asarray(state["moments"]))
-        return {**state, "losses": losses, "fitted": np.ones(())}
+        num, total = np.asarray(state["level"])
+        counts, num = np.asarray(state["counts"]), max(num, 1)
+        gram = state["gram"] + np.asarray(state["products"]) - np.outer(counts, counts) / num
+        moments = state["moments"] + np.asarray(state["sums"]) - counts * total / num
+        return {
+            **self.start(jax.random.key(0)),
+            "seed": state["seed"],
+            "gram": gram,
+            "moments": moments,
+            "losses": fitted_losses(gram, moments),
+            "fitted": np.ones(()),
+        }
 
 
 def _drawn(probabilities: Mapping[str, np.ndarray], rng: np.random.Generator) -> EdgeWeights:

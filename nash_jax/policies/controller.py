@@ -195,7 +195,11 @@ class Written:
         params_key, seed_key = jax.random.split(key)
         params = self.controller.init(params_key)
         state = {"params": params, "adam": optax.adam(self.settings.lr).init(params)}
-        numbers = {"seed": seed_of(seed_key), "baseline": np.zeros(()), "judged": np.zeros(())}
+        numbers = {
+            "seed": seed_of(seed_key),
+            "baseline": np.zeros(()),
+            "judged": np.zeros((), np.int64),
+        }
         return {**jax.tree.map(np.asarray, state), **numbers}
 
     def genotypes(self, state: Any, number: int, num: int) -> list[tuple[int, ...]]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from nash_jax.reporting.view import RunView
 from nash_jax.search import Trial
 from nash_jax.spaces import Supernet
+from nash_jax.training.bilevel import EdgeSettings
 
 COLUMNS = 5
 _WHITE: Any = {"facecolor": "white", "edgecolor": "none", "pad": 1}
@@ -46,8 +47,10 @@ def skips(run: RunView, trial: Trial) -> list[int] | None:
 
     None where the space has no skips, or nothing is derived of its weights.
     """
-    space = _space(run, trial)
-    supernet = trial.genotype
+    space, supernet = _space(run, trial), trial.genotype
+    rule = run.recipes[trial.recipe].rule
+    if not isinstance(rule, EdgeSettings) and rule not in ("exp3", "least_squares"):
+        return None
     if space is None or not isinstance(supernet, Supernet):
         return None
     if not any("skip_connect" in choice for _, choices in supernet.edges for choice in choices):

@@ -545,8 +545,10 @@ def _stopped(failed: Sequence[Trial]) -> StoppedError:
         if len(failed) == 1
         else f"all trials of step {failed[0].step} failed;"
     )
+    remedy = "lower lr_start, raise max_memory or take smaller widths"
+    if isinstance(failed[0].genotype, Supernet):
+        remedy = "lower supernet_lr_start, raise max_memory or take fewer channels or cells"
     return StoppedError(
-        f"{who} {failures[0]}; {resume}lower lr_start, raise max_memory or take smaller widths, in "
-        "a new workdir",
+        f"{who} {failures[0]}; {resume}{remedy}, in a new workdir",
         resumable=not certain,
     )

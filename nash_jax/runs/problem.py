@@ -77,11 +77,15 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
         if recipe.rule is not None:
             _check_supernet(config, start.spec)
             share = 0.0 if recipe.rule == "drawn" else getattr(recipe.rule, "share", 0.5)
-            smaller = min(share or 1, 1 - share) * len(train)
+            parts = [train]
+            if share:
+                what = f"{dataset.name}, which a supernet splits again"
+                parts = [*stratified_split(train, share, 0, what, names)]
+            smaller = min(map(len, parts))
             if recipe.training.batch_size > smaller:
                 raise ValueError(
                     "supernet_batch_size must be at most the number of images that a supernet's "
-                    f"weights and edges learn on, {int(smaller)}; got {recipe.training.batch_size}"
+                    f"weights and edges learn on, {smaller}; got {recipe.training.batch_size}"
                 )
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over
@@ -95,12 +99,22 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
 def _check_supernet(config: Config, model_0: Architecture) -> None:
     """Raises `ValueError` unless the space has a supernet."""
     space, values = space_of(config, model_0), config.values()
+    if config.minutes:
+        raise ValueError(
+            f"minutes must be 0 with strategy {values['strategy']}, whose supernet has a length of "
+            f"its own; got {config.minutes:g}; take fewer --supernet_epochs"
+        )
     inner = getattr(space, "space", space)
     needed = getattr(config.strategy, "SPACES", object)
     if not isinstance(inner, needed):
         raise ValueError(
             f"strategy {values['strategy']} needs DARTS's cells; got {values['space']}; take "
             "--space=darts or suboptimal"
+        )
+    if hasattr(inner, "stack") and inner.stack("search").cells < 3:
+        raise ValueError(
+            "cells and search_cells must be at least 3 for a supernet of normal and reduction "
+            f"cells; got {values['cells']} and {values['search_cells']}"
         )
     if not getattr(inner, "edges", ()):
         raise ValueError(

@@ -18,6 +18,8 @@ from nash_jax.spaces import Darts, Edge, Genotype, Supernet
 from nash_jax.training.bilevel import EdgeSettings
 
 SKIP = "skip_connect"
+#: Choices of an edge of DARTS's supernet, none among them.
+ALL = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,13 @@ class PDartsSettings(SupernetSettings):
                 )
             if min(values) < least or max(values) > most:
                 raise ValueError(f"{name} must be {rule}; got {list(values)}")
+
+        falling = sorted(self.stage_choices, reverse=True)
+        if self.stage_choices[0] != ALL or falling != list(self.stage_choices):
+            raise ValueError(
+                f"stage_choices must begin with all {ALL} and never rise; got "
+                f"{list(self.stage_choices)}"
+            )
 
     @property
     def rule(self) -> EdgeSettings:
@@ -151,7 +160,7 @@ def with_few_skips(space: Any, weights: EdgeWeights, left: Supernet, most: int) 
             return genotype
         place = {edge: ops.index(SKIP) for edge, ops in left.edges if SKIP in ops}
         heavy = [e for e in skips if e in place and weights[e][place[e]] > 0]
-        if not heavy:  # the edges have nothing else that keeps the bounds
+        if not heavy:  # the edges have nothing else, or nothing else keeps the bounds
             return genotype
         weakest = min(heavy, key=lambda edge: weights[edge][place[edge]])
         weights[weakest][place[weakest]] = 0.0

@@ -109,7 +109,7 @@ def group_of(op: str) -> tuple[str, ...]:
 def first_of_groups(whole: Supernet) -> dict[str, list[str]]:
     """By edge, one op of each group, and 'none'."""
     return {
-        edge: list(dict.fromkeys(group_of(op)[0] for op in choices))
+        edge: list(dict.fromkeys(next(o for o in group_of(op) if o in choices) for op in choices))
         for edge, choices in whole.edges
     }
 
@@ -118,6 +118,6 @@ def in_groups(space: Any, whole: Supernet, genotype: Genotype) -> dict[str, list
     """By edge of a genotype, the ops of its op's group, and 'none'; of all others, 'none' alone."""
     chosen = space.sharing.chosen(genotype)
     return {
-        edge: ["none", *(group_of(chosen[edge]) if edge in chosen else ())]
-        for edge, _ in whole.edges
+        edge: ["none", *(op for op in group_of(chosen.get(edge, "none")) if op in choices)]
+        for edge, choices in whole.edges
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from nash_jax.checks import check_least
 from nash_jax.estimation import EdgeRule, Recipe
@@ -22,10 +23,13 @@ class SupernetSettings:
       supernet_batch_size: images per update.
       supernet_lr_start: learning rate at the start.
       supernet_lr_end: learning rate at the end.
-      supernet_momentum: of SGD, without looking ahead.
+      supernet_momentum: of SGD, without looking ahead (ENAS: with).
       supernet_weight_decay: L2 factor of the kernels.
       supernet_clip_norm: largest norm of all gradients together; 0: none.
     """
+
+    #: Whether momentum looks ahead.
+    NESTEROV: ClassVar[bool] = False
 
     supernet_epochs: int = 50
     supernet_batch_size: int = 64
@@ -46,7 +50,7 @@ class SupernetSettings:
             lr_start=self.supernet_lr_start,
             lr_end=self.supernet_lr_end,
             momentum=self.supernet_momentum,
-            nesterov=False,
+            nesterov=self.NESTEROV,
             weight_decay=self.supernet_weight_decay,
             batch_size=self.supernet_batch_size,
             clip_norm=self.supernet_clip_norm,

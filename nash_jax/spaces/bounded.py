@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import numpy as np
 from nash_jax.architecture import Architecture, EdgeWeights, exceeded
 from nash_jax.morphisms import Edit
 from nash_jax.spaces.space import Space, Stage
-from nash_jax.spaces.supernet import Sharing, Supernet
+from nash_jax.spaces.supernet import NO_SUPERNET, Sharing, Supernet
 
 T = TypeVar("T")
 
@@ -74,10 +73,7 @@ class Bounded:
           ValueError: if they cannot.
         """
         if not isinstance(self.space, Sharing):
-            raise ValueError(
-                f"{type(self.space).__name__} has no supernet; take Darts, SubOptimal, ENASMicro, "
-                "NSGANetMicro, NB201 or NBMacro"
-            )
+            raise ValueError(NO_SUPERNET.format(type(self.space).__name__))
         return self.space
 
     def whole(self, allowed: Mapping[str, Sequence[str]] | None = None) -> Supernet:
@@ -91,25 +87,30 @@ class Bounded:
     def derive(self, weights: EdgeWeights, left: Supernet | None = None) -> Any:
         """The genotype that edge weights favour.
 
-        If it exceeds a bound: of those of 100 that do not, and of the start, the one whose choices
-        have most weight, as the product over its edges.
+        If it exceeds a bound: the first of 100 that do not, when choices lose weight by the size of
+        their kernels, more and more, with some chance in it.
+
+        Raises:
+          ValueError: if all exceed a bound.
         """
+        supernet = self.whole() if left is None else left
         derived = self.sharing.derive(weights, left)
-        if self.keeps(derived):
-            return derived
-        drawn = map(self.space.sample, jax.random.split(jax.random.key(0), TRIES))
-        supernet = self.sharing.whole() if left is None else left
-        logs = {
-            (edge, choice): float(np.log(max(weight, 1e-30)))
-            for edge, choices in supernet.edges
-            for choice, weight in zip(choices, np.asarray(weights[edge]).tolist())
-        }
-
-        def favour(genotype: Any) -> float:
-            chosen = self.sharing.chosen(genotype)
-            return sum(logs.get(each, math.log(1e-30)) for each in chosen.items())
-
-        return max((self.start, *filter(self.keeps, drawn)), key=favour)
+        rng = np.random.default_rng(0)
+        for number in range(TRIES):
+            if self.keeps(derived):
+                return derived
+            lighter = {}
+            for edge, choices in supernet.edges:
+                logs = np.log(np.maximum(weights[edge], 1e-30)) + rng.normal(size=len(choices))
+                logs = logs - 0.1 * number * np.array([_kernel_size(each) for each in choices])
+                lighter[edge] = np.exp(logs - logs.max())
+                lighter[edge] /= lighter[edge].sum()
+            derived = self.sharing.derive(lighter, left)
+        limits = ", ".join(f"{name} {most:g}" for name, most in self.limits.items())
+        raise ValueError(
+            f"no network near what the edges favour keeps the bounds, {limits}; raise them, or "
+            "search fewer channels"
+        )
 
     def _again(
         self, key: jax.Array, draw: Callable[[jax.Array], T], genotype_of: Callable[[T], Any]
@@ -127,3 +128,9 @@ class Bounded:
             return True
         stages: tuple[Stage, ...] = ("search", "final")
         return all(exceeded(self.build(genotype, s), self.limits) is None for s in stages)
+
+
+def _kernel_size(choice: str) -> int:
+    """The kernel size in the name of a choice, 0 if it has no weights."""
+    op = choice.partition("~")[0]
+    return int(op[-1]) if "conv" in op or op.startswith("mb") else 0

@@ -29,6 +29,9 @@ from nash_jax.spaces.choices import Choices, Genotype
 from nash_jax.spaces.space import Stage
 
 _CODE = "supernet:"
+NO_SUPERNET = (
+    "{} has no supernet; take Darts, SubOptimal, ENASMicro, NSGANetMicro, NB201 or NBMacro"
+)
 
 
 class Edge(NamedTuple):
@@ -105,10 +108,7 @@ class Sharing(Choices):
             would have no choice.
         """
         if not self.edges:
-            raise ValueError(
-                f"{type(self).__name__} has no supernet; take Darts, SubOptimal, ENASMicro, "
-                "NSGANetMicro, NB201 or NBMacro"
-            )
+            raise ValueError(NO_SUPERNET.format(type(self).__name__))
         allowed = {} if allowed is None else allowed
         choices = {edge.name: edge.choices for edge in self.edges}
         for name, kept in allowed.items():

@@ -1,7 +1,8 @@
 """Training a supernet: its weights, and what decides the weights of its edges, epoch by epoch.
 
-On CPU an update is a program of its own, as in `epochs`; that of the edges is another, because
-there are epochs without it.
+On CPU paths are run piece by piece (`pieces`), so that a path costs what its own ops cost, and
+little is compiled; and so are large supernets as a whole, but for second order. Else an update is a
+program of its own; that of the edges is another, because there are epochs without it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from nash_jax.architecture import (
     EdgeWeights,
     Variables,
     apply,
+    count_bytes,
+    count_flops,
     init,
     numbered,
     ops,
@@ -41,6 +44,7 @@ from nash_jax.training.bilevel import (
 )
 from nash_jax.training.compilation import Stopwatch, compiled
 from nash_jax.training.epochs import TrainState
+from nash_jax.training.evaluate import Evaluation, evaluate, scores
 from nash_jax.training.loop import (
     DivergedError,
     Fit,
@@ -50,9 +54,12 @@ from nash_jax.training.loop import (
     on_device,
     starting_state,
 )
+from nash_jax.training.pieces import Gradients, Pieces, path_nodes
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import learning_rates
 
+#: Batches whose statistics a part is judged with.
+BATCHES = 4
 #: What decides the weights of edges: logits that are trained, or a policy that draws paths.
 Rule: TypeAlias = EdgeSettings | Policy
 
@@ -190,11 +197,7 @@ def _batch_statistics(
             key=jax.random.key(0),
             dtype=dtype,
         )
-    momenta = {
-        node.name: node.op.momentum
-        for node in spec.nodes
-        if isinstance(node.op, ops.BatchNorm | ops.Standardize)
-    }
+    momenta = momenta_of(spec)
     return {
         node: jax.tree.map(lambda x, m=momenta[node]: x / (1 - m), arrays)
         for node, arrays in new["batch_stats"].items()
@@ -208,7 +211,7 @@ def recalibrated(
     examples: Examples,
     key: jax.Array,
     settings: TrainingSettings,
-    num_batches: int = 4,
+    num_batches: int = BATCHES,
 ) -> Variables:
     """Variables whose normalisations have the statistics of some batches, and no others.
 
@@ -223,17 +226,92 @@ def recalibrated(
       num_batches: whose means and variances are averaged.
     """
     graph, names = numbered(spec)
-    inside, size = renamed(variables, names), min(settings.batch_size, len(examples))
-    order = np.asarray(jax.random.permutation(key, len(examples)))
+    inside = renamed(variables, names)
     settings = settings.without_augmentation
-    found = []
-    for number in range(min(num_batches, len(examples) // size)):
-        images = np.asarray(examples.images[order[number * size : (number + 1) * size]])
+
+    def statistics(images: np.ndarray) -> Any:
         program, _ = compiled(_batch_statistics, graph, inside, images, settings=settings)
-        found.append(program.call(graph, inside, images))
-    mean = jax.tree.map(lambda *xs: np.mean([np.asarray(x) for x in xs], axis=0), *found)
+        return program.call(graph, inside, images)
+
+    mean = _mean_statistics(statistics, examples, key, settings.batch_size, num_batches)
     back = {new: name for name, new in names.items()}
     return {**variables, **renamed({"batch_stats": jax.device_put(mean, may_alias=False)}, back)}
+
+
+def _mean_statistics(
+    statistics: Callable[[np.ndarray], Any],
+    examples: Examples,
+    key: jax.Array,
+    batch_size: int,
+    num_batches: int,
+) -> Any:
+    """The mean of the statistics of some batches."""
+    size = min(batch_size, len(examples))
+    order = np.asarray(jax.random.permutation(key, len(examples)))
+    found = []
+    for number in range(min(num_batches, len(examples) // size)):
+        places = order[number * size : (number + 1) * size]
+        found.append(statistics(np.asarray(examples.images[places])))
+    return jax.tree.map(lambda *xs: np.mean([np.asarray(x) for x in xs], axis=0), *found)
+
+
+@usual_promotion
+def evaluate_path(
+    spec: Architecture,
+    variables: Variables,
+    path: EdgeWeights,
+    train: Examples,
+    valid: Examples,
+    key: jax.Array,
+    settings: TrainingSettings,
+) -> Evaluation:
+    """How good a part of a supernet is with its share of the weights, and statistics of its own.
+
+    Args:
+      spec: the supernet.
+      variables: of it; not changed.
+      path: which part.
+      train: images that statistics are taken of; see `recalibrated`.
+      valid: images to judge on.
+      key: decides of which images statistics are taken.
+      settings: how the supernet is trained.
+    """
+    if not by_pieces(spec, settings):
+        exact = recalibrated(spec, with_edge_weights(spec, variables, path), train, key, settings)
+        return evaluate(spec, exact, valid, **settings.evaluation)
+    watch = Stopwatch()
+    network, variables = pieces_of(spec, variables, path, {})
+    momenta = momenta_of(spec)
+    zeros = jax.tree.map(np.zeros_like, jax.device_get(variables["batch_stats"]))
+    empty: Variables = {**variables, "batch_stats": zeros}
+
+    def statistics(images: np.ndarray) -> Any:
+        _, new = network.logits(empty, _floats(images), train=True)
+        return {
+            n: {k: np.asarray(x) / (1 - momenta[n]) for k, x in a.items()} for n, a in new.items()
+        }
+
+    mean = _mean_statistics(statistics, train, key, settings.batch_size, BATCHES)
+    exact = {**variables, "batch_stats": {**zeros, **mean}}
+    logits, size = [], 256
+    for first in range(0, len(valid), size):
+        places = np.minimum(np.arange(first, first + size), len(valid) - 1)
+        images = _floats(np.asarray(valid.images[places]))
+        found, _ = network.logits(exact, images, train=False)
+        if settings.flip and settings.flip_test:
+            found = (found + network.logits(exact, images[:, :, ::-1], train=False)[0]) / 2
+        logits.append(np.asarray(found, np.float64))
+    judged = scores(np.concatenate(logits)[: len(valid)], valid.labels)
+    return Evaluation(*judged, 0.0, 0.0, watch.lap())
+
+
+def momenta_of(spec: Architecture) -> dict[str, float]:
+    """The momentum of every normalisation, by node."""
+    return {
+        node.name: node.op.momentum
+        for node in spec.nodes
+        if isinstance(node.op, ops.BatchNorm | ops.Standardize)
+    }
 
 
 @usual_promotion
@@ -333,7 +411,7 @@ def fit_supernet(
     losses = [] if resume is None else list(resume.losses)
     num_batches = len(train) // settings.batch_size
     rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
-    diverged, good = "", jax.device_get(state)
+    diverged, good = "", state
     watch = Stopwatch()
     programs = _Programs(graph, state, train, valid, key, settings, rule)
     compiling = watch.lap()
@@ -359,8 +437,9 @@ def fit_supernet(
             if not isinstance(rule, EdgeSettings):
                 judge = programs.judge(state, place)
                 progress = (place + 1) / (epochs * num_batches)
-                learnt = rule.after_update(state.rule, place, weights, judge, progress)
-                state = state._replace(rule=learnt)
+                if np.isfinite(np.asarray(loss)):
+                    learnt = rule.after_update(state.rule, place, weights, judge, progress)
+                    state = state._replace(rule=learnt)
         mean = np.mean([np.asarray(loss) for loss in found])
         if not isinstance(rule, EdgeSettings):
             judge = programs.judge(state, epochs * num_batches + epoch)
@@ -377,7 +456,7 @@ def fit_supernet(
         history = np.array(state.history)
         history[epoch] = flat
         state = state._replace(history=history)
-        good = jax.device_get(state)
+        good = jax.tree.map(np.array, state)
         if on_epoch is not None:
             on_epoch(epoch + 1, float(losses[-1]))
         if checkpoint is not None and epoch + 1 < epochs:
@@ -395,6 +474,89 @@ def fit_supernet(
     return SupernetFit(fitted, by_edge, state.rule, diverged)
 
 
+#: FLOPs of a forward pass of a batch from which a whole supernet is run piece by piece on CPU: with
+#: fewer, starting 600 programs takes longer than what they compute.
+LARGE = 6e9
+
+
+def by_pieces(graph: Architecture, settings: TrainingSettings, rule: Rule | None = None) -> bool:
+    """Whether a supernet is run piece by piece: on CPU, in float32, where it pays.
+
+    Args:
+      graph: the supernet.
+      settings: how it is trained.
+      rule: what decides the weights of its edges; None: they are those of a path.
+    """
+    if jax.default_backend() != "cpu" or settings.precision != "float32":
+        return False
+    if isinstance(rule, EdgeSettings):
+        return rule.order == "first" and count_flops(graph) * settings.batch_size >= LARGE
+    return True
+
+
+def _predicted_bytes(graph: Architecture, settings: TrainingSettings) -> int:
+    """About what an update takes piece by piece: every node's output twice, and the weights."""
+    values = sum(math.prod(graph.shapes[node.name]) for node in graph.nodes)
+    return 2 * 4 * settings.batch_size * values + 3 * count_bytes(graph)
+
+
+def pieces_of(
+    graph: Architecture, variables: Variables, weights: EdgeWeights, known: dict[Any, Pieces]
+) -> tuple[Pieces, Variables]:
+    """The pieces of a path; of the whole supernet, if the weights are no path.
+
+    Args:
+      graph: the supernet.
+      variables: of it, with or without edge weights.
+      weights: of its edges.
+      known: what was asked for before; the last of many are kept.
+
+    Returns:
+      The pieces and the variables that they need.
+    """
+    found = {edge: np.asarray(each) for edge, each in weights.items()}
+    path = all(((x == 0) | (x == 1)).all() and x.sum() <= 1 for x in found.values())
+    key = tuple(x.tobytes() for x in found.values()) if path else None
+    if key not in known:
+        while len(known) > 1000:
+            known.pop(next(iter(known)))
+        nodes = path_nodes(graph, found) if path else graph.nodes
+        known[key] = Pieces.of(nodes, nodes[-1].name)
+    return known[key], variables if path else with_edge_weights(graph, variables, found)
+
+
+def by_edge(graph: Architecture, of_nodes: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Gradients of edge weights, of those of the nodes that share them."""
+    found: dict[str, Any] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, ops.WeightedSum):
+            gradient = np.asarray(of_nodes[node.name]["weights"])
+            found[node.op.edge] = found.get(node.op.edge, 0) + gradient
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _adam(edges: EdgeState, of_weights: Any, settings: EdgeSettings) -> EdgeState:
+    """A step of Adam, by the gradients of the softmax weights."""
+    _, pull = jax.vjp(softmax, edges.logits)
+    (gradient,) = pull(of_weights)
+    steps, optimizer = settings.optimizer.update(gradient, edges.optimizer, edges.logits)
+    updated: Any = optax.apply_updates(edges.logits, steps)
+    return EdgeState(updated, optimizer)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _loss_and_gradient(
+    logits: jax.Array, labels: jax.Array, settings: TrainingSettings
+) -> tuple[jax.Array, jax.Array]:
+    return jax.value_and_grad(of_epochs.mean_loss)(logits, labels, settings)
+
+
+def _floats(images: Any) -> jax.Array:
+    """Images as a network computes with them."""
+    return jnp.asarray(images, jnp.float32)
+
+
 class _Programs:
     """The compiled programs of a training, and the batches that they take."""
 
@@ -409,6 +571,7 @@ class _Programs:
         rule: Rule,
     ) -> None:
         self._graph, self._settings, self._valid = graph, settings, valid
+        self._rule = rule
         self._fill = of_epochs.mean_colour(graph)
         self._key = key
         self._seed = int(jax.random.bits(key))
@@ -417,10 +580,16 @@ class _Programs:
         number, rate = np.int32(0), np.float32(0)
         args = raw[0], key, number, self._fill
         self._augment, first = compiled(of_epochs.augment_batch, *args, settings=settings)
+        self._by_pieces = by_pieces(graph, settings, rule)
+        self._paths: dict[Any, Pieces] = {}
+        second = third = False
+        self.required_bytes = _predicted_bytes(graph, settings) if self._by_pieces else 0
+        self.new = first
+        if self._by_pieces:
+            return
         weights = {edge: np.zeros(num, np.float32) for edge, num in edges_of(graph).items()}
         update_args = state.train, weights, *raw, rate, key, rate
         self._update, second = compiled(_update, graph, *update_args, settings=plain)
-        third = False
         self.required_bytes = self._update.required_bytes
         if isinstance(rule, EdgeSettings):
             edge_args = state.train, state.rule, raw, raw, rate, key, rate
@@ -450,8 +619,51 @@ class _Programs:
         step: tuple[Any, ...],
     ) -> tuple[SupernetState, jax.Array]:
         """One update of the weights of all ops; `step` is its rate, key and share of drops."""
+        if self._by_pieces:
+            return self._update_pieces(state, weights, batch, *step)
         train, loss = self._update.call(self._graph, state.train, weights, *batch, *step)
         return state._replace(train=train), loss
+
+    def _update_pieces(
+        self,
+        state: SupernetState,
+        weights: EdgeWeights,
+        batch: Batch,
+        rate: np.float32,
+        key: jax.Array,
+        drop: np.float32,
+    ) -> tuple[SupernetState, jax.Array]:
+        """One update of the weights, piece by piece."""
+        network, found = self._gradients(state, weights, batch, key, drop)
+        *others, momentum = state.train.optimizer
+        params, trace = network.step(
+            state.train.variables["params"],
+            momentum.trace,
+            found,
+            rate,
+            self._settings.without_augmentation,
+        )
+        stats = {**state.train.variables["batch_stats"], **found.stats}
+        variables = {**state.train.variables, "params": params, "batch_stats": stats}
+        train = TrainState(variables, (*others, momentum._replace(trace=trace)))
+        return state._replace(train=train), found.loss
+
+    def _gradients(
+        self,
+        state: SupernetState,
+        weights: EdgeWeights,
+        batch: Batch,
+        key: jax.Array,
+        drop: np.float32,
+    ) -> tuple[Pieces, Gradients]:
+        """A backward pass through the path, or through all of the supernet."""
+        images, labels = batch
+        network, variables = pieces_of(self._graph, state.train.variables, weights, self._paths)
+        settings = self._settings.without_augmentation
+        dropped = (drop * settings.drop_path, key) if settings.drop_path else None
+        loss_of = functools.partial(_loss_and_gradient, labels=labels, settings=settings)
+        found = network.gradients(variables, _floats(images), loss_of, dropped)
+        return network, found
 
     def update_edges(
         self,
@@ -464,6 +676,12 @@ class _Programs:
         images, labels = self._other(place, 0)
         images, _ = self._augment.call(images, self._key, np.int32(place), self._fill)
         valid = images, labels
+        if self._by_pieces:
+            assert isinstance(self._rule, EdgeSettings)
+            weights = softmax(state.rule.logits)
+            found = self._gradients(state, weights, valid, *step[1:])[1]
+            of_weights = by_edge(self._graph, found.arch)
+            return state._replace(rule=_adam(state.rule, of_weights, self._rule))
         args = state.train, state.rule, batch, valid, *step
         return state._replace(rule=self._update_edges.call(self._graph, *args))
 
@@ -473,8 +691,17 @@ class _Programs:
 
         def judge(weights: EdgeWeights) -> Judged:
             batch = self._other(place, next(numbers))
-            args = state.train.variables, weights, *batch
             settings = self._settings.without_augmentation
+            if self._by_pieces:
+                network, variables = pieces_of(
+                    self._graph, state.train.variables, weights, self._paths
+                )
+                logits, _ = network.logits(variables, _floats(batch[0]), train=True)
+                loss, _ = _loss_and_gradient(logits, batch[1], settings)
+                return Judged(
+                    float((np.asarray(logits).argmax(-1) == batch[1]).mean()), float(loss)
+                )
+            args = state.train.variables, weights, *batch
             program, _ = compiled(_judge, self._graph, *args, settings=settings)
             accuracy, loss = program.call(self._graph, *args)
             return Judged(float(accuracy), float(loss))
