@@ -212,6 +212,22 @@ def test_pieces_do_what_the_whole_does(path, x64):
             chex.assert_trees_all_equal(stepped[0][name], arrays)
 
 
+def test_by_pieces_or_not_trainings_and_judgements_are_alike(monkeypatch):
+    variables, data = nj.init(SPEC, jax.random.key(0)), (examples(5), examples(6))
+    edges, path = bilevel.EdgeSettings("first", lr=0.1), drawn(0, 0)
+    found = []
+    for pieces in (True, False):
+        monkeypatch.setattr(supernet, "by_pieces", lambda *_, pieces=pieces: pieces)
+        trained = supernet.fit_supernet(
+            SPEC, variables, *data, jax.random.key(1), 1, SETTINGS, edges
+        )
+        judged = supernet.evaluate_path(
+            SPEC, trained.fit.variables, path, *data, jax.random.key(2), SETTINGS
+        )
+        found.append((trained.fit.variables, trained.history, judged.accuracy, judged.loss))
+    chex.assert_trees_all_close(*found, rtol=2e-3, atol=2e-5)
+
+
 def test_frozen_edges_stay_and_others_move():
     variables = nj.init(SPEC, jax.random.key(0))
     edges = bilevel.EdgeSettings("first", lr=0.1, frozen_epochs=1)
