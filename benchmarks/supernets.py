@@ -36,7 +36,7 @@ from nash_jax.estimation import Table
 from nash_jax.evaluation import relative_improvement
 from nash_jax.launching import compile_faster
 from nash_jax.runs import Config, run_search
-from nash_jax.training import TrainingSettings, bilevel, supernet
+from nash_jax.training import TrainingSettings, bilevel, parts, supernet
 
 TABLE = flags.DEFINE_string("table", "", "NAS-Bench-201 as an npz file; see docs/spaces.md")
 SEEDS = flags.DEFINE_integer("seeds", 3, "of each method, from 0")
@@ -225,13 +225,13 @@ def measure_cost() -> None:
     ):
         spec = space.supernet()
         drawn = policies.Uniform(functools.partial(_same, space.one_hot(space.start)))
-        rules: dict[str, supernet.Rule] = {
+        rules: dict[str, parts.Rule] = {
             "a path": drawn,
             "all ops and their weights, first order": bilevel.EdgeSettings("first"),
         }
         for rule, decides in rules.items():
             for pieces in ways:
-                supernet.by_pieces = functools.partial(_same, pieces)
+                parts.by_pieces = functools.partial(_same, pieces)
                 args = spec, nj.init(spec, key), data, data, key, 1, settings, decides
                 first, second = (supernet.fit_supernet(*args).fit for _ in range(2))
                 compiling = first.compile_seconds + first.train_seconds - second.train_seconds

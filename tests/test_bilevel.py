@@ -15,7 +15,7 @@ from nash_jax import ops, policies
 from nash_jax.architecture.builders import Builder
 from nash_jax.data import Examples
 from nash_jax.record.checkpoints import Writer, load_snapshot
-from nash_jax.training import TrainingSettings, TrainState, bilevel, direction, supernet
+from nash_jax.training import TrainingSettings, TrainState, bilevel, direction, parts, supernet
 
 RATE = 0.1
 SETTINGS = TrainingSettings(
@@ -183,7 +183,7 @@ def test_pieces_do_what_the_whole_does(path, x64):
 
     arrays = {name: variables[name] for name in ("params", "arch")}
     (loss, stats), wanted = jax.value_and_grad(loss_of, has_aux=True)(arrays)
-    network, needed = supernet.pieces_of(SPEC, state.variables, weights, {})
+    network, needed = parts.pieces_of(SPEC, state.variables, weights, {})
     found = network.gradients(
         needed,
         jnp.asarray(pixels),
@@ -217,11 +217,11 @@ def test_by_pieces_or_not_trainings_and_judgements_are_alike(monkeypatch):
     edges, path = bilevel.EdgeSettings("first", lr=0.1), drawn(0, 0)
     found = []
     for pieces in (True, False):
-        monkeypatch.setattr(supernet, "by_pieces", lambda *_, pieces=pieces: pieces)
+        monkeypatch.setattr(parts, "by_pieces", lambda *_, pieces=pieces: pieces)
         trained = supernet.fit_supernet(
             SPEC, variables, *data, jax.random.key(1), 1, SETTINGS, edges
         )
-        judged = supernet.evaluate_path(
+        judged = parts.evaluate_path(
             SPEC, trained.fit.variables, path, *data, jax.random.key(2), SETTINGS
         )
         found.append((trained.fit.variables, trained.history, judged.accuracy, judged.loss))
@@ -263,7 +263,7 @@ def test_statistics_are_those_of_some_batches():
     """Of one batch that has all images: exactly theirs."""
     variables, data = nj.init(SPEC, jax.random.key(0)), examples(5)
     settings = TrainingSettings(batch_size=24)
-    found = supernet.recalibrated(SPEC, variables, data, jax.random.key(0), settings)
+    found = parts.recalibrated(SPEC, variables, data, jax.random.key(0), settings)
     values, _ = nj.architecture.activations(SPEC, variables, data.images, train=True)
     for node in SPEC.nodes:
         if isinstance(node.op, ops.Standardize):

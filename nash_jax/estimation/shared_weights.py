@@ -17,12 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import (
-    Architecture,
-    EdgeWeights,
-    Variables,
-    init,
-)
+from nash_jax.architecture import Architecture, EdgeWeights, Variables, init
 from nash_jax.data import Examples, stratified_split
 from nash_jax.estimation.estimate import Estimate, Seconds
 from nash_jax.estimation.job import Job, Network, Outcome, Part, Recipe, Tools, Unfinished
@@ -36,7 +31,8 @@ from nash_jax.policies import (
 )
 from nash_jax.training import DivergedError, Evaluation, learning_rate
 from nash_jax.training.bilevel import EdgeSettings
-from nash_jax.training.supernet import Rule, evaluate_path, fit_supernet, supernet_shapes
+from nash_jax.training.parts import Rule, evaluate_path
+from nash_jax.training.supernet import fit_supernet, supernet_shapes
 
 #: Parts whose mean is the estimate of a supernet of drawn paths.
 NUM_JUDGED = 4

@@ -1,6 +1,6 @@
 """How a network learns: SGDR, augmentation, the compiled loop, evaluation."""
 
-from nash_jax.training import bilevel, supernet
+from nash_jax.training import bilevel, parts, supernet
 from nash_jax.training.augment import augment
 from nash_jax.training.auxiliary import check_tower, tower_of
 from nash_jax.training.compilation import (
@@ -64,6 +64,7 @@ __all__ = [
     "fits_on_device",
     "learning_rate",
     "learning_rates",
+    "parts",
     "precompile",
     "precompile_evaluation",
     "predict_members",
