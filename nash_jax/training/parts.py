@@ -59,10 +59,16 @@ def by_pieces(graph: Architecture, settings: TrainingSettings, rule: Rule | None
     return True
 
 
-def predicted_bytes(graph: Architecture, settings: TrainingSettings) -> int:
-    """About what an update takes piece by piece: every node's output twice, and the weights."""
-    values = sum(math.prod(graph.shapes[node.name]) for node in graph.nodes)
-    return 2 * 4 * settings.batch_size * values + 3 * count_bytes(graph)
+def predicted_bytes(
+    graph: Architecture, settings: TrainingSettings, path: EdgeWeights | None
+) -> int:
+    """About what an update takes piece by piece: the outputs of all nodes, and the weights.
+
+    Of all nodes of a path, or of the whole supernet; its weights, gradients and momentum.
+    """
+    names = {node.name for node in (graph.nodes if path is None else path_nodes(graph, path))}
+    values = sum(math.prod(graph.shapes[name]) for name in names if name in graph.shapes)
+    return 4 * settings.batch_size * values + 3 * count_bytes(graph)
 
 
 def pieces_of(

@@ -380,7 +380,10 @@ class _Programs:
         self._by_pieces = parts.by_pieces(graph, settings, rule)
         self._paths: dict[Any, Pieces] = {}
         second = third = False
-        self.required_bytes = parts.predicted_bytes(graph, settings) if self._by_pieces else 0
+        self.required_bytes = 0
+        if self._by_pieces:
+            path = None if isinstance(rule, EdgeSettings) else rule.draw(state.rule, 0)
+            self.required_bytes = parts.predicted_bytes(graph, settings, path)
         self.new = first
         if self._by_pieces:
             return
