@@ -42,6 +42,8 @@ Rule: TypeAlias = EdgeSettings | Policy
 #: FLOPs of a forward pass of a batch from which a whole supernet is run piece by piece on CPU: with
 #: fewer, starting 600 programs takes longer than what they compute.
 LARGE = 6e9
+#: Bytes that it may be predicted to take for that; one program takes less, and longer.
+MOST_BYTES = 8 * 2**30
 
 
 def by_pieces(graph: Architecture, settings: TrainingSettings, rule: Rule | None = None) -> bool:
@@ -55,20 +57,22 @@ def by_pieces(graph: Architecture, settings: TrainingSettings, rule: Rule | None
     if jax.default_backend() != "cpu" or settings.precision != "float32":
         return False
     if isinstance(rule, EdgeSettings):
-        return rule.order == "first" and count_flops(graph) * settings.batch_size >= LARGE
+        large = count_flops(graph) * settings.batch_size >= LARGE
+        fits = predicted_bytes(graph, settings, None) <= MOST_BYTES
+        return rule.order == "first" and large and fits
     return True
 
 
 def predicted_bytes(
     graph: Architecture, settings: TrainingSettings, path: EdgeWeights | None
 ) -> int:
-    """About what an update takes piece by piece: the outputs of all nodes, and the weights.
+    """About what an update takes piece by piece: the outputs of all nodes twice, and the weights.
 
-    Of all nodes of a path, or of the whole supernet; its weights, gradients and momentum.
+    Of the nodes of a path, or of the whole supernet; its weights, gradients and momentum.
     """
     names = {node.name for node in (graph.nodes if path is None else path_nodes(graph, path))}
     values = sum(math.prod(graph.shapes[name]) for name in names if name in graph.shapes)
-    return 4 * settings.batch_size * values + 3 * count_bytes(graph)
+    return 2 * 4 * settings.batch_size * values + 3 * count_bytes(graph)
 
 
 def pieces_of(
