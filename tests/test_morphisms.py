@@ -169,8 +169,8 @@ def test_bfloat16_is_preserved_within_the_stated_bound(name, kind):
         assert error(new_logits, old_logits) <= stated_bounds(edit)[1], edit
 
 
-# Networks with Relu on what no normalisation centres.
-MAY_BE_OFF = ("dense_layers", "concats")
+# Networks with Relu on what no normalisation centres (`cell`: in its squeeze-excitation).
+MAY_BE_OFF = ("dense_layers", "concats", "cell")
 
 
 def test_adding_a_skip_is_exact_to_the_last_bit_in_both_modes():

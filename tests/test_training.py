@@ -17,7 +17,7 @@ from helpers import random_variables
 import nash_jax as nj
 from nash_jax import Node, data, ops, training
 from nash_jax.training import TrainingSettings, epochs, loop, streaming
-from nash_jax.training.loop import _start
+from nash_jax.training.loop import starting_state
 
 PLAIN = TrainingSettings(batch_size=8, crop_padding=0, flip=False)
 KEY = jax.random.key(0)
@@ -323,7 +323,7 @@ def test_a_population_of_members_is_predicted_as_each_alone(spec, digits):
 
 def test_smoothed_labels_by_hand(spec, digits):
     settings = dataclasses.replace(PLAIN, label_smoothing=0.2)
-    state = _start(nj.init(spec, KEY), settings)
+    state = starting_state(nj.init(spec, KEY), settings)
     images, labels = digits.images[:8], digits.labels[:8]
     logits, _ = nj.apply(spec, state.variables, images, train=True, key=KEY)
     targets = np.full((8, 10), 0.02) + 0.8 * np.eye(10)[labels]
@@ -338,7 +338,9 @@ def test_gradients_are_clipped_to_a_norm(spec, digits):
         settings = dataclasses.replace(PLAIN, momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
         before = nj.init(spec, KEY)
         batch = digits.images[:8], digits.labels[:8]
-        state, _ = training.update(spec, _start(before, settings), *batch, 0.5, KEY, settings)
+        state, _ = training.update(
+            spec, starting_state(before, settings), *batch, 0.5, KEY, settings
+        )
         steps = jax.tree.map(np.subtract, state.variables["params"], before["params"])
         return math.hypot(*(np.linalg.norm(step) for step in jax.tree.leaves(steps))) / 0.5
 
@@ -410,7 +412,7 @@ def test_what_does_not_fit_into_memory_is_said_before_training(spec, digits):
 
 def test_a_training_starts_as_optax_does_from_a_copy(spec):
     variables = nj.init(spec, KEY)
-    state = loop._copied(_start(variables, PLAIN))
+    state = loop.on_device(starting_state(variables, PLAIN))
     chex.assert_trees_all_equal(state.variables, variables)
     chex.assert_trees_all_equal(
         state.optimizer, training.direction(PLAIN).init(variables["params"])
@@ -609,7 +611,7 @@ def test_the_auxiliary_loss_is_that_of_the_second_half_of_the_logits():
     params = {"kernel": jnp.zeros((1, 4)), "bias": jnp.log(jnp.array([0.5, 0.5, 0.2, 0.8]))}
     settings = dataclasses.replace(PLAIN, auxiliary_weight=0.4)
     variables = {"params": {"dense": params}, "batch_stats": {}}
-    state = loop._start(variables, settings)
+    state = loop.starting_state(variables, settings)
     images, labels = jnp.zeros((1, 1, 1, 1)), jnp.array([1])
     _, loss = training.update(spec, state, images, labels, jnp.float32(0.1), KEY, settings)
     assert math.isclose(loss, -math.log(0.5) - 0.4 * math.log(0.8), rel_tol=1e-5)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.shapes import multiply_adds, param_shapes, stat_shapes
+from nash_jax.architecture.shapes import arch_shapes, multiply_adds, param_shapes, stat_shapes
 from nash_jax.architecture.spec import INPUT, Architecture, Node
 
 #: Bytes of a number in float32.
@@ -45,18 +45,19 @@ def count_flops(spec: Architecture) -> int:
 
 
 def count_bytes(spec: Architecture) -> int:
-    """Bytes of the weights in float32, the running statistics of batch normalisation included.
+    """Bytes of the weights in float32, with running statistics and a supernet's edge weights.
 
     >>> import nash_jax as nj
     >>> count_bytes(nj.chain((8, 8, 1), 10, widths=(16,)))  # 4 * (10426 + 2*16)
     41832
     """
-    statistics = sum(
+    others = sum(
         math.prod(shape)
         for node in spec.nodes
-        for shape in stat_shapes(node.op, spec.input_shapes(node)).values()
+        for shapes in (stat_shapes, arch_shapes)
+        for shape in shapes(node.op, spec.input_shapes(node)).values()
     )
-    return _FLOAT32 * (count_params(spec) + statistics)
+    return _FLOAT32 * (count_params(spec) + others)
 
 
 def count_activation_bytes(spec: Architecture) -> int:

@@ -227,7 +227,9 @@ def calibrate(
     found = _rebased(graph, renamed(variables, names), images, places, key)
     new = renamed(found, {place: name for name, place in names.items()})
     return {
-        collection: {name: new[collection].get(name, arrays) for name, arrays in old.items()}
+        collection: {
+            name: new.get(collection, {}).get(name, arrays) for name, arrays in old.items()
+        }
         for collection, old in variables.items()
     }
 

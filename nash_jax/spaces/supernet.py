@@ -170,7 +170,7 @@ class Sharing(Choices):
         >>> variables = nj.init(space.supernet(), jax.random.key(0))
         >>> spec, _ = space.subnet(variables, space.start)
         >>> nj.count_params(space.supernet()), nj.count_params(spec)
-        (10238, 6314)
+        (24958, 10846)
         """
         supernet = self.whole() if left is None else left
         spec = self.build_supernet(supernet)
