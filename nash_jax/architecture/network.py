@@ -61,8 +61,8 @@ class Nodes(nn.Module):
         """Every node's output by name, and what was given; all of one type."""
         values = dict(given)
         (dtype,) = {x.dtype for x in given.values()}
+        drop_path = None if drop_rate is None else lambda depth: drop_rate
         for node in self.nodes:
-            drop_path = None if drop_rate is None else lambda depth: drop_rate
             values[node.name] = _computed(node, values, train, dtype, drop_path)
         return values
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -17,7 +16,7 @@ from nash_jax import morphisms
 from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
-from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, Unfinished
+from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools
 from nash_jax.estimation.shared_weights import judge_part, train_supernet
 from nash_jax.training import (
     Cosine,
@@ -106,12 +105,9 @@ def perform(
         progress = Cosine(recipe.epochs).changed(changes, done).progress(done)
         tools.on_epoch(job.name, epoch, loss, learning_rate(recipe.training, progress))
 
-    trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
-    if tools.trainings is not None:
-        shapes = functools.partial(state_shapes, job.spec, recipe.training)
-        trainings = tools.trainings.of(job.name, shapes, tools.note)
+    shapes = functools.partial(state_shapes, job.spec, recipe.training)
     try:
-        with trainings as there:
+        with tools.unfinished(job.name, shapes) as there:
             variables: Variables = {}
             if there.snapshot is None:
                 variables = grow(job, parent, train) if grown is None else grown

@@ -180,3 +180,11 @@ class Tools:
     max_bytes: int | None = None
     devices: Sequence[jax.Device] | None = None
     lengths: Callable[[str], Lengths | None] = lambda name: None
+
+    def unfinished(
+        self, name: str, shapes: Callable[[], Any]
+    ) -> contextlib.AbstractContextManager[Unfinished]:
+        """What was kept of a trial's training: see `Trainings`; nothing, if nothing is kept."""
+        if self.trainings is None:
+            return contextlib.nullcontext(Unfinished())
+        return self.trainings.of(name, shapes, self.note)

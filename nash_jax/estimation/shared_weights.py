@@ -6,7 +6,6 @@ all parts mixed.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -20,7 +19,7 @@ import numpy as np
 from nash_jax.architecture import Architecture, EdgeWeights, Variables, init
 from nash_jax.data import Examples, stratified_split
 from nash_jax.estimation.estimate import Estimate, Seconds
-from nash_jax.estimation.job import Job, Network, Outcome, Part, Recipe, Tools, Unfinished
+from nash_jax.estimation.job import Job, Network, Outcome, Part, Recipe, Tools
 from nash_jax.policies import (
     Controller,
     ControllerSettings,
@@ -65,11 +64,8 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
         rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
         tools.on_epoch(job.name, epoch, loss, rate)
 
-    trainings: contextlib.AbstractContextManager[Unfinished] = contextlib.nullcontext(Unfinished())
-    if tools.trainings is not None:
-        shapes = functools.partial(supernet_shapes, job.spec, recipe.training, rule, recipe.epochs)
-        trainings = tools.trainings.of(job.name, shapes, tools.note)
-    with trainings as there:
+    shapes = functools.partial(supernet_shapes, job.spec, recipe.training, rule, recipe.epochs)
+    with tools.unfinished(job.name, shapes) as there:
         fitted = fit_supernet(
             job.spec,
             variables,
@@ -212,8 +208,9 @@ def _judged(
 
 def _mean(judged: Sequence[Evaluation], seconds: Seconds) -> Estimate:
     """The mean of some evaluations."""
-    accuracy, loss, balanced = (
-        float(np.mean(values))
-        for values in zip(*((e.accuracy, e.loss, e.balanced_accuracy) for e in judged))
+    return Estimate(
+        float(np.mean([each.accuracy for each in judged])),
+        float(np.mean([each.loss for each in judged])),
+        seconds,
+        balanced_accuracy=float(np.mean([each.balanced_accuracy for each in judged])),
     )
-    return Estimate(accuracy, loss, seconds, balanced_accuracy=balanced)

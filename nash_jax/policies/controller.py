@@ -131,9 +131,8 @@ def loss(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _samples(controller: Controller, params: Any, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    numbers, _, entropies = jax.vmap(controller.sample, (None, 0))(params, keys)
-    return numbers, entropies.mean()
+def _samples(controller: Controller, params: Any, keys: jax.Array) -> jax.Array:
+    return jax.vmap(controller.sample, (None, 0))(params, keys)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -206,7 +205,7 @@ class Written:
         """Genotypes that it writes, the same for the same state and number."""
         seed = generator(state["seed"], number).integers(2**32, size=2, dtype=np.uint32)
         keys = jax.random.split(jax.random.wrap_key_data(jnp.asarray(seed)), num)
-        found, _ = _samples(self.controller, state["params"], keys)
+        found = _samples(self.controller, state["params"], keys)
         return [tuple(map(int, genotype)) for genotype in np.asarray(found)]
 
     def draw(self, state: Any, number: int) -> EdgeWeights:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import (
-    INPUT,
     Architecture,
     EdgeWeights,
     Node,
@@ -23,6 +22,7 @@ from nash_jax.architecture import (
     ops,
     with_edge_weights,
 )
+from nash_jax.architecture.paths import path_nodes
 from nash_jax.architecture.spec import needed
 from nash_jax.checks import did_you_mean
 from nash_jax.spaces.choices import Choices, Genotype
@@ -240,99 +240,58 @@ def subnet(spec: Architecture, variables: Variables) -> tuple[Architecture, Vari
     Raises:
       ValueError: if an edge has other weights, or nothing is left of what an op reads.
     """
-    left = _Left(spec, variables)
-    for node in spec.nodes:
-        left.add(node)
-    return left.network()
+    path = {
+        node.op.edge: variables["arch"][node.name]["weights"]
+        for node in spec.nodes
+        if isinstance(node.op, ops.WeightedSum)
+    }
+    nodes: list[Node] = []
+    arrays: dict[str, dict[str, dict[str, Any]]] = {"params": {}, "batch_stats": {}}
+    channels: dict[str, np.ndarray] = {}  # by tensor, which are left of it, if not all
+    for node in path_nodes(spec, path):
+        if node.name not in spec.shapes:
+            channels[node.name] = np.zeros(0, int)  # zeros in a concatenation
+            continue
+        left, op = channels.get(node.inputs[0]), node.op
+        if isinstance(op, ops.Concat):
+            node, joined = _narrowed(spec, node, channels)
+            if len(joined) < spec.shapes[node.name][-1]:
+                channels[node.name] = joined
+        elif left is not None and isinstance(op, ops.Channelwise):
+            channels[node.name] = left
+        elif left is not None and not _reads_all(op):
+            raise ValueError(f"'{node.name}' cannot read a concatenation that becomes narrower")
+        for collection, found in arrays.items():
+            for name, array in variables.get(collection, {}).get(node.name, {}).items():
+                if left is not None and (name == "kernel" or not _reads_all(op)):
+                    array = jnp.take(array, left, -2 if name == "kernel" else -1)
+                found.setdefault(node.name, {})[name] = array
+        nodes.append(node)
+    kept = needed(nodes, nodes[-1].name)
+    names = {node.name for node in kept}
+    arrays = {
+        collection: {name: of[name] for name in of if name in names}
+        for collection, of in arrays.items()
+    }
+    return Architecture(spec.input_shape, kept), arrays
+
+
+def _narrowed(
+    spec: Architecture, node: Node, channels: Mapping[str, np.ndarray]
+) -> tuple[Node, np.ndarray]:
+    """A concatenation without what has no channels, and which of its channels are left."""
+    inputs, left, begin = [], [], 0
+    for name, before in zip(node.inputs, spec[node.name].inputs):
+        size = spec.shapes[before][-1]
+        here = channels.get(name, np.arange(size))
+        if len(here):
+            inputs.append(name)
+            left.append(begin + here)
+        begin += size
+    op = node.op if len(inputs) > 1 else ops.Identity()
+    return Node(node.name, op, inputs), np.concatenate(left)
 
 
 def _reads_all(op: ops.Op) -> bool:
     """Whether every unit of the op reads all channels."""
     return isinstance(op, ops.Dense) or (isinstance(op, ops.Conv) and op.groups == 1)
-
-
-class _Left:
-    """What is left of a supernet, node by node."""
-
-    def __init__(self, spec: Architecture, variables: Variables) -> None:
-        self._spec, self._variables = spec, variables
-        self._nodes: list[Node] = []
-        #: By tensor of the supernet, what stands for it; None: nothing.
-        self._source: dict[str, str | None] = {INPUT: INPUT}
-        #: By tensor, which channels are left of it, if not all.
-        self._channels: dict[str, np.ndarray] = {}
-        self._arrays: dict[str, dict[str, dict[str, Any]]] = {"params": {}, "batch_stats": {}}
-
-    def add(self, node: Node) -> None:
-        match node.op:
-            case ops.WeightedSum():
-                self._source[node.name] = self._chosen(node)
-                if (source := self._source[node.name]) in self._channels:
-                    self._channels[node.name] = self._channels[str(source)]
-            case ops.Add():
-                sources = [s for i in node.inputs if (s := self._source[i]) is not None]
-                if len(sources) > 1:
-                    self._keep(node, sources)
-                else:
-                    self._source[node.name] = sources[0] if sources else None
-            case ops.Concat():
-                self._concatenate(node)
-            case _:
-                sources = [s for i in node.inputs if (s := self._source[i]) is not None]
-                if len(sources) < len(node.inputs):
-                    raise ValueError(f"nothing is left of what '{node.name}' reads")
-                self._keep(node, sources)
-
-    def _chosen(self, node: Node) -> str | None:
-        weights = np.asarray(self._variables["arch"][node.name]["weights"])
-        chosen = np.flatnonzero(weights)
-        if len(chosen) > 1 or (weights[chosen] != 1).any():
-            raise ValueError(
-                f"edge {node.op.edge} must have a weight of one and else zeros; got "  # type: ignore[union-attr]
-                f"{weights.tolist()}"
-            )
-        return self._source[node.inputs[chosen[0]]] if len(chosen) else None
-
-    def _concatenate(self, node: Node) -> None:
-        sources, channels, begin = [], [], 0
-        for name in node.inputs:
-            size = self._spec.shapes[name][-1]
-            if (source := self._source[name]) is not None:
-                sources.append(source)
-                channels.append(begin + self._channels.get(name, np.arange(size)))
-            begin += size
-        if not sources:
-            raise ValueError(f"nothing is left of what '{node.name}' reads")
-        left = np.concatenate(channels)
-        if len(left) < begin:
-            self._channels[node.name] = left
-        op = node.op if len(sources) > 1 else ops.Identity()
-        self._put(Node(node.name, op, sources))
-
-    def _keep(self, node: Node, sources: list[str]) -> None:
-        """Take a node over; what it reads may have become narrower."""
-        channels, op = self._channels.get(node.inputs[0]), node.op
-        if channels is not None and isinstance(op, ops.Channelwise):
-            self._channels[node.name] = channels
-        elif channels is not None and not _reads_all(op):
-            raise ValueError(f"'{node.name}' cannot read a concatenation that becomes narrower")
-        for collection, arrays in self._arrays.items():
-            for name, array in self._variables.get(collection, {}).get(node.name, {}).items():
-                if channels is not None and (name == "kernel" or not _reads_all(op)):
-                    array = jnp.take(array, channels, -2 if name == "kernel" else -1)
-                arrays.setdefault(node.name, {})[name] = array
-        self._put(Node(node.name, op, sources))
-
-    def _put(self, node: Node) -> None:
-        self._nodes.append(node)
-        self._source[node.name] = node.name
-
-    def network(self) -> tuple[Architecture, Variables]:
-        """The nodes that the output depends on, and their arrays."""
-        nodes = needed(self._nodes, str(self._source[self._spec.output]))
-        names = {node.name for node in nodes}
-        arrays = {
-            collection: {name: of[name] for name in of if name in names}
-            for collection, of in self._arrays.items()
-        }
-        return Architecture(self._spec.input_shape, nodes), arrays

@@ -127,10 +127,12 @@ def all_logits(
     variables = renamed(variables, names)
     static: Any = {"precision": precision, "flip": flip, "population": population}
     watch = Stopwatch()
-    program, new = compiled(_logits, graph, variables, _batch(examples, 0, batch_size), **static)
+    program, new = compiled(
+        _logits, graph, variables, padded_batch(examples, 0, batch_size), **static
+    )
     compiling = watch.lap()
     batches = [
-        program.call(graph, variables, _batch(examples, first, batch_size))
+        program.call(graph, variables, padded_batch(examples, first, batch_size))
         for first in range(0, len(examples), batch_size)
     ]
     logits = np.concatenate([np.asarray(b, np.float64) for b in batches], axis=-2)
@@ -151,12 +153,12 @@ def precompile_evaluation(
     size = 256 if jax.default_backend() == "cpu" else 1024
     static: Any = {"precision": precision, "flip": flip, "population": False}
     watch = Stopwatch()
-    batch = _batch(examples, 0, size)
+    batch = padded_batch(examples, 0, size)
     _, new = compiled(_logits, graph, renamed(variables, names), batch, **static)
     return watch.lap() if new else 0.0
 
 
-def _batch(examples: Examples, first: int, size: int) -> Any:
+def padded_batch(examples: Examples, first: int, size: int) -> Any:
     """`size` images from the `first` on; the last one is repeated where there are fewer."""
     return examples.images[np.minimum(np.arange(first, first + size), len(examples) - 1)]
 

@@ -23,14 +23,15 @@ from nash_jax.architecture import (
     renamed,
     with_edge_weights,
 )
+from nash_jax.architecture.paths import path_nodes
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
 from nash_jax.policies import Policy
 from nash_jax.training import epochs as of_epochs
 from nash_jax.training.bilevel import EdgeSettings
 from nash_jax.training.compilation import Stopwatch, compiled
-from nash_jax.training.evaluate import Evaluation, evaluate, scores
-from nash_jax.training.pieces import Pieces, path_nodes
+from nash_jax.training.evaluate import Evaluation, evaluate, padded_batch, scores
+from nash_jax.training.pieces import Pieces
 from nash_jax.training.settings import TrainingSettings
 
 #: Batches whose statistics a part is judged with.
@@ -116,10 +117,19 @@ def _batch_statistics(
             key=jax.random.key(0),
             dtype=dtype,
         )
-    momenta = momenta_of(spec)
+    return _of_batch(spec, new["batch_stats"])
+
+
+def _of_batch(spec: Architecture, stats: Any) -> dict[str, Any]:
+    """The statistics of a batch, of those that an update from zeros has left behind, by node."""
+    momenta = {
+        node.name: node.op.momentum
+        for node in spec.nodes
+        if isinstance(node.op, ops.BatchNorm | ops.Standardize)
+    }
     return {
-        node: jax.tree.map(lambda x, m=momenta[node]: x / (1 - m), arrays)
-        for node, arrays in new["batch_stats"].items()
+        node: {name: x / (1 - momenta[node]) for name, x in arrays.items()}
+        for node, arrays in stats.items()
     }
 
 
@@ -200,37 +210,24 @@ def evaluate_path(
         return evaluate(spec, exact, valid, **settings.evaluation)
     watch = Stopwatch()
     network, variables = pieces_of(spec, variables, path, {})
-    momenta = momenta_of(spec)
     zeros = jax.tree.map(np.zeros_like, jax.device_get(variables["batch_stats"]))
     empty: Variables = {**variables, "batch_stats": zeros}
 
     def statistics(images: np.ndarray) -> Any:
         _, new = network.logits(empty, floats(images), train=True)
-        return {
-            n: {k: np.asarray(x) / (1 - momenta[n]) for k, x in a.items()} for n, a in new.items()
-        }
+        return _of_batch(spec, jax.device_get(new))
 
     mean = _mean_statistics(statistics, train, key, settings.batch_size, BATCHES)
     exact = {**variables, "batch_stats": {**zeros, **mean}}
     logits, size = [], 256
     for first in range(0, len(valid), size):
-        places = np.minimum(np.arange(first, first + size), len(valid) - 1)
-        images = floats(np.asarray(valid.images[places]))
+        images = floats(padded_batch(valid, first, size))
         found, _ = network.logits(exact, images, train=False)
-        if settings.flip and settings.flip_test:
+        if settings.evaluation["flip"]:
             found = (found + network.logits(exact, images[:, :, ::-1], train=False)[0]) / 2
         logits.append(np.asarray(found, np.float64))
     judged = scores(np.concatenate(logits)[: len(valid)], valid.labels)
     return Evaluation(*judged, 0.0, 0.0, watch.lap())
-
-
-def momenta_of(spec: Architecture) -> dict[str, float]:
-    """The momentum of every normalisation, by node."""
-    return {
-        node.name: node.op.momentum
-        for node in spec.nodes
-        if isinstance(node.op, ops.BatchNorm | ops.Standardize)
-    }
 
 
 @functools.partial(jax.jit, static_argnames="settings")

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nash_jax.architecture import INPUT, Architecture, EdgeWeights, Node, Variables, ops
+from nash_jax.architecture import INPUT, Node, Variables, ops
 from nash_jax.architecture.network import Nodes
 from nash_jax.architecture.spec import needed
 from nash_jax.training.compilation import CPU_OPTIONS
@@ -78,36 +78,6 @@ def _piece(chain: Sequence[Node]) -> Piece:
         new[node.name] = f"node{place}"
         renamed.append(Node(f"node{place}", node.op, [new[name] for name in node.inputs]))
     return Piece(tuple(renamed), tuple(node.name for node in chain), reads)
-
-
-def path_nodes(spec: Architecture, path: EdgeWeights) -> tuple[Node, ...]:
-    """The nodes of a supernet that are left where each edge has a one and else zeros, or all zeros.
-
-    A concatenation keeps its width: what an edge takes away is zeros there.
-    """
-    source: dict[str, str | None] = {INPUT: INPUT}
-    nodes: list[Node] = []
-    for node in spec.nodes:
-        inputs = [source[name] for name in node.inputs]
-        if isinstance(node.op, ops.WeightedSum):
-            chosen = np.flatnonzero(np.asarray(path[node.op.edge]))
-            source[node.name] = inputs[chosen[0]] if len(chosen) else None
-            continue
-        if isinstance(node.op, ops.Add):
-            inputs = [name for name in inputs if name is not None]
-            if len(inputs) < 2:
-                source[node.name] = inputs[0] if inputs else None
-                continue
-        if isinstance(node.op, ops.Concat):
-            for place, name in enumerate(inputs):
-                if name is None:
-                    zeros = f"{node.name}.{place}"
-                    masked = spec[node.inputs[place]].inputs[0]
-                    nodes.append(Node(zeros, ops.Zero(), str(source[masked])))
-                    inputs[place] = zeros
-        nodes.append(Node(node.name, node.op, [str(name) for name in inputs]))
-        source[node.name] = node.name
-    return needed(nodes, str(source[spec.output]))
 
 
 def _run(
