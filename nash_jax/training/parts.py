@@ -64,6 +64,12 @@ def by_pieces(graph: Architecture, settings: TrainingSettings, rule: Rule | None
     return True
 
 
+def is_path(weights: EdgeWeights) -> bool:
+    """Whether each edge has a one and else zeros, or zeros alone."""
+    found = map(np.asarray, weights.values())
+    return all(((x == 0) | (x == 1)).all() and x.sum() <= 1 for x in found)
+
+
 def predicted_bytes(
     graph: Architecture, settings: TrainingSettings, path: EdgeWeights | None
 ) -> int:
@@ -71,7 +77,8 @@ def predicted_bytes(
 
     Of the nodes of a path, or of the whole supernet; its weights, gradients and momentum.
     """
-    names = {node.name for node in (graph.nodes if path is None else path_nodes(graph, path))}
+    nodes = graph.nodes if path is None or not is_path(path) else path_nodes(graph, path)
+    names = {node.name for node in nodes}
     values = sum(math.prod(graph.shapes[name]) for name in names if name in graph.shapes)
     return 2 * 4 * settings.batch_size * values + 3 * count_bytes(graph)
 
@@ -91,7 +98,7 @@ def pieces_of(
       The pieces and the variables that they need.
     """
     found = {edge: np.asarray(each) for edge, each in weights.items()}
-    path = all(((x == 0) | (x == 1)).all() and x.sum() <= 1 for x in found.values())
+    path = is_path(found)
     key = tuple(x.tobytes() for x in found.values()) if path else None
     if key not in known:
         while len(known) > 1000:
