@@ -50,6 +50,7 @@ _CELLS = {"channels": 8, "cells": 3}
 SMALL: dict[type[Choices], dict[str, int]] = {
     spaces.Darts: _CELLS,
     spaces.SubOptimal: _CELLS,
+    spaces.CNAS: _CELLS,
     spaces.ENASMicro: _CELLS,
     spaces.NASNet: _CELLS,
     spaces.NSGANetMicro: {**_CELLS, "filter_increment": 8},

@@ -173,6 +173,7 @@ def compare_parts() -> None:
     kinds = (
         spaces.Darts(**cells),
         spaces.SubOptimal(**cells),
+        spaces.CNAS(**cells),
         spaces.ENASMicro(**cells),
         spaces.NB201(**{**cells, "cells": 1}),
         spaces.NBMacro(**small, channels=2, head=8),

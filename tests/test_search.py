@@ -58,6 +58,7 @@ CELLS = NB201(channels=2, cells=1, input_shape=(8, 8, 1))
 SPACES = {name: SPACE for name in STRATEGIES} | dict.fromkeys(SHARING, Bounded(CELLS, {}))
 OF_DARTS = Bounded(Darts(channels=2, cells=3, input_shape=(8, 8, 1)), {})
 SPACES |= dict.fromkeys(("p_darts", "stacnas"), OF_DARTS)
+POOL = "max_pool_3x3"
 
 
 def trial(name, accuracy=0.5, loss=1.0, edits=(), parent=None, failure=""):
@@ -401,6 +402,25 @@ def test_stacnas_chooses_groups_and_then_within_them_on_the_same_edges():
         assert set(choices) == {"none", *group}
     assert space.sharing.chosen(derived.genotype).keys() == chosen.keys()
     assert sorted(op for group in GROUPS for op in group) == sorted(space.sharing.op_names)
+
+
+@pytest.mark.parametrize(("strategy", "op"), [("darts", "sep_conv_3x3"), ("stacnas", POOL)])
+def test_ops_that_are_alike_share_their_weight_in_one_stage_and_not_in_two(strategy, op):
+    """Both pools are worth 4, each half of it where both are there; a convolution is worth 3."""
+    space, worth = OF_DARTS, {POOL: 4.0, "avg_pool_3x3": 4.0, "sep_conv_3x3": 3.0}
+
+    def estimate(proposal):
+        weights = {}
+        for edge, choices in getattr(proposal.genotype, "edges", ()):
+            pools = sum(choice.endswith("pool_3x3") for choice in choices)
+            worths = [worth.get(choice, 1.0) for choice in choices]
+            shares = np.array(worths) / [pools if "pool" in choice else 1 for choice in choices]
+            weights[edge] = (tuple((shares / shares.sum()).tolist()),)
+        return Estimate(0.5, 1.0, Seconds(), edges=weights)
+
+    made = STRATEGIES[strategy](space, SETTINGS[strategy], KEYS)
+    *_, derived = simulate(space, made, estimate)
+    assert set(space.sharing.chosen(derived.genotype).values()) == {op}
 
 
 # The contract of all strategies: more of it is in test_engine.

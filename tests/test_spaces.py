@@ -21,7 +21,7 @@ SPACES = {
     kind.__name__: kind()
     for kind in (
         *(spaces.Darts, spaces.SubOptimal, spaces.MacroDarts, spaces.ENASMicro, spaces.NASNet),
-        *(spaces.NSGANetMicro, spaces.NB201, spaces.NBMacro),
+        *(spaces.NSGANetMicro, spaces.NB201, spaces.NBMacro, spaces.CNAS),
     )
 }
 TABLES = pathlib.Path(__file__).parents[2] / "shared/data/nas_tables"
@@ -102,6 +102,7 @@ def test_sizes_are_the_published_ones():
         "NSGANetMicro": (9**5 * 720) ** 4,
         "NB201": 15_625,
         "NBMacro": 6_561,
+        "CNAS": (1 * 3 * 6 * 10 * 15 * 21 * 7**12) ** 2,
     }
 
 
@@ -238,7 +239,7 @@ def test_a_factorised_reduction_reads_every_pixel_once():
 #: Small networks, two cells or blocks deep where that can be.
 SMALL = {
     "Darts": {"channels": 2, "cells": 2},
-    "SubOptimal": {"channels": 2, "cells": 2},
+    "CNAS": {"channels": 4, "cells": 2},
     "ENASMicro": {"channels": 2, "cells": 2},
     "NASNet": {"channels": 2, "cells": 2},
     "NSGANetMicro": {"channels": 2, "cells": 2, "filter_increment": 2},

@@ -14,6 +14,7 @@ from nash_jax import spaces
 DATA = {"input_shape": (4, 4, 3), "num_classes": 3}
 SMALL = {
     "darts": spaces.Darts(channels=2, cells=3, **DATA),
+    "cnas": spaces.CNAS(channels=4, cells=3, **DATA),
     "enas": spaces.ENASMicro(channels=2, cells=2, **DATA),
     "nsganet": spaces.NSGANetMicro(channels=2, cells=3, **DATA),
     "nb201": spaces.NB201(channels=2, cells=1, **DATA),

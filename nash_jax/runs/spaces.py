@@ -35,6 +35,7 @@ from nash_jax.record.networks import NETWORK_ENDING, load_network
 from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.search import StrategySettings
 from nash_jax.spaces import (
+    CNAS,
     NB201,
     Bounded,
     Choices,
@@ -192,6 +193,7 @@ def choices_settings(kind: type[Choices]) -> type[Any]:
 #: The settings of every space.
 SPACE_SETTINGS: dict[str, type[Any]] = {
     "morphs": MorphsSettings,
+    "cnas": choices_settings(CNAS),
     "darts": choices_settings(Darts),
     "darts_macro": choices_settings(MacroDarts),
     "enas": choices_settings(ENASMicro),

@@ -128,11 +128,31 @@ def squeeze_excitation(b: Builder, x: str, channels: int, reduction: int = 4) ->
     return b.add(ops.Gate(), x, b.add(ops.Sigmoid(), gate))
 
 
+def shuffled_convolution(b: Builder, x: str, channels: int, size: int, stride: int) -> str:
+    """The unit of ShuffleNet with 4 groups (Zhang et al. 2018), as wide within as without.
+
+    Raises:
+      ValueError: if the channels are no multiple of 4.
+    """
+    if channels % 4:
+        raise ValueError(
+            f"channels must be a multiple of 4 where groups of them are shuffled; got {channels}"
+        )
+    grouped = ops.Conv(channels, (1, 1), groups=4)
+    depthwise = ops.Conv(channels, (size, size), (stride, stride), groups=channels)
+    y = b.add(ops.Relu(), b.add(b.norm, b.add(grouped, x)))
+    y = b.add(b.norm, b.add(depthwise, b.add(ops.Shuffle(4), y)))
+    y = b.add(b.norm, b.add(grouped, y))
+    around = x if stride == 1 else factorized_reduction(b, x, channels)
+    return b.add(ops.Relu(), b.add(ops.Add(), y, around))
+
+
 #: The ops by name: DARTS's, and those that other spaces have besides.
 CELL_OPS = (
     *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
     *("dil_conv_3x3", "dil_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3"),
     *("max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3", "conv_7x7", "conv_11x11"),
+    *("channel_weights", "shuffle_conv_3x3"),
 )
 
 
@@ -155,6 +175,14 @@ def cell_op(b: Builder, op: str, x: str, channels: int, stride: int) -> str:
             return depthwise_separable(b, x, channels, kernel_size, stride, dilation=2)
         case "conv":
             return relu_conv_norm(b, x, channels, (kernel_size, kernel_size), stride=stride)
+        case "channel":
+            x = squeeze_excitation(b, x, channels, reduction=16)
+            if stride == 1:
+                return x
+            depthwise = ops.Conv(channels, (3, 3), (stride, stride), groups=channels)
+            return b.add(b.norm, b.add(depthwise, x))
+        case "shuffle_conv":
+            return shuffled_convolution(b, x, channels, kernel_size, stride)
         case "conv_7x1" | "conv_3x1":
             length = int(op[-1])
             return relu_conv_norm(b, x, channels, (1, length), (length, 1), stride=stride)

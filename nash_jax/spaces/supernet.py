@@ -30,7 +30,7 @@ from nash_jax.spaces.space import Stage
 
 _CODE = "supernet:"
 NO_SUPERNET = (
-    "{} has no supernet; take Darts, SubOptimal, ENASMicro, NSGANetMicro, NB201 or NBMacro"
+    "{} has no supernet; take Darts, SubOptimal, CNAS, ENASMicro, NSGANetMicro, NB201 or NBMacro"
 )
 
 
