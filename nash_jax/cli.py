@@ -1,6 +1,7 @@
 """The command `nash`: search, look at runs and get networks out of them.
 
 nash search --dataset=digits --preset=digits
+nash benchmark --methods=darts,enas --datasets=digits
 nash show WORKDIR [--json]
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Sequence
 
 from nash_jax import launching
+from nash_jax.benchmark.command import run_benchmark_command
 from nash_jax.export.export import FORMATS, export
 from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="nash", description="Search, and look at runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("search", help="begin a search, or go on with one; --help lists its flags")
+    commands.add_parser("benchmark", help="methods beside random networks; --help lists its flags")
     words = sys.argv[1:] if argv is None else list(argv)
 
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
@@ -80,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if words[:1] == ["search"]:  # its flags are absl's
             launching.run_search_command(words[1:])
+        elif words[:1] == ["benchmark"]:
+            run_benchmark_command(words[1:])
         else:
             args = parser.parse_args(words)
             args.run(args)

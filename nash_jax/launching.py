@@ -68,15 +68,18 @@ def _config_in(workdir: pathlib.Path, given: dict[str, Any]) -> Config | None:
 
 
 @contextlib.contextmanager
-def workdir_from_flags() -> Iterator[pathlib.Path]:
-    """The folder that was asked for, or the first of runs/DATASET-1, -2, ... that is not there.
+def workdir_from_flags(name: str = "") -> Iterator[pathlib.Path]:
+    """The folder that was asked for, or the first of runs/NAME-1, -2, ... that is not there.
 
     The latter is made at once, so that no other launch takes it too, and goes if it stays empty.
+
+    Args:
+      name: by default that of the data set.
     """
     if FLAGS.workdir:
         yield pathlib.Path(os.path.expanduser(FLAGS.workdir))
         return
-    path = _new_folder()
+    path = _new_folder(name or data_name())
     try:
         yield path
     finally:
@@ -84,8 +87,8 @@ def workdir_from_flags() -> Iterator[pathlib.Path]:
             path.rmdir()
 
 
-def _new_folder() -> pathlib.Path:
-    numbered = (pathlib.Path("runs", f"{data_name()}-{number}") for number in itertools.count(1))
+def _new_folder(name: str) -> pathlib.Path:
+    numbered = (pathlib.Path("runs", f"{name}-{number}") for number in itertools.count(1))
     # Errors about a place are raised where the folder is needed.
     with contextlib.suppress(OSError, ValueError):
         pathlib.Path("runs").mkdir(exist_ok=True)
@@ -133,6 +136,7 @@ def perform(
     quiet: bool = False,
     planned: dict[str, Any] | None = None,
     more_minutes: float = 0.0,
+    only_search: bool = False,
 ) -> Result:
     """Begin a run, or go on with it, as the flags say; or quietly.
 
@@ -183,6 +187,7 @@ def perform(
                 FLAGS.baseline,
                 spent=seconds_since_start(),
                 more_minutes=more_minutes,
+                only_search=only_search,
             )
 
 

@@ -59,9 +59,32 @@ def test_relative_improvement_of_published_means():
     assert round(evaluation.relative_improvement([97.24], [96.92]), 2) == 0.33
 
 
+def test_intervals_of_relative_improvement_cover_the_truth_95_times_of_100():
+    """Three runs of a method that is a little better, and six random networks."""
+    rng, truth = np.random.default_rng(0), 100 * (97.3 / 97 - 1)
+    covered = 0
+    for _ in range(1000):
+        found, drawn = rng.normal(97.3, 0.3, 3), rng.normal(97.0, 0.3, 6)
+        interval = evaluation.improvement_interval(found, drawn)
+        assert interval.mean == evaluation.relative_improvement(found, drawn)
+        covered += interval.low <= truth <= interval.high
+    assert 930 <= covered <= 970
+
+
+@pytest.mark.parametrize(("effect", "runs"), [(0.5, 64), (0.8, 26), (1.0, 17)])
+def test_runs_that_separate_are_those_of_cohens_tables(effect, runs):
+    """Cohen 1988, table 2.4.1: two-sided 5%, power 0.8."""
+    sample = np.array([-1.0, 0.0, 1.0])
+    assert evaluation.runs_to_separate(sample, sample + effect) == runs
+    assert evaluation.runs_to_separate(sample, sample) is None
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: evaluation.improvement_interval([1], [2, 3]), "got 1 and 2; make more"),
+        (lambda: evaluation.runs_to_separate([1, 2], [3]), "two runs on each side; got 2 and 1"),
+        (lambda: evaluation.runs_to_separate([1, 2], [3, 4], power=1), "power must be between"),
         (lambda: evaluation.paired_interval([1], [2]), "needs two pairs; got 1"),
         (lambda: evaluation.paired_interval([1, 2], [2]), "as many on both sides; got 2 and 1"),
         (lambda: evaluation.paired_interval([1, 2], [2, math.nan]), "some not finite; leave out"),

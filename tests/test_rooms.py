@@ -20,6 +20,7 @@ FLOORS = (
     {"runs"},
     {"search_flags"},
     {"launching"},
+    {"benchmark"},
     {"cli"},
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -61,7 +62,7 @@ def test_the_config_is_known_to_runs_and_the_command_alone():
             for name in imported(path)
         )
     }
-    assert knowing == {"runs", "search_flags", "launching", "__init__"}
+    assert knowing == {"runs", "search_flags", "launching", "benchmark", "__init__"}
 
 
 def test_only_its_own_file_the_registry_and_the_settings_name_hill_climbing():

@@ -356,8 +356,20 @@ def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:
         return _window_max(windows) if pools_max else jnp.mean(windows, axis=(2, 4))
     if pools_max:
         return nn.max_pool(x, op.window, op.stride, op.padding)
-    mean = nn.avg_pool(x, op.window, op.stride, op.padding, count_include_pad=False)
-    return mean.astype(x.dtype)  # Flax divides by float32 counts
+    # nn.avg_pool counts the pixels of every window of every image, and XLA folds that for seconds.
+    sums = nn.pool(x, 0.0, jax.lax.add, op.window, op.stride, op.padding)
+    rows, columns = (
+        _counts(*axis, op.padding) for axis in zip(x.shape[1:3], op.window, op.stride)
+    )
+    return (sums / (rows[:, None, None] * columns[:, None])).astype(x.dtype)
+
+
+def _counts(size: int, window: int, stride: int, padding: str) -> np.ndarray:
+    """How many pixels each window along an axis has, without padding."""
+    ((before, after),) = jax.lax.padtype_to_pads((size,), (window,), (stride,), padding)
+    real = np.pad(np.ones(size, np.float32), (before, after))
+    windows = np.lib.stride_tricks.sliding_window_view(real, window)[::stride]
+    return np.asarray(windows.sum(axis=-1))
 
 
 def _window_max(windows: jax.Array) -> jax.Array:

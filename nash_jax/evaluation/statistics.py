@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """
     from scipy import stats  # takes a second
 
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
+    _check_confidence(confidence)
     x = _numbers(values)
     if not len(x):
         raise ValueError("an interval needs at least one value; got none; make a run")
@@ -89,6 +89,103 @@ def relative_improvement(method: ArrayLike, random: ArrayLike) -> float:
     return float(100 * (a.mean() - b.mean()) / b.mean())
 
 
+def improvement_interval(
+    method: ArrayLike, random: ArrayLike, confidence: float = 0.95
+) -> Interval:
+    """Relative improvement with an interval, for accuracies of two independent samples.
+
+    The interval is Welch's for `mean(method) - ratio * mean(random)`, ratio being that of the two
+    means (Fieller 1954, to first order): their deviations may differ, and so may their numbers.
+
+    Args:
+      method: accuracies of the networks that the method found, `[n]`, n >= 2.
+      random: accuracies of the random ones, `[m]`, m >= 2.
+      confidence: in (0, 1).
+
+    Raises:
+      ValueError: as `relative_improvement`, or for fewer than two on a side.
+
+    >>> interval = improvement_interval([96.0, 97.0, 98.0], [95.0, 96.0, 97.0])
+    >>> [round(number, 2) for number in interval]
+    [1.04, -1.33, 3.42]
+    """
+    from scipy import stats  # takes a second
+
+    _check_confidence(confidence)
+    mean = relative_improvement(method, random)
+    a, b = _numbers(method), _numbers(random)
+    if min(len(a), len(b)) < 2:
+        raise ValueError(
+            f"an interval needs two runs of a method and two random networks; got {len(a)} and "
+            f"{len(b)}; make more"
+        )
+    parts = [a.var(ddof=1) / len(a), (a.mean() / b.mean()) ** 2 * b.var(ddof=1) / len(b)]
+    variance = sum(parts)
+    if not variance:
+        return Interval(mean, mean, mean)
+    freedom = variance**2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (a, b)))
+    quantile = stats.t.ppf((1 + confidence) / 2, freedom)
+    half = float(100 * quantile * np.sqrt(variance) / b.mean())
+    return Interval(mean, mean - half, mean + half)
+
+
+#: More runs than this are not counted.
+MOST_RUNS = 100_000
+
+
+def runs_to_separate(
+    first: ArrayLike, second: ArrayLike, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
+    """How many runs of each side would show a difference as large as that of two samples.
+
+    Were their means and deviations the true ones, the two-sided t-test of so many runs on each side
+    would find the difference with probability `power`.
+
+    Args:
+      first: results of one method, `[n]`, n >= 2.
+      second: results of another, `[m]`, m >= 2.
+      confidence: one minus the test's level.
+      power: in (0, 1).
+
+    Returns:
+      The number, at least 2; None if it is more than `MOST_RUNS`, as for equal means.
+
+    Raises:
+      ValueError: for fewer than two results on a side, or a number outside (0, 1).
+
+    >>> runs_to_separate([-1.0, 0.0, 1.0], [-0.5, 0.5, 1.5])  # half a deviation apart
+    64
+    """
+    from scipy import stats  # takes a second
+
+    a, b = _numbers(first), _numbers(second)
+    _check_confidence(confidence)
+    if not 0 < power < 1:
+        raise ValueError(f"power must be between 0 and 1; got {power}")
+    if min(len(a), len(b)) < 2:
+        raise ValueError(
+            f"a deviation needs two runs on each side; got {len(a)} and {len(b)}; make more"
+        )
+    difference, variance = abs(a.mean() - b.mean()), a.var(ddof=1) + b.var(ddof=1)
+    if not difference:
+        return None
+    if not variance:
+        return 2
+
+    def enough(number: int) -> bool:
+        freedom, shift = 2 * (number - 1), difference * np.sqrt(number / variance)
+        quantile = stats.t.ppf((1 + confidence) / 2, freedom)
+        upper = stats.nct.sf(quantile, freedom, shift)
+        return bool(upper + stats.nct.cdf(-quantile, freedom, shift) >= power)
+
+    most = 2
+    while not enough(most):  # by doubling: far beyond the answer the t distribution underflows
+        if most > MOST_RUNS:
+            return None
+        most *= 2
+    return bisect.bisect_left(range(most), True, lo=most // 2, key=enough)
+
+
 def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """How alike two orders are, from -1 to 1; ties are counted as in Kendall's tau-b (1945).
 
@@ -112,6 +209,11 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
             f"{len(np.unique(b))} different ones of {len(a)}; compare more things"
         )
     return float(stats.kendalltau(a, b, variant="b").statistic)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
 
 
 def _samples(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,8 @@ class Result:
 
     Attributes:
       best: the network, trained on training and validation set; its estimate is on the test set.
-        If the search was interrupted, this is the current best, with validation accuracy.
+        If only the search was asked for, or it was interrupted, this is the current best, with
+        validation accuracy.
       history: every trial, in the order of the proposals.
       seconds: the run's duration, without the time between a stop and a resume.
       shares: parts of the workers' time in the search: 'compile', 'train', 'evaluate', and 'wait',

@@ -107,6 +107,7 @@ def execute(
     baseline: bool = False,
     spent: float = 0.0,
     more_minutes: float = 0.0,
+    only_search: bool = False,
 ) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
 
@@ -128,6 +129,8 @@ def execute(
       more_minutes: that the run gets beside those of its config. If it was finished, its search
         goes on, if it has steps left, and the final training is made anew, as long as there is
         time; its network takes the place of the earlier one.
+      only_search: return the network that the search chose, as it is: nothing is trained to the
+        end, and the test set is not looked at. A later call can do both.
 
     Raises:
       ValueError: if trials cannot be made here, or a baseline would be measured otherwise.
@@ -171,6 +174,8 @@ def execute(
 
         try:
             best = engine.search()
+            if only_search:
+                return result(best, finished=False)
             if baseline:
                 engine.train_baseline(best)
             final = result(engine.train_to_the_end(best), finished=True)

@@ -53,9 +53,11 @@ class Darts(CellSpace):
         *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"),
         *("dil_conv_3x3", "dil_conv_5x5"),
     )
-    sizes: ClassVar = _sizes(4)
-    usual: ClassVar = 4 * (0, 3, 2) + 4 * (0, 0, 2)
-    groups: ClassVar = tuple((3 * n, 3 * n + 1, 3 * n + 2) for n in range(8))
+    sizes: ClassVar[tuple[int, ...]] = _sizes(4)
+    usual: ClassVar[tuple[int, ...]] = 4 * (0, 3, 2) + 4 * (0, 0, 2)
+    groups: ClassVar[tuple[tuple[int, ...], ...]] = tuple(
+        (3 * n, 3 * n + 1, 3 * n + 2) for n in range(8)
+    )
     op_places: ClassVar = tuple(n for n in range(24) if n % 3)
 
     @classmethod

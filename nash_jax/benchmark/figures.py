@@ -1,0 +1,98 @@
+"""The pictures of a benchmark, after figures 1 and 2 of Yang et al. 2020."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nash_jax.benchmark.table import Row
+from nash_jax.evaluation import mean_interval
+
+
+def beside_random(rows: Sequence[Row]) -> Figure:
+    """For every set, what methods found against random networks of their spaces.
+
+    Points are means, bars 95% intervals; a method above the diagonal is better than random.
+
+    Args:
+      rows: of one protocol.
+    """
+    sets = list(dict.fromkeys(row.dataset for row in rows))
+    columns = min(3, len(sets))
+    lines = math.ceil(len(sets) / columns)
+    figure = Figure(figsize=(1.5 + 3.6 * columns, 0.4 + 3.6 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(sets) :]:
+        axes.set_axis_off()
+    methods = list(dict.fromkeys(row.method for row in rows))
+    for axes, name in zip(grid.flat, sets):
+        here = [row for row in rows if row.dataset == name and row.drawn]
+        for row in here:
+            x, y = mean_interval(row.drawn), mean_interval([*row.found.values()])
+            axes.errorbar(
+                x.mean,
+                y.mean,
+                yerr=y.high - y.mean,
+                xerr=x.high - x.mean,
+                fmt="o",
+                color=f"C{methods.index(row.method) % 10}",
+                label=row.method,
+                elinewidth=0.8,
+            )
+        low, high = _limits(here)
+        axes.plot([low, high], [low, high], color="#999999", linewidth=0.8, linestyle="--")
+        axes.set(xlim=(low, high), ylim=(low, high), title=name, aspect="equal")
+        axes.set(xlabel="random networks, test %", ylabel="found, test %")
+        axes.grid(alpha=0.3)
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels())
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    return figure
+
+
+def beside_cost(rows: Sequence[Row]) -> Figure:
+    """For one set, what methods found against the time of a search.
+
+    Args:
+      rows: of one set and one protocol.
+    """
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes: Axes = figure.subplots()
+    for number, row in enumerate(rows):
+        mean, _, high = mean_interval([*row.found.values()])
+        axes.errorbar(
+            row.search_seconds,
+            mean,
+            yerr=high - mean,
+            fmt="o",
+            color=f"C{number % 10}",
+            elinewidth=0.8,
+        )
+        axes.annotate(
+            f" {row.method}", (row.search_seconds, mean), fontsize=8, verticalalignment="bottom"
+        )
+    for space in dict.fromkeys(row.space for row in rows):
+        drawn = next(row.drawn for row in rows if row.space == space)
+        if drawn:
+            axes.axhline(statistics.mean(drawn), color="#999999", linewidth=0.8, linestyle="--")
+            axes.annotate(
+                f"random, {space}", (1, statistics.mean(drawn)), ("axes fraction", "data"),
+                fontsize=7, color="#666666", horizontalalignment="right",
+            )  # fmt: skip
+    axes.set(xscale="log", xlabel="seconds of a search", ylabel="test %", title=rows[0].dataset)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """Of both axes, with all means and most of the intervals."""
+    values = [value for row in rows for value in (*row.drawn, *row.found.values())] or [0.0, 1.0]
+    margin = 0.05 * (max(values) - min(values)) or 0.5
+    return min(values) - margin, max(values) + margin
