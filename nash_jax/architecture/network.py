@@ -358,10 +358,8 @@ def _pool(op: ops.Pool, x: jax.Array) -> jax.Array:
         return nn.max_pool(x, op.window, op.stride, op.padding)
     # nn.avg_pool counts the pixels of every window of every image, and XLA folds that for seconds.
     sums = nn.pool(x, 0.0, jax.lax.add, op.window, op.stride, op.padding)
-    rows, columns = (
-        _counts(*axis, op.padding) for axis in zip(x.shape[1:3], op.window, op.stride)
-    )
-    return (sums / (rows[:, None, None] * columns[:, None])).astype(x.dtype)
+    high, wide = (_counts(*axis, op.padding) for axis in zip(x.shape[1:3], op.window, op.stride))
+    return (sums / (high[:, None, None] * wide[:, None])).astype(x.dtype)
 
 
 def _counts(size: int, window: int, stride: int, padding: str) -> np.ndarray:

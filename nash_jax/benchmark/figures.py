@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nash_jax.benchmark.table import Row
-from nash_jax.evaluation import mean_interval
 
 
 def beside_random(rows: Sequence[Row]) -> Figure:
     """For every set, what methods found against random networks of their spaces.
 
-    Points are means, bars 95% intervals; a method above the diagonal is better than random.
+    Points are means, bars deviations; a method above the diagonal is better than random.
 
     Args:
       rows: of one protocol.
@@ -32,12 +31,12 @@ def beside_random(rows: Sequence[Row]) -> Figure:
     for axes, name in zip(grid.flat, sets):
         here = [row for row in rows if row.dataset == name and row.drawn]
         for row in here:
-            x, y = mean_interval(row.drawn), mean_interval([*row.found.values()])
+            found = [*row.found.values()]
             axes.errorbar(
-                x.mean,
-                y.mean,
-                yerr=y.high - y.mean,
-                xerr=x.high - x.mean,
+                statistics.mean(row.drawn),
+                statistics.mean(found),
+                yerr=_deviation(found),
+                xerr=_deviation(row.drawn),
                 fmt="o",
                 color=f"C{methods.index(row.method) % 10}",
                 label=row.method,
@@ -53,7 +52,9 @@ def beside_random(rows: Sequence[Row]) -> Figure:
         for axes in grid.flat
         for handle, label in zip(*axes.get_legend_handles_labels())
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", fontsize=8, ncols=columns + 1
+    )
     return figure
 
 
@@ -63,36 +64,41 @@ def beside_cost(rows: Sequence[Row]) -> Figure:
     Args:
       rows: of one set and one protocol.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
     for number, row in enumerate(rows):
-        mean, _, high = mean_interval([*row.found.values()])
+        found = [*row.found.values()]
         axes.errorbar(
             row.search_seconds,
-            mean,
-            yerr=high - mean,
+            statistics.mean(found),
+            yerr=_deviation(found),
             fmt="o",
             color=f"C{number % 10}",
+            label=row.method,
             elinewidth=0.8,
         )
-        axes.annotate(
-            f" {row.method}", (row.search_seconds, mean), fontsize=8, verticalalignment="bottom"
+    drawn = {(row.space, row.random): row.drawn for row in rows if row.drawn}
+    for number, ((space, _), accuracies) in enumerate(drawn.items()):
+        axes.axhline(
+            statistics.mean(accuracies),
+            color="#999999",
+            linewidth=0.9,
+            linestyle=("--", ":", "-.", (0, (6, 3)))[number % 4],
+            label=f"random networks, {space}",
         )
-    for space in dict.fromkeys(row.space for row in rows):
-        drawn = next(row.drawn for row in rows if row.space == space)
-        if drawn:
-            axes.axhline(statistics.mean(drawn), color="#999999", linewidth=0.8, linestyle="--")
-            axes.annotate(
-                f"random, {space}", (1, statistics.mean(drawn)), ("axes fraction", "data"),
-                fontsize=7, color="#666666", horizontalalignment="right",
-            )  # fmt: skip
     axes.set(xscale="log", xlabel="seconds of a search", ylabel="test %", title=rows[0].dataset)
+    figure.legend(loc="outside right center", fontsize=8)
     axes.grid(alpha=0.3)
     return figure
 
 
+def _deviation(values: Sequence[float]) -> float:
+    """Of one value, none."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Of both axes, with all means and most of the intervals."""
+    """Of both axes, with every network."""
     values = [value for row in rows for value in (*row.drawn, *row.found.values())] or [0.0, 1.0]
     margin = 0.05 * (max(values) - min(values)) or 0.5
     return min(values) - margin, max(values) + margin
