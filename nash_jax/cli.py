@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 
 from nash_jax import launching
-from nash_jax.benchmark.command import run_benchmark_command
+from nash_jax.benchmark import command as benchmark
 from nash_jax.export.export import FORMATS, export
 from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[:1] == ["search"]:  # its flags are absl's
             launching.run_search_command(words[1:])
         elif words[:1] == ["benchmark"]:
-            run_benchmark_command(words[1:])
+            benchmark.main("nash benchmark", words[1:])
         else:
             args = parser.parse_args(words)
             args.run(args)

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rich.console
@@ -17,7 +17,7 @@ from nash_jax import launching, search_flags
 from nash_jax.benchmark import figures
 from nash_jax.benchmark.methods import method_named
 from nash_jax.benchmark.plan import Plan, name_in_paths, protocol_named, read_plan
-from nash_jax.benchmark.table import as_csv, markdown, rows_of
+from nash_jax.benchmark.table import Row, as_csv, markdown, rows_of
 from nash_jax.benchmark.work import make, trained_in
 from nash_jax.data import Dataset
 from nash_jax.record.files import write_atomically
@@ -57,8 +57,11 @@ def define_flags() -> None:
     flags.DEFINE_boolean("only_report", False, "make no run, and print what is there")
 
 
-def plan_from_flags() -> Plan:
+def plan_from_flags(**usual: Any) -> Plan:
     """The plan of the flags, or of a file with the flags over it.
+
+    Args:
+      **usual: fields of a plan that is not said otherwise.
 
     Raises:
       ValueError: for anything wrong with it.
@@ -66,9 +69,9 @@ def plan_from_flags() -> Plan:
     for name in _NOT_HERE:
         if FLAGS[name].present:
             raise ValueError(f"{name} is no flag of a benchmark; leave it out; --help lists them")
-    said: dict[str, Any] = {}
+    said = usual
     if FLAGS.plan is not None:
-        said = read_plan(pathlib.Path(os.path.expanduser(FLAGS.plan)))
+        said = {**usual, **read_plan(pathlib.Path(os.path.expanduser(FLAGS.plan)))}
     named: dict[str, Callable[[str], Any]] = {
         "methods": method_named,
         "datasets": lambda name: {},
@@ -91,18 +94,26 @@ def plan_from_flags() -> Plan:
     return Plan(**said, settings=settings, given=given)
 
 
-def run(argv: list[str]) -> None:
-    """A benchmark, from its flags to its last line."""
+def run(
+    argv: list[str], about: Callable[[Sequence[Row]], str] = lambda rows: "", **usual: Any
+) -> None:
+    """A benchmark, from its flags to its last line.
+
+    Args:
+      argv: words that are no flags; there must be none.
+      about: what else is to be said below the tables.
+      **usual: as `plan_from_flags`.
+    """
     launching.begin(argv)
     console = rich.console.Console(soft_wrap=True)
     say = functools.partial(console.print, markup=False, highlight=False)
     with launching.workdir_from_flags("benchmark") as folder, launching.exiting_on_errors(folder):
-        plan = plan_from_flags()
+        plan = plan_from_flags(**usual)
         failures = [] if FLAGS.only_report else make(plan, folder, _perform(console), say)
         trained = trained_in(plan, folder, lambda text: None)
         if not trained:
             raise ValueError(f"{folder} has no trained network yet; leave --only_report out")
-        text = markdown(trained, FLAGS.against)
+        text = markdown(trained, FLAGS.against) + about(rows_of(trained))
         for failure in failures:
             text += f"\nNot finished: {failure}.\n"
         command = shlex.join(launching.command())
@@ -134,17 +145,27 @@ def _perform(console: rich.console.Console) -> Any:
     return perform
 
 
-def run_benchmark_command(argv: list[str]) -> None:
-    """`nash benchmark`.
+def main(
+    program: str,
+    argv: Sequence[str] | None = None,
+    about: Callable[[Sequence[Row]], str] = lambda rows: "",
+    **usual: Any,
+) -> None:
+    """A benchmark as a command.
 
     Args:
-      argv: the words behind it.
+      program: its name.
+      argv: the words behind it; by default those of this process.
+      about: as `run`.
+      **usual: likewise.
     """
     define_flags()
-    if {"-h", "--help", "-help"} & set(argv):
+    words = search_flags.arguments()[1:] if argv is None else list(argv)
+    if {"-h", "--help", "-help"} & set(words):
         print(USAGE)
         for flag in FLAGS.flags_by_module_dict()[__name__]:
             print(f"  --{flag.name}\n      {flag.help} ({flag.default})")
         print("\nFlags of all runs: nash search --help")
         return
-    app.run(run, ["nash benchmark", *argv], flags_parser=search_flags.parse)
+    action = functools.partial(run, about=about, **usual)
+    app.run(action, [program, *words], flags_parser=search_flags.parse)
