@@ -109,7 +109,7 @@ def _check_supernet(config: Config, model_0: Architecture) -> None:
     if not isinstance(inner, needed):
         raise ValueError(
             f"strategy {values['strategy']} needs DARTS's cells; got {values['space']}; take "
-            "--space=darts or suboptimal"
+            "--space=darts, suboptimal or cnas"
         )
     if hasattr(inner, "stack") and inner.stack("search").cells < 3:
         raise ValueError(
@@ -119,7 +119,7 @@ def _check_supernet(config: Config, model_0: Architecture) -> None:
     if not getattr(inner, "edges", ()):
         raise ValueError(
             f"strategy {values['strategy']} needs a space with a supernet; got {values['space']}; "
-            "take --space=darts, suboptimal, enas, nsganet, nb201 or nbmacro"
+            "take --space=darts, suboptimal, cnas, enas, nsganet, nb201 or nbmacro"
         )
 
 
