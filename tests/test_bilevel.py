@@ -231,9 +231,12 @@ def test_by_pieces_or_not_trainings_and_judgements_are_alike(monkeypatch):
 def test_frozen_edges_stay_and_others_move():
     variables = nj.init(SPEC, jax.random.key(0))
     edges = bilevel.EdgeSettings("first", lr=0.1, frozen_epochs=1)
-    found = supernet.fit_supernet(
-        SPEC, variables, examples(5), examples(6), jax.random.key(1), 2, SETTINGS, edges
-    )
+    args = SPEC, variables, examples(5), examples(6), jax.random.key(1), 2, SETTINGS, edges
+    found = supernet.fit_supernet(*args)
+    scanned = supernet.fit_supernet(*args, scan=True)  # in chunks, as on accelerators
+    chex.assert_trees_all_close(scanned.fit.variables, found.fit.variables, rtol=2e-3, atol=2e-5)
+    chex.assert_trees_all_close(scanned.history, found.history, rtol=1e-4)
+    np.testing.assert_allclose(scanned.fit.losses, found.fit.losses, rtol=1e-4)
     before, after = found.history["first"]
     np.testing.assert_allclose(before, [0.5, 0.5], atol=2e-3)
     assert np.abs(after - before).max() > 0.02

@@ -2,13 +2,13 @@
 
 On CPU paths are run piece by piece (`pieces`), so that a path costs what its own ops cost, and
 little is compiled; and so are large supernets as a whole, but for second order. Else an update is a
-program of its own; that of the edges is another, because there are epochs without it.
+program of its own; that of the edges is another, because there are epochs without it. On
+accelerators a chunk of both is one program.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from nash_jax.architecture import (
     Architecture,
-    EdgeWeights,
     Variables,
     init,
     numbered,
@@ -27,7 +26,7 @@ from nash_jax.architecture import (
 from nash_jax.data import Examples
 from nash_jax.jax_settings import usual_promotion
 from nash_jax.training import parts
-from nash_jax.training.bilevel import EdgeSettings, initial_logits, softmax
+from nash_jax.training.bilevel import EdgeSettings, initial_logits
 from nash_jax.training.compilation import Stopwatch
 from nash_jax.training.epochs import TrainState
 from nash_jax.training.loop import (
@@ -40,9 +39,17 @@ from nash_jax.training.loop import (
     starting_state,
 )
 from nash_jax.training.parts import Rule
+from nash_jax.training.scanned import Scanned
 from nash_jax.training.settings import TrainingSettings
-from nash_jax.training.sgdr import learning_rates
-from nash_jax.training.updates import ByPieces, EdgeState, Programs, Step, edges_of, without_edges
+from nash_jax.training.updates import (
+    ByPieces,
+    Course,
+    EdgeState,
+    Programs,
+    Updates,
+    edges_of,
+    without_edges,
+)
 
 
 class SupernetState(NamedTuple):
@@ -106,20 +113,6 @@ def _start(
     return SupernetState(train, EdgeState(logits, rule.optimizer.init(logits)), history)
 
 
-def share_dropped(epoch: int, epochs: int, frozen_epochs: int) -> float:
-    """The share of `drop_path` with which P-DARTS drops skips in an epoch, the first being 0.
-
-    It falls evenly while the edges are frozen, as if it were to reach zero in the last epoch; then
-    it begins again, and falls by a factor of exp(-0.2) an epoch.
-
-    >>> [round(share_dropped(epoch, 25, 10), 3) for epoch in (0, 9, 10, 24)]
-    [1.0, 0.64, 1.0, 0.061]
-    """
-    if epoch < frozen_epochs:
-        return 1 - epoch / epochs
-    return math.exp(-0.2 * (epoch - frozen_epochs))
-
-
 @usual_promotion
 def fit_supernet(
     spec: Architecture,
@@ -134,6 +127,7 @@ def fit_supernet(
     max_bytes: int | None = None,
     resume: Snapshot | None = None,
     checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None,
+    scan: bool | None = None,
 ) -> SupernetFit:
     """Train a supernet, with the learning rate annealed once.
 
@@ -153,6 +147,8 @@ def fit_supernet(
       max_bytes: the memory that may be taken; by default any.
       resume: a snapshot of an earlier training with the same arguments.
       checkpoint: called after each epoch but the last with a function that takes a snapshot.
+      scan: whether chunks of updates of edges and weights are one `lax.scan` each; by default where
+        that is not slower.
 
     Raises:
       ValueError: if there are fewer images than make a batch.
@@ -173,43 +169,25 @@ def fit_supernet(
     if isinstance(rule, EdgeSettings):
         state = state._replace(rule=on_device(EdgeState(*state.rule)))
     losses = [] if resume is None else list(resume.losses)
-    num_batches = len(train) // settings.batch_size
-    rates = learning_rates(settings, epochs * num_batches).reshape(epochs, num_batches)
     diverged, good = "", state
     watch = Stopwatch()
-    kind = ByPieces if parts.by_pieces(graph, settings, rule) else Programs
-    updates = kind(graph, train, valid, key, settings, rule, (state.train, state.rule))
+    course = Course(graph, train, valid, key, epochs, settings, rule)
+    scan = jax.default_backend() != "cpu" if scan is None else scan
+    updates: Updates
+    if scan and isinstance(rule, EdgeSettings):
+        updates = Scanned(course, state.train, state.rule)
+    elif parts.by_pieces(graph, settings, rule):
+        updates = ByPieces(course, state.rule)
+    else:
+        updates = Programs(course, state.train, state.rule)
     compiling = watch.lap()
     if max_bytes is not None and updates.required_bytes > max_bytes:
         raise TooLargeError(updates.required_bytes, max_bytes)
     while len(losses) < epochs:
         epoch = len(losses)
-        found = []
-        drop = np.float32(share_dropped(epoch, epochs, getattr(rule, "frozen_epochs", 0)))
-        batches = updates.batches(train, jax.random.fold_in(key, epoch))
-        for number, (batch, dropout_key) in enumerate(batches):
-            place = epoch * num_batches + number
-            step = Step(rates[epoch, number], dropout_key, drop)
-            now, of_rule = state.train, state.rule
-            if isinstance(rule, EdgeSettings):
-                if epoch >= rule.frozen_epochs:
-                    of_rule = updates.update_edges(now, of_rule, batch, place, step)
-                weights: EdgeWeights = softmax(of_rule.logits)
-                now, loss = updates.update(now, weights, batch, step)
-            else:
-                weights = rule.draw(of_rule, place)
-                now, loss = updates.update(now, weights, batch, step)
-                if np.isfinite(np.asarray(loss)):
-                    judge = updates.judge(now.variables, place)
-                    progress = (place + 1) / (epochs * num_batches)
-                    of_rule = rule.after_update(of_rule, place, weights, judge, progress)
-            state = state._replace(train=now, rule=of_rule)
-            found.append(loss)
-        mean = np.mean([np.asarray(loss) for loss in found])
-        if not isinstance(rule, EdgeSettings):
-            judge = updates.judge(state.train.variables, epochs * num_batches + epoch)
-            state = state._replace(rule=rule.after_epoch(state.rule, epoch, judge))
-            weights = rule.favoured(state.rule)
+        now, of_rule, weights, found = updates.epoch(epoch, state.train, state.rule)
+        state = state._replace(train=now, rule=of_rule)
+        mean = found.mean()
         flat = np.concatenate([np.asarray(weights[edge]) for edge in edges_of(spec)])
         if not (np.isfinite(mean) and np.isfinite(flat).all()):
             diverged = f"diverged: the training loss was {mean} in epoch {epoch + 1}"
