@@ -6,6 +6,7 @@ nash show WORKDIR [--json]
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
 nash compare WORKDIR WORKDIR --html=compare.html
+nash rank --dataset=digits --space=nb201 --proxy=epochs=3 --proxy=channels=8
 nash export WORKDIR --format=weights|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
@@ -24,6 +25,7 @@ from nash_jax.benchmark import command as benchmark
 from nash_jax.export.export import FORMATS, export
 from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
+from nash_jax.ranking import run_rank_command
 from nash_jax.record.files import WriteError
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("search", help="begin a search, or go on with one; --help lists its flags")
     commands.add_parser("benchmark", help="methods beside random networks; --help lists its flags")
+    commands.add_parser("rank", help="how well proxies order networks; --help lists its flags")
     words = sys.argv[1:] if argv is None else list(argv)
 
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
@@ -85,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             launching.run_search_command(words[1:])
         elif words[:1] == ["benchmark"]:
             benchmark.main("nash benchmark", words[1:])
+        elif words[:1] == ["rank"]:
+            run_rank_command(words[1:])
         else:
             args = parser.parse_args(words)
             args.run(args)

@@ -1,6 +1,7 @@
 """Statistics against scipy, by hand, and by simulation."""
 
 import math
+import pathlib
 
 import hypothesis
 import hypothesis.strategies as st
@@ -91,8 +92,90 @@ def test_runs_that_separate_are_those_of_cohens_tables(effect, runs):
         (lambda: evaluation.paired_interval([1, 2], [2, 3], 1), "confidence must be between"),
         (lambda: evaluation.relative_improvement([], [1]), "got 0 and 1, with means 0 and 1"),
         (lambda: evaluation.relative_improvement([[1]], [1]), "in one row; got shape .1, 1."),
+        (lambda: evaluation.spearman_interval([1, 2], [2, 1]), "needs three things; got 2"),
+        (lambda: evaluation.top_overlap([1, 2], [2, 1], 3), "must be 1 to 2, .*; got 3"),
+        (lambda: evaluation.smoothed([[1, 2]], 3), "window must be 1 to 2, the epochs; got 3"),
+        (lambda: evaluation.correlations_with_end([[1, 2]]), "of curves needs three; got 1"),
+        (lambda: evaluation.smoothed([1, 2], 1), r"finite numbers \[n, epochs\]; got shape \[2\]"),
     ],
 )
 def test_what_says_nothing_is_one_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# Orders.
+
+
+@hypothesis.given(ROWS)
+def test_rank_correlations_are_scipys(rows):
+    first, second = np.array(rows, float).T
+    if len({*first}) < 2 or len({*second}) < 2:
+        with pytest.raises(ValueError, match="needs values that differ on both sides"):
+            evaluation.spearman(first, second)
+        return
+    for ours, theirs in (
+        (evaluation.spearman, scipy.stats.spearmanr),
+        (evaluation.pearson, scipy.stats.pearsonr),
+    ):
+        expected = theirs(first, second).statistic
+        assert math.isclose(ours(first, second), expected, abs_tol=1e-12)
+
+
+def test_shifts_by_hand():
+    first, second = [97.0, 96.0, 95.0, 94.0], [95.5, 95.5, 96.0, 90.0]
+    assert evaluation.place_changes(first, second).tolist() == [1.5, 0.5, -2.0, 0.0]
+    assert evaluation.top_overlap(first, second, 2) == 0.5  # of two equal ones, the first
+    assert evaluation.top_overlap(first, second, 4) == 1
+
+
+def test_an_interval_of_a_rank_correlation_covers_the_truth_95_times_of_100():
+    rng, truth = np.random.default_rng(0), 6 / math.pi * math.asin(0.8 / 2)
+    drawn = rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], (1000, 20))
+    intervals = [evaluation.spearman_interval(*sample.T) for sample in drawn]
+    assert 930 <= sum(low <= truth <= high for _, low, high in intervals) <= 970
+
+
+def test_windows_of_curves_end_with_their_epoch():
+    curves = np.random.default_rng(0).normal(size=(5, 8))
+    found = evaluation.smoothed(curves, 3)
+    for epoch in range(8):
+        expected = curves[:, max(0, epoch - 2) : epoch + 1].mean(axis=1)
+        np.testing.assert_allclose(found[:, epoch], expected, rtol=1e-12)
+    curves[:, 2] = 10.0  # all begin at chance
+    raw, smooth = (evaluation.correlations_with_end(curves, window) for window in (1, 3))
+    assert math.isnan(raw[2])
+    assert raw[-1] == pytest.approx(1)
+    assert smooth[5] == pytest.approx(np.corrcoef(found[:, 5], curves[:, -1])[0, 1])
+
+
+CURVES = pathlib.Path(__file__).parents[2] / "shared/data/nas_tables/darts_curves_GPL3.npz"
+
+
+@pytest.mark.skipif(not CURVES.exists(), reason="the published curves are not here")
+def test_the_benchmark_papers_figures_come_out_of_its_curves():
+    """Yang et al. 2020, section 5: the text has maxima over epochs, and 0.54 for the depths."""
+    with np.load(CURVES) as file:
+        columns = {name: file[name].astype(float) for name in file.files}
+    curves, others = columns["curves214"], columns["curves56"]
+    best = curves.max(axis=1)
+    figures = [best.mean(), best.std(), best.min(), best.max()]
+    np.testing.assert_allclose(figures, [97.034, 0.226, 96.18, 97.56], atol=5e-4)
+    last = curves[:, -1]
+    figures = [last.mean(), last.std(ddof=1), last.min(), last.max()]
+    np.testing.assert_allclose(figures, [96.949, 0.233, 96.03, 97.41], atol=5e-4)
+    assert round(others.max(axis=1).mean(), 3) == 96.847
+    assert round(others[:, -1].mean(), 3) == 96.769
+    assert round(best.mean() - others.max(axis=1).mean(), 3) == 0.187
+    depths, seeds = columns["cells8_20"].T, columns["seeds24"].T
+    assert round(evaluation.kendall_tau(*depths), 3) == 0.535
+    assert 18 <= abs(evaluation.place_changes(*depths)).max() <= 19  # the paper: 18 positions
+    assert round(evaluation.kendall_tau(*seeds), 3) == 0.583
+    assert round(abs(seeds[0] - seeds[1]).mean(), 3) == 0.125
+    raw = evaluation.correlations_with_end(curves)[[9, 49, 99, 199, 299, 399, 499]]
+    expected = [0.296, 0.403, 0.396, 0.456, 0.534, 0.707, 0.844]
+    assert raw.round(3).tolist() == expected
+    smooth = evaluation.correlations_with_end(curves, 20)[[99, 199, 299, 399, 499]]
+    assert smooth.round(3).tolist() == [0.509, 0.601, 0.678, 0.797, 0.915]
+    means = [columns[f"cells{n}"][:, -1].mean().round(3) for n in (4, 6, 8, 12, 16, 20, 24)]
+    assert means == [95.571, 96.433, 96.618, 96.821, 96.889, 96.900, 96.921]

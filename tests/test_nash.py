@@ -115,7 +115,6 @@ def test_presets_are_valid(preset):
         ("--devices=7", "devices must be numbers from 0 to 0, of the cpu devices of this machine"),
         ("--devices=x", "devices must be numbers from 0 to 0"),
         ("--dataset=npz:x.npz --label=y", "label is for tfds: and cifar:; got y"),
-        ("--image_size=8", "image_size is for tfds: and folder:; got 8 with dataset 'digits'"),
         ("--corrupt_images=mend", "corrupt_images must be one of stop, skip; got 'mend'"),
         ("--strategy=hillclimbing", "got 'hillclimbing'; did you mean hill_climbing?"),
         (

@@ -20,7 +20,7 @@ FLOORS = (
     {"runs"},
     {"search_flags"},
     {"launching"},
-    {"benchmark"},
+    {"benchmark", "ranking"},
     {"cli"},
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

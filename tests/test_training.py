@@ -279,6 +279,25 @@ def test_a_population_is_trained_as_its_members_alone(spec, digits):
             assert evaluations[member].accuracy == accuracy
 
 
+def test_learning_curves_of_seeds_are_those_of_each_alone(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=32, crop_padding=1, flip=True)
+    keys = jax.random.split(KEY, 3)
+    curves = training.learning_curves(spec, keys, digits, digits, 2, settings)
+    assert curves.shape == (3, 2)
+    for key, curve in zip(keys[:2], curves):
+        start, own_key = jax.random.split(key)
+        seen = []
+
+        def look(take, seen=seen):
+            seen.append(jax.device_get(training.variables_in(spec, take(), settings)))
+
+        variables = nj.init(spec, start)
+        fitted = training.fit(spec, variables, digits, own_key, 2, settings, checkpoint=look)
+        for found, after in zip(curve, (*seen, fitted.variables), strict=True):
+            accuracy = training.evaluate(spec, after, digits).accuracy
+            assert found == pytest.approx(accuracy, abs=0.011)  # two images, by rounding
+
+
 def test_an_ensemble_averages_probabilities(spec, digits):
     wide = nj.chain((8, 8, 1), 10, (5,), ops.Normalize((78.0,), (96.0,)))
     members = [(s, random_variables(s, seed)) for seed, s in enumerate((spec, wide, spec))]

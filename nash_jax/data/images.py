@@ -121,6 +121,30 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.array(PIL.Image.fromarray(image).convert("L"))[..., None]
 
 
+def resized(images: np.ndarray, edge: int) -> np.ndarray:
+    """Images as squares, whatever their proportions: smaller ones by means over what is covered.
+
+    Args:
+      images: uint8 `[n, height, width, channels]`, 1 or 3 channels.
+      edge: of the square.
+
+    Returns:
+      uint8 `[n, edge, edge, channels]`.
+
+    >>> resized(np.full((1, 4, 6, 3), 7, np.uint8), 2).tolist()[0][0]
+    [[7, 7, 7], [7, 7, 7]]
+    """
+    n, height, width, channels = images.shape
+    if (height, width) == (edge, edge):
+        return images
+    found = np.empty((n, edge, edge, channels), np.uint8)
+    for image, into in zip(images, found):
+        pixels = PIL.Image.fromarray(image if channels == 3 else image[..., 0])
+        small = np.asarray(pixels.resize((edge, edge), PIL.Image.Resampling.BILINEAR))
+        into[:] = small.reshape(edge, edge, channels)
+    return found
+
+
 def is_image(name: str) -> bool:
     """Whether a file's name ends like those of the formats that are read."""
     return PIL.Image.registered_extensions().get(pathlib.PurePath(name).suffix.lower()) in FORMATS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from nash_jax.data.cifar import read_cifar
 from nash_jax.data.dataset import Dataset, make_dataset
 from nash_jax.data.folders import read_folder
 from nash_jax.data.image_sets import CORRUPT_IMAGES
-from nash_jax.data.images import reason
+from nash_jax.data.images import reason, resized
 from nash_jax.data.npz import read_npz
 from nash_jax.data.splits import HELD_OUT
 from nash_jax.data.tfds import read_tfds
@@ -42,8 +43,7 @@ def load_dataset(
 
       data_dir: where TensorFlow Datasets are; by default their own place.
       label: of a set with several labels, which.
-      image_size: edge to which the images of a folder or of TensorFlow Datasets are resized; 0: as
-        they are.
+      image_size: edge to which all images are resized; 0: as they are.
       corrupt_images: 'stop' at such images that cannot be read, or 'skip' them.
       groups: for a folder, what images share that no split may divide, see `read_folder`.
       note: is told of what users should know.
@@ -58,7 +58,6 @@ def load_dataset(
     for name, value, kinds in (
         ("data_dir", data_dir, ("tfds",)),
         ("label", label, ("tfds", "cifar")),
-        ("image_size", image_size, ("tfds", "folder")),
         ("groups", groups, ("folder",)),
     ):
         if value and kind not in kinds:
@@ -72,7 +71,7 @@ def load_dataset(
         )
     options = image_size, corrupt_images, note
     if source == "digits":
-        return _digits()
+        return _resized(_digits(), image_size)
     if rest and "\0" not in rest:
         try:
             match kind:
@@ -82,9 +81,9 @@ def load_dataset(
                 case "folder":
                     return read_folder(_path(rest), *options, groups)
                 case "cifar":
-                    return read_cifar(_path(rest), label)
+                    return _resized(read_cifar(_path(rest), label), image_size)
                 case "npz":
-                    return read_npz(rest, note)
+                    return _resized(read_npz(rest, note), image_size)
         except OSError as error:
             what = f"{printable(error.filename)}: " if error.filename else ""
             raise ValueError(
@@ -95,6 +94,17 @@ def load_dataset(
         "dataset must be digits, tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE; "
         f"got {source!r}"
     )
+
+
+def _resized(dataset: Dataset, edge: int) -> Dataset:
+    """A set with images of another size; as it is, if the edge is 0."""
+    if not edge:
+        return dataset
+    train, test = (
+        dataclasses.replace(examples, images=resized(examples.images, edge))
+        for examples in (dataset.train, dataset.test)
+    )
+    return dataclasses.replace(dataset, train=train, test=test)
 
 
 def _path(text: str) -> pathlib.Path:

@@ -87,6 +87,19 @@ class Table:
             epochs,
         )
 
+    @staticmethod
+    def lengths(path: str | os.PathLike[str], data: str = "") -> list[int]:
+        """After how many epochs a table has validation values, the fewest first.
+
+        Args:
+          path, data: as in `load`.
+
+        Raises:
+          ValueError: as `load`.
+        """
+        path = pathlib.Path(os.path.expanduser(path))
+        return sorted(_by_epochs(path, _columns(path), data)["val"])
+
     def row(self, code: str) -> int:
         """The number of a genotype's row.
 

@@ -32,8 +32,8 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """
     from scipy import stats  # takes a second
 
-    _check_confidence(confidence)
-    x = _numbers(values)
+    check_confidence(confidence)
+    x = numbers(values)
     if not len(x):
         raise ValueError("an interval needs at least one value; got none; make a run")
     mean = float(x.mean())
@@ -60,7 +60,7 @@ def paired_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.9
     >>> [round(number, 3) for number in interval]  # 2 +- 4.303 / sqrt(3)
     [2.0, -0.484, 4.484]
     """
-    a, b = _samples(first, second)
+    a, b = samples(first, second)
     if len(a) < 2:
         raise ValueError(f"a paired interval needs two pairs; got {len(a)}; make more runs")
     return mean_interval(a - b, confidence)
@@ -80,7 +80,7 @@ def relative_improvement(method: ArrayLike, random: ArrayLike) -> float:
     >>> round(relative_improvement([96.6, 97.0], [95.0, 97.0]), 3)
     0.833
     """
-    a, b = _numbers(method), _numbers(random)
+    a, b = numbers(method), numbers(random)
     if not len(a) or not len(b) or b.mean() <= 0:
         raise ValueError(
             f"relative improvement needs accuracies above 0 on both sides; got {len(a)} and "
@@ -111,9 +111,9 @@ def improvement_interval(
     """
     from scipy import stats  # takes a second
 
-    _check_confidence(confidence)
+    check_confidence(confidence)
     mean = relative_improvement(method, random)
-    a, b = _numbers(method), _numbers(random)
+    a, b = numbers(method), numbers(random)
     if min(len(a), len(b)) < 2:
         raise ValueError(
             f"an interval needs two runs of a method and two random networks; got {len(a)} and "
@@ -158,8 +158,8 @@ def runs_to_separate(
     """
     from scipy import stats  # takes a second
 
-    a, b = _numbers(first), _numbers(second)
-    _check_confidence(confidence)
+    a, b = numbers(first), numbers(second)
+    check_confidence(confidence)
     if not 0 < power < 1:
         raise ValueError(f"power must be between 0 and 1; got {power}")
     if min(len(a), len(b)) < 2:
@@ -202,7 +202,7 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """
     from scipy import stats  # takes a second
 
-    a, b = _samples(first, second)
+    a, b = samples(first, second)
     if len(a) < 2 or len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         raise ValueError(
             f"Kendall's tau needs values that differ on both sides; got {len(np.unique(a))} and "
@@ -211,19 +211,22 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.kendalltau(a, b, variant="b").statistic)
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Raises `ValueError` unless it is between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
 
 
-def _samples(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _numbers(first), _numbers(second)
+def samples(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Two rows of numbers of the same things, checked."""
+    a, b = numbers(first), numbers(second)
     if a.shape != b.shape:
         raise ValueError(f"pairs must be as many on both sides; got {len(a)} and {len(b)}")
     return a, b
 
 
-def _numbers(values: ArrayLike) -> np.ndarray:
+def numbers(values: ArrayLike) -> np.ndarray:
+    """A row of finite numbers, checked."""
     array = np.asarray(values, float)
     if array.ndim != 1 or not np.isfinite(array).all():
         raise ValueError(

@@ -32,7 +32,7 @@ class DataSettings:
     Attributes:
       dataset: digits (embedded), tfds:NAME[/CONFIG][:VERSION], folder:DIR, cifar:DIR or npz:FILE.
       label: which label of a TFDS set that has several, such as coarse_label.
-      image_size: edge to which the images of a folder or a TFDS set are resized; 0: as they are.
+      image_size: edge to which all images are resized; 0: as they are.
       corrupt_images: what to do if an image cannot be read: stop, skip.
       groups: keeps images of a folder together in every split: those with the same name of the
         first folder below the class (folder); or those for which a regular expression finds the

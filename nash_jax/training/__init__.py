@@ -31,7 +31,9 @@ from nash_jax.training.loop import (
     fit,
     precompile,
     state_shapes,
+    variables_in,
 )
+from nash_jax.training.population import learning_curves
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rate, learning_rates
 from nash_jax.training.streaming import check_streaming, fits_on_device
@@ -62,6 +64,7 @@ __all__ = [
     "faster_flags",
     "fit",
     "fits_on_device",
+    "learning_curves",
     "learning_rate",
     "learning_rates",
     "parts",
@@ -72,4 +75,5 @@ __all__ = [
     "supernet",
     "tower_of",
     "update",
+    "variables_in",
 ]

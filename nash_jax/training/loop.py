@@ -191,14 +191,26 @@ def fit(
                 cosine = cosine.lasting(in_all, epoch + 1)
                 rates = _rates(settings, cosine, num_batches)
     jax.block_until_ready(state)
-    back = {new_name: name for name, new_name in names.items()}
     return Fit(
-        without_tower(spec, renamed(state.variables, back)),
+        variables_in(spec, _snapshot(state, losses), settings),
         np.array([np.asarray(loss) for loss in losses]),
         *((compiling, 0.0) if compiled_epoch.new else (0.0, compiling)),
         watch.lap(),
         compiled_epoch.required_bytes,
     )
+
+
+def variables_in(spec: Architecture, snapshot: Snapshot, settings: TrainingSettings) -> Variables:
+    """The network's variables in a snapshot of its training.
+
+    Args:
+      spec: the architecture.
+      snapshot: that `fit` gave for it.
+      settings: of the training.
+    """
+    _, names = numbered(tower_of(spec) if settings.auxiliary_weight else spec)
+    back = {new_name: name for name, new_name in names.items()}
+    return without_tower(spec, renamed(snapshot.state.variables, back))
 
 
 def _progress(
