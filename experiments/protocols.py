@@ -246,7 +246,7 @@ def figure_of(rows: Sequence[Row], title: str) -> Figure:
 
 def main(argv: list[str]) -> None:
     recipe = FLAGS.recipe
-    FLAGS.recipe = "base"
+    FLAGS["recipe"].value = "base"
     with study_from_flags(argv, protocols.NAMES) as study:
         if FLAGS["recipe"].present and recipe != "base":
             raise ValueError(f"recipe must be left out: every row has its own; got {recipe}")

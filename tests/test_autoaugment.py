@@ -55,7 +55,7 @@ def test_every_operation_of_the_policy_is_pillow_s():
     images = np.stack([photo(0), photo(1), np.full((32, 32, 3), 7, np.uint8)])
     steps = [autoaugment.step_of(*case, 32, 32) for case in cases]
     steps = autoaugment.Step(*map(np.stack, zip(*steps)))
-    each = jax.vmap(autoaugment._changed_one_by_one, (0, None, None))
+    each = jax.vmap(autoaugment.one_by_one, (0, None, None))
     change = jax.jit(jax.vmap(each, (None, 0, None)))
     found = np.asarray(change(images.astype(np.int32), steps, np.array(GREY)))
     for case, ours in zip(cases, found):

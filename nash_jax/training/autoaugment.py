@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,13 @@ class Step(NamedTuple):
     place: jax.Array | np.ndarray
 
 
-def auto_augment(images: jax.Array, key: jax.Array, fill: jax.Array) -> jax.Array:
+#: Changes an image `[height, width, channels]` by a step; what lies outside has a colour.
+Change: TypeAlias = Callable[[jax.Array, Step, jax.Array], jax.Array]
+
+
+def auto_augment(
+    images: jax.Array, key: jax.Array, fill: Any, change: Change | None = None
+) -> jax.Array:
     """Each image changed by one sub-policy of `POLICY` at random.
 
     Args:
@@ -75,6 +81,7 @@ def auto_augment(images: jax.Array, key: jax.Array, fill: jax.Array) -> jax.Arra
         green and blue.
       key: decides which sub-policy, whether and in which direction.
       fill: the colour of what lies outside, a number or one for each channel.
+      change: how one image is changed by one operation; by default what is faster here.
 
     Returns:
       Images of the same shape and type.
@@ -87,12 +94,13 @@ def auto_augment(images: jax.Array, key: jax.Array, fill: jax.Array) -> jax.Arra
     signs = jax.random.bernoulli(sign_key, shape=(batch, 2)).astype(jnp.int32)
     table = _table(height, width)
     fill = jnp.broadcast_to(jnp.asarray(fill, jnp.int32), (batch, channels))
-    change = jax.vmap(_changed_one_by_one if jax.default_backend() == "cpu" else _changed)
+    if change is None:
+        change = one_by_one if jax.default_backend() == "cpu" else changed
     wide = images.astype(jnp.int32)
     for number in range(2):
         steps = Step(*(jnp.asarray(x)[policy, number, signs[:, number]] for x in table))
         branch = jnp.where(uses[:, number], steps.branch, 0)
-        wide = change(wide, steps._replace(branch=branch), fill)
+        wide = jax.vmap(change)(wide, steps._replace(branch=branch), fill)
     return wide.astype(images.dtype)
 
 
@@ -221,7 +229,7 @@ def _sharpness(image: jax.Array, step: Step, fill: jax.Array) -> jax.Array:
 
 
 #: What an image may get; the first leaves it as it is.
-BRANCHES: dict[str, Callable[[jax.Array, Step, jax.Array], jax.Array]] = {
+BRANCHES: dict[str, Change] = {
     "none": lambda image, step, fill: image,
     "move": _move,
     "invert": _invert,
@@ -236,11 +244,11 @@ BRANCHES: dict[str, Callable[[jax.Array, Step, jax.Array], jax.Array]] = {
 }
 
 
-def _changed(image: jax.Array, step: Step, fill: jax.Array) -> jax.Array:
+def changed(image: jax.Array, step: Step, fill: jax.Array) -> jax.Array:
     """One image after one operation."""
     return jax.lax.switch(step.branch, list(BRANCHES.values()), image, step, fill)
 
 
 #: On CPU the one branch that was drawn is computed; where many images are computed side by side,
 #: all branches would be.
-_changed_one_by_one = jax.custom_batching.sequential_vmap(_changed)
+one_by_one = jax.custom_batching.sequential_vmap(changed)
