@@ -178,7 +178,7 @@ def _autocontrast(image: jax.Array, step: Step, fill: jax.Array) -> jax.Array:
 def _equalize(image: jax.Array, step: Step, fill: jax.Array) -> jax.Array:
     """Each channel so that all grey levels are about equally frequent.
 
-    As Pillow: a channel of fewer than 256 pixels stays, the brightest level left out.
+    As in Pillow, a channel with fewer than 255 pixels below its brightest level stays.
     """
     channels = image.shape[-1]
     pixels = image.reshape(-1, channels)
