@@ -20,6 +20,11 @@ def test_resnet_20_with_option_a_has_the_published_number_of_parameters():
     assert nj.count_params(nj.resnet((32, 32, 3), 10, 20)) == 269_722
 
 
+def test_resnet_50_has_the_published_number_of_parameters_but_for_the_stem_and_the_classes():
+    published = 25_557_032 - 7 * 7 * 3 * 64 - 2049 * 1000
+    assert nj.count_params(nj.resnet50((32, 32, 3), 10)) == published + 3 * 3 * 3 * 64 + 2049 * 10
+
+
 def test_flops_of_a_grouped_strided_convolution_by_hand():
     spec = nj.Architecture(
         (8, 8, 4),

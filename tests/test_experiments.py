@@ -21,6 +21,7 @@ from experiments import (
     ensembles,
     figure2,
     figure3,
+    protocols,
     study,
     table1,
     table2,
@@ -196,6 +197,81 @@ def test_baselines_cost_what_the_searches_cost(folder):
         ours = runs.read_ledger(path)
         assert cost(ours) <= 2 * cost(search)  # what they cost on average is a guess
         assert all(len(line["edits"]) <= 1 for line in ours if line["kind"] == "child")
+
+
+PROTOCOLS = (
+    *("--preset=digits", "--space=darts", "--channels=2", "--cells=1", "--genotypes=1"),
+    *(
+        "--epochs_final=1",
+        "--max_train_examples=200",
+        "--batch_size=50",
+        "--progress=quiet",
+        "--repeats=1",
+    ),
+)
+
+
+def test_protocols_are_runs_of_the_same_networks(tmp_path):
+    launch(protocols, *PROTOCOLS, "--rows=base,C", f"--workdir={tmp_path}")
+    base, cut = (runs.read_run(tmp_path / f"{name}-genotype0-seed0") for name in ("base", "C"))
+    assert base.final.spec == cut.final.spec
+    differing = set(base.config.values().items()) - set(cut.config.values().items())
+    assert differing == {("cutout", 0)}
+    assert cut.config.values()["cutout"] == 4  # of 8 pixels, as 16 of 32
+    rows = read_csv(tmp_path / "protocols.csv")
+    assert [(row["protocol"], row["n"]) for row in rows] == [("base", "1"), ("C", "1")]
+    assert [row["paper_accuracy_percent"] for row in rows] == ["94.96", "96.39"]
+    found = [float(row["accuracy_percent"]) for row in rows]
+    assert found == pytest.approx([100 * base.final.accuracy, 100 * cut.final.accuracy])
+    assert (tmp_path / "protocols.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_protocols_of_two_kinds_of_networks(tmp_path, monkeypatch):
+    asked = {}
+
+    def perform(config, workdir, console, dataset, quiet):
+        asked[workdir.name] = config.values()
+        raise runs.StoppedError("not now")
+
+    monkeypatch.setattr(study.launching, "perform", perform)
+    launch(protocols, *PROTOCOLS, "--resnet50=4", "--genotypes=2", f"--workdir={tmp_path}")
+    assert len(asked) == 10 * 2 + 8 * 2  # ResNet-50 has no number of channels for 50C
+    assert len({asked[f"base-genotype{n}-seed0"]["first"] for n in (0, 1)}) == 2
+    most = asked["C+D+A+AA+50C+1500E-genotype1-seed0"]
+    assert (most["auto_augment"], most["epochs_final"], most["search_channels"]) == (True, 2, 3)
+    deep = asked["D-resnet50-4-seed1"]
+    assert (deep["drop_path"], deep["drop_path_by_depth"]) == (0.2, True)
+    assert not asked["D-genotype0-seed0"]["drop_path_by_depth"]
+
+
+def test_the_spread_of_protocols_beside_that_of_networks_by_hand():
+    each = {"one": [90.0, 91.0], "other": [92.0]}
+    rows = [protocols.Row(name, "darts", each, 1.0, None) for name in ("base", "C")]
+    better = {network: [x + 4 for x in found] for network, found in each.items()}
+    rows[1] = rows[1]._replace(accuracies=better)
+    (line,) = protocols.spreads(rows)
+    assert "2 protocols are 4.00 points apart (base to C), with a deviation of 2.83" in line
+    assert "of one protocol 2.00 to 2.00 points, with deviations of 1.00 to 1.00" in line
+    assert protocols.spreads(rows[:1]) == []
+    assert protocols.cells_of(rows[0])[3:7] == ["91.00 ± 1.00", "90.00", "92.00", "3"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--space=nb201"], "space must be one of two cells; got nb201; give --space=darts"),
+        (["--recipe=modern"], "recipe must be left out: every row has its own; got modern"),
+        (["--image_size=4"], "image_size is for tfds: and folder:"),
+        (
+            ["--batch_size=200", "--rows=C"],
+            "protocol C for darts: batch_size must be at most .* in --rows=base,C",
+        ),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_one_line(args, message, tmp_path):
+    with pytest.raises(SystemExit, match="error: " + message):
+        launch(protocols, *PROTOCOLS, f"--workdir={tmp_path / 'new'}", *args)
+    assert not list(tmp_path.rglob("ledger.jsonl"))
 
 
 def test_other_settings_in_the_folder_of_a_study_are_refused(folder):

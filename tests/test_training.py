@@ -620,6 +620,9 @@ def test_the_tower_of_darts_is_the_published_one():
     assert tower["auxiliary.relu0"].inputs == ("cell13",)
     assert spec.shapes["cell13"] == (8, 8, 576)
     assert tower.num_classes == 20
+    tower = training.tower_of(nj.resnet50((32, 32, 3), 10))
+    assert tower["auxiliary.relu0"].inputs == ("stage2",)
+    assert tower.shapes["stage2"] == (16, 16, 512)
     with pytest.raises(ValueError, match="auxiliary_weight needs a network of cells"):
         training.tower_of(nj.chain((8, 8, 1), 10))
 

@@ -1,7 +1,7 @@
 """What a network is: ops, spec, weights, running, cost, JSON, drawing."""
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.builders import chain, resnet, vgg, wide_resnet
+from nash_jax.architecture.builders import chain, resnet, resnet50, vgg, wide_resnet
 from nash_jax.architecture.cost import (
     COSTS,
     count_activation_bytes,
@@ -52,6 +52,7 @@ __all__ = [
     "ops",
     "renamed",
     "resnet",
+    "resnet50",
     "to_json",
     "traced",
     "vgg",

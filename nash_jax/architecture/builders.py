@@ -169,6 +169,52 @@ def resnet(
     return b.classify(x, num_classes, input_shape)
 
 
+def resnet50(
+    input_shape: Shape, num_classes: int, width: int = 64, normalize: ops.Normalize | None = None
+) -> Architecture:
+    """ResNet-50 for small images: stages of 3, 4, 6, 3 bottlenecks (He et al. 2016, table 1).
+
+    Its stem is one 3x3 convolution without pooling, and the 3x3 convolution of a bottleneck has the
+    stride, as in most code for CIFAR. Each residual branch ends with a `DropPath`, whose depth is
+    its place among all: with `drop_path_by_depth` a training drops branches as stochastic depth
+    does (Huang et al. 2016, equation 4).
+
+    Args:
+      input_shape: `(height, width, channels)` of one image.
+      num_classes: number of logits.
+      width: channels within the bottlenecks of the first stage; the paper: 64.
+      normalize: how raw pixels are normalised, if the network is to do it.
+
+    Raises:
+      ValueError: if the width is not >= 1.
+
+    >>> drops = [node.op for node in resnet50((8, 8, 3), 10, 4).nodes if "droppath" in node.name]
+    >>> len(drops), drops[0].depth, drops[-1].depth
+    (16, 0.0625, 1.0)
+    """
+    if width < 1:
+        raise ValueError(f"width must be >= 1; got {width}; the paper has 64")
+    b = Builder()
+    x = INPUT if normalize is None else b.add(normalize, INPUT)
+    x, blocks, number = b.conv_norm_relu(x, width), (3, 4, 6, 3), 0
+    for stage, count in enumerate(blocks, start=1):
+        features = width * 2 ** (stage - 1)
+        for block in range(count):
+            number += 1
+            stride = 2 if stage > 1 and not block else 1
+            y = b.conv_norm_relu(x, features, (1, 1))
+            y = b.conv_norm_relu(y, features, stride=stride)
+            y = b.add(ops.BatchNorm(), b.add(ops.Conv(4 * features, (1, 1)), y))
+            y = b.add(ops.DropPath(number / sum(blocks)), y)
+            if not block:  # other channels, or half as many pixels
+                projection = ops.Conv(4 * features, (1, 1), (stride, stride))
+                x = b.add(ops.BatchNorm(), b.add(projection, x))
+            x = b.add(ops.Add(), y, x)
+            last = block + 1 == count
+            x = b.named(f"stage{stage}", ops.Relu(), x) if last else b.add(ops.Relu(), x)
+    return b.classify(x, num_classes, input_shape)
+
+
 def wide_resnet(
     input_shape: Shape,
     num_classes: int,

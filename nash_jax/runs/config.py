@@ -318,7 +318,7 @@ def settings_of(config: Config) -> Settings:
         later=(
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
             *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
-            *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov"),
+            *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov", "auto_augment"),
         ),
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 from nash_jax.architecture import Architecture, count_flops, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
 from nash_jax.runs.config import Config
-from nash_jax.runs.presets import RECIPES, with_defaults
+from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
 from nash_jax.training import TrainingSettings, fit
@@ -158,6 +158,8 @@ def plan(
     """
     defaults = SETTINGS | (RECIPES[recipe] if recipe else RECIPE) | for_images(dataset)
     config = with_defaults(defaults, {**given, "minutes": minutes})
+    if recipe:
+        check_recipe(config, recipe)
     problem = prepare(config, dataset)
     pace = measure(problem.model_0, problem.train, config.recipes.training)
     num_images = len(problem.train) + len(problem.valid)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nash_jax.runs.config import KINDS, Config
+from nash_jax.runs.protocols import PROTOCOLS
 from nash_jax.runs.spaces import MorphsSettings
 
 #: How to train; each replaces the defaults that are named. A better training must not be mistaken
@@ -13,11 +14,9 @@ from nash_jax.runs.spaces import MorphsSettings
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     # The protocol of DARTS and of those that compare with it, on CIFAR-10.
-    "darts": {
-        **{"lr_start": 0.025, "weight_decay": 3e-4, "batch_size": 96, "clip_norm": 5.0},
-        **{"cutout": 16, "drop_path": 0.2, "auxiliary_weight": 0.4, "epochs_final": 600},
-    },
+    "darts": PROTOCOLS["C+D+A"],
     "modern": {"label_smoothing": 0.1, "clip_norm": 5.0, "flip_test": True, "cutout": 8},
+    **PROTOCOLS,
 }
 
 #: Settings by size; each replaces the defaults that are named.
@@ -70,7 +69,7 @@ def preset(name: str, recipe: str = "paper", **settings: Any) -> Config:
       name: of the preset.
       recipe: name of the recipe.
       **settings: as `Config.replace` takes them; they override both. Settings of the preset that
-        the given strategy or space does not have are ignored.
+        the given strategy or space does not have are ignored; of a recipe they are refused.
 
     Raises:
       ValueError: as `Config.replace`.
@@ -78,7 +77,15 @@ def preset(name: str, recipe: str = "paper", **settings: Any) -> Config:
     >>> preset("digits", num_steps=1).recipes.epochs_final
     30
     """
-    return with_defaults(PRESETS[name] | RECIPES[recipe], settings)
+    config = with_defaults(PRESETS[name] | RECIPES[recipe], settings)
+    check_recipe(config, recipe)
+    return config
+
+
+def check_recipe(config: Config, recipe: str) -> None:
+    """Raises `ValueError` if a recipe has a setting of a space that the config does not have."""
+    known = config.values()
+    config.replace(**{n: value for n, value in RECIPES[recipe].items() if n not in known})
 
 
 def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Config:

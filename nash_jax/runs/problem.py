@@ -73,6 +73,14 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     limits = config.limits(start.spec)
     if config.recipes.training.auxiliary_weight:
         check_tower(start.spec)
+    if config.recipes.training.drop_path and not any(
+        isinstance(node.op, ops.DropPath) for node in start.spec.nodes
+    ):
+        raise ValueError(
+            "drop_path needs a network with paths that can be dropped, as the cells of the spaces "
+            "darts, enas, nasnet and nsganet have, or resnet50; got another, of "
+            f"{len(start.spec.nodes)} nodes; take drop_path 0"
+        )
     for recipe in config.recipes_by_name().values():
         if recipe.rule is not None:
             _check_supernet(config, start.spec)

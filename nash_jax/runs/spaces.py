@@ -24,6 +24,7 @@ from nash_jax.architecture import (
     from_json,
     ops,
     resnet,
+    resnet50,
     to_json,
     vgg,
     wide_resnet,
@@ -102,8 +103,9 @@ class MorphsSettings:
 
     Attributes:
       model_0: the network to start from: chain, vgg, resnet-20, wrn-16-4 or others of these kinds,
-        FILE.json (an architecture), FILE.safetensors (with its weights) or a folder (an orbax
-        checkpoint with its spec.json).
+        resnet50 (of bottlenecks; resnet50-16: the first have 16 channels, not 64), FILE.json (an
+        architecture), FILE.safetensors (with its weights) or a folder (an orbax checkpoint with its
+        spec.json).
       widths: channels of the chain's convolutions, or of the stages of vgg.
       kernel_sizes: kernel sizes to deepen with.
       widening_factors: factors to widen by.
@@ -218,11 +220,13 @@ def _start(
         return Start(resnet(*data, int(match[1]), normalize))
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return Start(wide_resnet(*data, int(match[1]), int(match[2]), normalize))
+    if match := re.fullmatch(r"resnet50(?:-(\d+))?", name):
+        return Start(resnet50(*data, int(match[1] or 64), normalize))
     path = pathlib.Path(os.path.expanduser(name))
     if path.suffix not in (".json", NETWORK_ENDING) and not path.is_dir():
         raise ValueError(
-            "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, a file that ends with "
-            f".json or {NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
+            "model_0 must be chain, vgg, resnet-DEPTH, wrn-DEPTH-FACTOR, resnet50, a file ending "
+            f"in .json or {NETWORK_ENDING}, or a folder with an orbax checkpoint; got {name!r}"
         )
     try:
         checksum, spec, variables = _read(path)

@@ -1,4 +1,4 @@
-"""Random crops and flips as in SGDR, and cutout (DeVries & Taylor 2017), on the device."""
+"""Random crops and flips as in SGDR, AutoAugment, and cutout (DeVries & Taylor 2017), on device."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nash_jax.training.autoaugment import auto_augment
 from nash_jax.training.settings import TrainingSettings
 
 
 def augment(
     images: jax.Array, key: jax.Array, settings: TrainingSettings, fill: Any = 0
 ) -> jax.Array:
-    """Each image cropped, flipped and cut out at random, as the settings say.
+    """Each image cropped, flipped, changed and cut out at random, as the settings say.
 
     Args:
       images: `[batch, height, width, channels]`.
       key: decides where; the same key gives the same images.
-      settings: `crop_padding`, `flip` and `cutout`.
+      settings: `crop_padding`, `flip`, `auto_augment` and `cutout`, in this order.
       fill: what is padded and cut out, a number or one for each channel; 0 is black.
 
     Returns:
@@ -41,6 +42,8 @@ def augment(
     if settings.flip:
         flipped = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
         images = jnp.where(flipped, images[:, :, ::-1], images)
+    if settings.auto_augment:
+        images = auto_augment(images, jax.random.fold_in(key, 3), fill)
     if settings.cutout:
         middles = jax.random.randint(cutout_key, (batch, 2), 0, jnp.array([height, width]))
         top, left = (middles - settings.cutout // 2).T[..., None]

@@ -1,7 +1,8 @@
 """A second classifier in the middle of a network of cells, in training alone (Szegedy et al. 2015).
 
-As in DARTS: it reads the output of the cell after two thirds of all cells. Networks are counted,
-evaluated, kept and exported without it.
+As in DARTS: it reads the output of the cell after two thirds of all cells; in `resnet50`, that of
+the second stage (Yang et al. 2020, appendix A.3.1). Networks are counted, evaluated, kept and
+exported without it.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ WIDTHS = (128, 768)
 
 
 def check_tower(spec: Architecture) -> None:
-    """Raises `ValueError` unless the network has cells."""
-    if not _cells(spec):
-        names = [node.name for node in spec.nodes]
+    """Raises `ValueError` unless the network has cells, or stages."""
+    if not _place(spec):
         raise ValueError(
             "auxiliary_weight needs a network of cells, as those of the spaces darts, enas, nasnet "
-            f"and nsganet; got one without, of {len(names)} nodes; take auxiliary_weight 0"
+            f"and nsganet, or resnet50; got another, of {len(spec.nodes)} nodes; take "
+            "auxiliary_weight 0"
         )
 
 
-def _cells(spec: Architecture) -> list[str]:
-    """The outputs of a network's cells, in their order."""
-    return [node.name for node in spec.nodes if re.fullmatch(r"cell\d+", node.name)]
+def _place(spec: Architecture) -> str:
+    """The node that a tower reads; none if the network has no place for it."""
+    for kind, part, of in (("cell", 2, 3), ("stage", 1, 2)):  # cells are numbered from 0
+        if found := [n.name for n in spec.nodes if re.fullmatch(rf"{kind}\d+", n.name)]:
+            return f"{kind}{part * len(found) // of}"
+    return ""
 
 
 def tower_of(spec: Architecture) -> Architecture:
@@ -41,10 +45,10 @@ def tower_of(spec: Architecture) -> Architecture:
     8x8, windows are as large as there is room for.
 
     Raises:
-      ValueError: if the network has no cells.
+      ValueError: if the network has no cells and no stages.
     """
     check_tower(spec)
-    place = f"cell{2 * len(_cells(spec)) // 3}"
+    place = _place(spec)
     pooled = [min(5, size) for size in spec.shapes[place][:2]]
     kernel = tuple(
         min(2, (size - window) // 3 + 1) for size, window in zip(spec.shapes[place], pooled)
@@ -81,7 +85,7 @@ def with_tower(
       settings: how it is trained; without an auxiliary loss, network and variables stay.
 
     Raises:
-      ValueError: if there is an auxiliary loss, and the network has no cells.
+      ValueError: if there is an auxiliary loss, and the network has no place for it.
     """
     if not settings.auxiliary_weight:
         return spec, variables

@@ -26,6 +26,8 @@ class TrainingSettings:
         crops.
       flip: mirror half of the images left to right.
       cutout: edge of the square that gets the mean colour at random, in pixels; 0: none.
+      auto_augment: change each image by operations that are drawn from AutoAugment's policy for
+        CIFAR-10, behind crops and flips and before cutout.
       label_smoothing: share of the target that is spread over all classes, in [0, 1); the paper: 0.
       clip_norm: largest norm of all gradients together, before weight decay; 0: none, as the paper.
       flip_test: average the logits of an image and its mirror image in every evaluation, where
@@ -50,6 +52,7 @@ class TrainingSettings:
     crop_padding: int = 4
     flip: bool = True
     cutout: int = 0
+    auto_augment: bool = False
     label_smoothing: float = 0.0
     clip_norm: float = 0.0
     flip_test: bool = False
@@ -89,7 +92,9 @@ class TrainingSettings:
         >>> TrainingSettings(cutout=8).without_augmentation.cutout
         0
         """
-        return dataclasses.replace(self, crop_padding=0, flip=False, cutout=0, flip_test=False)
+        return dataclasses.replace(
+            self, crop_padding=0, flip=False, cutout=0, auto_augment=False, flip_test=False
+        )
 
     @property
     def evaluation(self) -> dict[str, Any]:
