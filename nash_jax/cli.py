@@ -5,6 +5,7 @@ nash show WORKDIR [--json]
 nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
 nash compare WORKDIR WORKDIR --html=compare.html
+nash reproduce WORKDIR --out=NEW_WORKDIR
 nash export WORKDIR --format=weights|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
@@ -74,6 +75,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("--format", choices=PICTURE_FORMATS, default="svg")
     command.set_defaults(
         run=lambda args: print(*pictures(read_run(args.workdir), args.out, args.format), sep="\n")
+    )
+
+    command = commands.add_parser("reproduce", help="a run made again, and what agrees with it")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, help="a new folder; default: WORKDIR-again")
+    command.add_argument("--dataset", default="", help="where its data are now, if elsewhere")
+    command.add_argument("--model_0", default="", help="where its first network's file is now")
+    command.add_argument("--workers", type=int, default=0, help="children side by side on CPU")
+    command.set_defaults(
+        run=lambda args: launching.reproduce_command(
+            args.workdir, args.out, args.dataset, args.model_0, args.workers
+        )
     )
 
     escape_what_cannot_be_shown()

@@ -150,6 +150,7 @@ def execute(
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     if more_minutes:
         run.deadline.extend(more_minutes)
+        record.end_training(FINAL)  # what is there of it was to have another length
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     planned = [*config.strategy.plan, Planned(FINAL, 1)]
     epochs = sum(
