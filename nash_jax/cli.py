@@ -6,6 +6,7 @@ nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
 nash compare WORKDIR WORKDIR --html=compare.html
 nash reproduce WORKDIR --out=NEW_WORKDIR
+nash card WORKDIR WORKDIR --out=card.md
 nash export WORKDIR --format=weights|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
@@ -23,7 +24,8 @@ from nash_jax import launching
 from nash_jax.export.export import FORMATS, export
 from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
-from nash_jax.record.files import WriteError
+from nash_jax.record.files import WriteError, write_atomically
+from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
 from nash_jax.reporting.show import as_json, show
@@ -77,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         run=lambda args: print(*pictures(read_run(args.workdir), args.out, args.format), sep="\n")
     )
 
+    command = commands.add_parser("card", help="best practices of a paper's appendix, filled in")
+    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
+    command.add_argument("--out", type=pathlib.Path, help="a file for it; default: the terminal")
+    command.set_defaults(run=_card)
+
     command = commands.add_parser("reproduce", help="a run made again, and what agrees with it")
     command.add_argument("workdir", type=pathlib.Path)
     command.add_argument("--out", type=pathlib.Path, help="a new folder; default: WORKDIR-again")
@@ -108,6 +115,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             if error.filename
             else f"error: {one_line(error)}"
         )
+
+
+def _card(args: argparse.Namespace) -> None:
+    for workdir in filter(is_of_table, args.workdirs):
+        raise ValueError(
+            f"a card is of runs that train; {workdir} is a search in a table; see its result.json"
+        )
+    text = card([*map(read_run, args.workdirs)])
+    if args.out:
+        write_atomically(args.out, text.encode(errors="backslashreplace"))
+    else:
+        print(text, end="")
 
 
 def _compare(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from nash_jax.jax_settings import deciding
-from nash_jax.machine import num_cores
+from nash_jax.machine import cpu_model, num_cores
 from nash_jax.training import compiler_options
 
 _PACKAGES = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
@@ -32,6 +32,7 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
+        "cpu": cpu_model(),
         "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),

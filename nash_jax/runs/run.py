@@ -72,6 +72,8 @@ def open_run(
             "network": problem.start.checksum,
             "model_0": problem.start.name,
         }
+    sizes = {"train": len(problem.train), "validation": len(problem.valid)}
+    sizes |= {"test": len(dataset.test)}
     settings = settings_of(config)
     opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
     if workdir is None:
@@ -81,7 +83,7 @@ def open_run(
         workdir,
         settings,
         contents,
-        {**(origin or {}), "limits": dict(problem.limits)},
+        {**(origin or {}), "limits": dict(problem.limits), "images": sizes},
         note,
         checkpoint_seconds=checkpoint_seconds,
         keep_all=keep_all,
