@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = commands.add_parser("reproduce", help="a run made again, and what agrees with it")
     command.add_argument("workdir", type=pathlib.Path)
     command.add_argument("--out", type=pathlib.Path, help="a new folder; default: WORKDIR-again")
-    command.add_argument("--dataset", default="", help="where its data are now, if elsewhere")
+    command.add_argument("--dataset", default="", help="where its data or table are now")
     command.add_argument("--model_0", default="", help="where its first network's file is now")
     command.add_argument("--workers", type=int, default=0, help="children side by side on CPU")
     command.set_defaults(

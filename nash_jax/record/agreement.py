@@ -1,14 +1,13 @@
-"""What two records say alike, bit by bit: trials, decisions, and networks byte for byte."""
+"""What two records say alike, bit by bit: trials, decisions, and files byte for byte."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nash_jax.record.files import read_inside
 from nash_jax.record.ledger import LATER, Ledger, Line, in_order
-from nash_jax.record.networks import files_in
 
 #: Of a line: seconds and places, and the checksum of settings and data, which is compared first.
 _NOT_COMPARED = {"seconds", "elapsed", "workers", "told", "config"}
@@ -70,25 +69,29 @@ def same_decisions(before: Ledger, after: Ledger) -> Part:
     return _part("decisions", first, second)
 
 
-def same_networks(before: pathlib.Path, after: pathlib.Path) -> Part:
-    """The files of networks that the first folder has, byte for byte.
+def same_files(name: str, before: pathlib.Path, after: pathlib.Path, names: Iterable[str]) -> Part:
+    """Files of two folders, byte for byte.
+
+    Args:
+      name: what they are.
+      before, after: the folders.
+      names: of files that the first folder has.
 
     Raises:
       ValueError: if one cannot be read.
     """
-    first, second = files_in(before), files_in(after)
-    differences = []
-    for name, path in first.items():
-        if name not in second:
-            differences.append(Difference(path.name, "the file", *_MISSING))
+    names, differences = list(names), []
+    for each in names:
+        if not (after / each).exists():
+            differences.append(Difference(each, "the file", *_MISSING))
             continue
-        old, new = (read_inside(folder, path.name) for folder in (before, after))
+        old, new = (read_inside(folder, each) for folder in (before, after))
         if old != new:
             unlike = (n for n, (one, other) in enumerate(zip(old, new)) if one != other)
             place = next(unlike, min(len(old), len(new)))
             byte = slice(place, place + 1)
-            differences.append(Difference(path.name, f"byte {place}", old[byte], new[byte]))
-    return Part("networks", len(first), tuple(differences))
+            differences.append(Difference(each, f"byte {place}", old[byte], new[byte]))
+    return Part(name, len(names), tuple(differences))
 
 
 def _compared(line: Line) -> Line:

@@ -21,21 +21,34 @@ from nash_jax.record.agreement import (
     Difference,
     Part,
     same_decisions,
-    same_networks,
+    same_files,
     same_trials,
 )
-from nash_jax.record.files import UNFINISHED, checksum
+from nash_jax.record.files import UNFINISHED, checksum, read_json
 from nash_jax.record.ledger import EXTENSION, Ledger, ledger_in
 from nash_jax.record.networks import files_in
 from nash_jax.record.provenance import changes, provenance
-from nash_jax.record.workdir import CONFIG_FILE, LOCK_FILE, NETWORKS, Memory, read_config
+from nash_jax.record.workdir import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    NETWORKS,
+    RESULT_FILE,
+    Memory,
+    read_config,
+)
 from nash_jax.reporting.events import Note, Tell, quiet
 from nash_jax.runs.config import Config, config_of, read_run
 from nash_jax.runs.engine import BASELINE, FINAL, Engine, Run, StoppedError
 from nash_jax.runs.problem import dataset_of, prepare
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import check_precision, execute, open_run
-from nash_jax.runs.tables import is_of_table
+from nash_jax.runs.tables import (
+    CURVE_FILE,
+    REPEATS_FILE,
+    fingerprint_of,
+    is_of_table,
+    run_in_table,
+)
 
 #: The entry of `config.json` that says which record a run repeats.
 REPRODUCES = "reproduces"
@@ -47,15 +60,16 @@ class Reproduction:
 
     Attributes:
       workdir: its folder.
-      result: what it ended with.
       parts: what was compared, in the order in which it was made.
-      recorded_accuracy: of the final network on the test images, in the record.
+      recorded, found: test accuracy of the record, and of the reproduction.
+      result: what it ended with; None of searches in a table.
     """
 
     workdir: pathlib.Path
-    result: Result
     parts: Sequence[Part]
-    recorded_accuracy: float
+    recorded: float
+    found: float
+    result: Result | None = None
 
     @property
     def first(self) -> Difference | None:
@@ -68,10 +82,9 @@ class Reproduction:
             (part.name, f"{part.number}", f"{part.number - len(part.differences)}")
             for part in self.parts
         ]
-        accuracy = self.result.best.estimate.accuracy
-        test = f"test accuracy {accuracy:.2%}"
-        if accuracy != self.recorded_accuracy:
-            test += f", in the record {self.recorded_accuracy:.2%}"
+        test = f"test accuracy {self.found:.2%}"
+        if self.found != self.recorded:
+            test += f", in the record {self.recorded:.2%}"
         end = "all is the same, bit by bit"
         if self.first is not None:
             end = f"not the same; the first difference: {self.first}"
@@ -98,7 +111,8 @@ def reproduce(
       workdir: the run's folder, which is only read.
       out: a new folder, or that of a reproduction of the same record, which goes on; by default
         the run's with `-again` at its end.
-      dataset: the data, or where they are now; by default where the record says.
+      dataset: the data, or where they are now, or of a search in a table, where its file is; by
+        default where the record says.
       model_0: where the file of the first network is now; by default likewise.
       tell: is told how it goes.
       workers: trials that are made side by side on CPU; by default one per core.
@@ -113,9 +127,11 @@ def reproduce(
     def note(text: str) -> None:
         tell(Note(text))
 
+    out = out or workdir.absolute().with_name(f"{workdir.absolute().name}-again")
+    if is_of_table(workdir):
+        return _reproduce_in_table(workdir, out, "" if isinstance(dataset, Dataset) else dataset)
     about, ledger = _finished(workdir)
     lines = {line["name"]: line for line in ledger.trials}
-    out = out or workdir.absolute().with_name(f"{workdir.absolute().name}-again")
     record = checksum({"trials": ledger.trials, "timings": ledger.timings})
     _check_out(out, workdir, record)
     places = {"dataset": dataset if isinstance(dataset, str) else "", "model_0": model_0}
@@ -149,12 +165,48 @@ def reproduce(
     if not result.finished:  # `execute` gives a search that was interrupted a result
         raise KeyboardInterrupt
     again = ledger_in(out)
+    names = sorted(path.name for path in files_in(networks).values())
     parts = (
         same_trials(ledger, again),
         same_decisions(ledger, again),
-        same_networks(networks, out / NETWORKS),
+        same_files("networks", networks, out / NETWORKS, names),
     )
-    return Reproduction(out, result, parts, lines[FINAL]["test_accuracy"])
+    found = result.best.estimate.accuracy
+    return Reproduction(out, parts, lines[FINAL]["test_accuracy"], found, result)
+
+
+def _reproduce_in_table(workdir: pathlib.Path, out: pathlib.Path, path: str) -> Reproduction:
+    """Make searches in a table again.
+
+    Raises:
+      ValueError: if the table is not there or another, or `out` is not new.
+    """
+    _check_out(out, workdir, record="")
+    about = read_json(workdir, RESULT_FILE)
+    then = about.get("fingerprint", "not recorded")
+    path = path or about.get("file", about["table"])
+    try:
+        if then not in ("not recorded", now := fingerprint_of(path)):
+            raise ValueError(f"{path} has the fingerprint {now}")
+    except ValueError as error:
+        raise ValueError(
+            f"{workdir} cannot be reproduced here: {error}; give where its table {about['table']}, "
+            f"of fingerprint {then}, is now with --dataset=FILE"
+        ) from None
+    config = config_of(about["settings"])
+    run_in_table(
+        config,
+        config.values(),  # its sizes are those of the record
+        out,
+        path,
+        data=about["data"],
+        epochs=about["epochs"],
+        seconds=about["seconds"],
+        repeats=about["repeats"],
+    )
+    again = read_json(out, RESULT_FILE)
+    parts = [same_files("files", workdir, out, (REPEATS_FILE, CURVE_FILE))]
+    return Reproduction(out, parts, about["test_accuracy"], again["test_accuracy"])
 
 
 def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger]:
@@ -163,11 +215,6 @@ def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger]:
     Raises:
       ValueError: if it is no run that is finished, or its record is damaged.
     """
-    if is_of_table(workdir):
-        raise ValueError(
-            f"what is reproduced is trained; {workdir} is a search in a table, which takes "
-            "seconds: run its command again with another --workdir, and compare result.json"
-        )
     run, go_on = read_run(workdir), f"go on with it by its own command and --workdir={workdir}"
     if run.final is None:
         raise ValueError(
