@@ -12,18 +12,15 @@ from typing import Any
 
 import jax
 
-from nash_jax.machine import num_cores
+from nash_jax.machine import cpu_model, num_cores
 
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     has_torch = importlib.util.find_spec("torch") is not None
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cpu": cpu_model(),
         "cores": num_cores(),
         "python": platform.python_version(),
         "jax": jax.__version__,

@@ -7,6 +7,8 @@ nash report WORKDIR --out=report.html
 nash pictures WORKDIR --out=FOLDER --format=svg|png
 nash compare WORKDIR WORKDIR --html=compare.html
 nash rank --dataset=digits --space=nb201 --proxy=epochs=3 --proxy=channels=8
+nash reproduce WORKDIR --out=NEW_WORKDIR
+nash card WORKDIR WORKDIR --out=card.md
 nash export WORKDIR --format=weights|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
@@ -26,7 +28,8 @@ from nash_jax.export.export import FORMATS, export
 from nash_jax.export.predict import predict
 from nash_jax.jax_settings import check_devices
 from nash_jax.ranking import run_rank_command
-from nash_jax.record.files import WriteError
+from nash_jax.record.files import WriteError, write_atomically
+from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import PICTURE_FORMATS, pictures, report
 from nash_jax.reporting.show import as_json, show
@@ -82,6 +85,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         run=lambda args: print(*pictures(read_run(args.workdir), args.out, args.format), sep="\n")
     )
 
+    command = commands.add_parser("card", help="best practices of a paper's appendix, filled in")
+    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
+    command.add_argument("--out", type=pathlib.Path, help="a file for it; default: the terminal")
+    command.set_defaults(run=_card)
+
+    command = commands.add_parser("reproduce", help="a run made again, and what agrees with it")
+    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("--out", type=pathlib.Path, help="a new folder; default: WORKDIR-again")
+    command.add_argument("--dataset", default="", help="where its data or table are now")
+    command.add_argument("--model_0", default="", help="where its first network's file is now")
+    command.add_argument("--workers", type=int, default=0, help="children side by side on CPU")
+    command.set_defaults(
+        run=lambda args: launching.reproduce_command(
+            args.workdir, args.out, args.dataset, args.model_0, args.workers
+        )
+    )
+
     escape_what_cannot_be_shown()
     try:
         if words[:1] == ["search"]:  # its flags are absl's
@@ -105,6 +125,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             if error.filename
             else f"error: {one_line(error)}"
         )
+
+
+def _card(args: argparse.Namespace) -> None:
+    for workdir in filter(is_of_table, args.workdirs):
+        raise ValueError(
+            f"a card is of runs that train; {workdir} is a search in a table; see its result.json"
+        )
+    text = card([*map(read_run, args.workdirs)])
+    if args.out:
+        write_atomically(args.out, text.encode(errors="backslashreplace"))
+    else:
+        print(text, end="")
 
 
 def _compare(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from absl import app, flags, logging
 
 from nash_jax.data import Dataset
 from nash_jax.machine import keep_freed_memory, num_cores, seconds_since_start
-from nash_jax.record.workdir import CONFIG_FILE
+from nash_jax.record.workdir import CONFIG_FILE, read_config
 from nash_jax.reporting import Event, Note, Progress, Tell, TensorBoard, plain, several
 from nash_jax.runs import (
     Config,
@@ -39,10 +39,11 @@ from nash_jax.runs import (
     plan,
     preset,
     provenance,
+    reproduce,
     use_cache,
 )
 from nash_jax.runs.config import read_run
-from nash_jax.runs.tables import described, run_in_table
+from nash_jax.runs.tables import described, is_of_table, run_in_table
 from nash_jax.search_flags import (
     More,
     define_flags,
@@ -109,18 +110,23 @@ def data_name() -> str:
 
 
 @contextlib.contextmanager
-def exiting_on_errors(workdir: pathlib.Path) -> Iterator[None]:
-    """End the program by a line for errors that users must fix; say how to resume, if it helps."""
+def exiting_on_errors(workdir: pathlib.Path, resume: str = "") -> Iterator[None]:
+    """End the program by a line for errors that users must fix; say how to resume, if it helps.
+
+    Args:
+      workdir: of the run.
+      resume: how to resume it, where that is not this command with the folder.
+    """
     try:
-        with stopping_on_signals(workdir):
+        with stopping_on_signals(workdir, resume):
             check_devices()
             yield
     except ValueError as error:
         sys.exit(f"error: {error}{more_on(str(error))}")
     except (StoppedError, WriteError) as error:
         resumable = isinstance(error, WriteError) or error.resumable
-        resume = f"\n{resume_command(workdir)}" if resumable else ""
-        sys.exit(f"error: {error}{more_on(str(error))}{resume}")
+        how = f"\n{resume or resume_command(workdir)}" if resumable else ""
+        sys.exit(f"error: {error}{more_on(str(error))}{how}")
 
 
 def dataset_from_flags(config: Config, note: Callable[[str], None]) -> Dataset:
@@ -217,7 +223,7 @@ def resume_command(workdir: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def stopping_on_signals(workdir: pathlib.Path) -> Iterator[None]:
+def stopping_on_signals(workdir: pathlib.Path, resume: str = "") -> Iterator[None]:
     """On the first SIGINT or SIGTERM, exit and say how to resume; on a second, exit at once."""
 
     def stop(number: int, _: Any) -> None:
@@ -230,7 +236,7 @@ def stopping_on_signals(workdir: pathlib.Path) -> Iterator[None]:
         yield
     except _SignalledError as error:
         print(
-            f"stopped by {signal.Signals(error.number).name}; {resume_command(workdir)}",
+            f"stopped by {signal.Signals(error.number).name}; {resume or resume_command(workdir)}",
             file=sys.stderr,
         )
         sys.exit(128 + error.number)
@@ -318,6 +324,11 @@ def cache_from_flags() -> pathlib.Path | None:
         folder = pathlib.Path(os.path.expanduser(FLAGS.cache_dir))
         check_cache(folder)
         return folder
+    return _user_cache()
+
+
+def _user_cache() -> pathlib.Path | None:
+    """The user's own folder of compiled programs; None, with a warning, if there can be none."""
     try:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         folder = pathlib.Path(home, "nash_jax")
@@ -378,6 +389,31 @@ def search(argv: list[str]) -> None:
     accuracy = f"test accuracy {result.best.estimate.accuracy:.2%}"
     for line in (*lines, f"{workdir}: {accuracy}, {result.seconds:.0f} s in all"):
         console.print(line, markup=False, highlight=False)
+
+
+def reproduce_command(
+    workdir: pathlib.Path,
+    out: pathlib.Path | None = None,
+    dataset: str = "",
+    model_0: str = "",
+    workers: int = 0,
+) -> None:
+    """`nash reproduce`: see `runs.reproduce`; the exit status is 1 if anything differs."""
+    resume = f"resume with: {shlex.join(command())}"
+    console = rich.console.Console(soft_wrap=True)
+    then = "" if is_of_table(workdir) else str(read_config(workdir).get("XLA_FLAGS"))
+    if faster_flags(then) == then:  # as it was begun by a command
+        compile_faster()
+    keep_freed_memory()
+    with exiting_on_errors(workdir, resume), Progress(console) as progress:
+        if workers < 0:
+            raise ValueError(f"workers must be >= 0; got {workers}; 0 is one per core")
+        if (cache := _user_cache()) is not None:
+            use_cache(cache)
+        found = reproduce(workdir, out, dataset, model_0, progress, workers or None, command())
+    console.print(str(found), markup=False, highlight=False)
+    if found.first is not None:
+        sys.exit(1)
 
 
 def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import pathlib
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +39,14 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, see mallopt(3)
     return all(mallopt(which, 2**31 - 1) == 1 for which in (trim_threshold, mmap_threshold))
+
+
+def cpu_model() -> str:
+    """What the processor is called."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def num_cores() -> int:

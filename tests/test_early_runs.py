@@ -36,6 +36,8 @@ def test_it_is_shown_reported_and_exported(workdir, tmp_path, capsys):
     cli.main(["report", str(workdir), f"--out={tmp_path / 'report.html'}"])
     assert f"{accuracy:.2%}" in (tmp_path / "report.html").read_text()
     cli.main(["compare", str(workdir)])
+    cli.main(["card", str(workdir)])
+    assert f"{accuracy:.2%}" in capsys.readouterr().out
     cli.main(["export", str(workdir), "--format=weights", f"--out={tmp_path / 'out'}"])
     weights = safetensors.numpy.load_file(tmp_path / "out" / "weights.safetensors")
     _, variables = nj.load(workdir)

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from helpers import TINY
 
 import experiments.nash  # noqa: F401, defines the flags
 from nash_jax import cli, launching, runs, search_flags, training
+from nash_jax.reporting.card import card
 from nash_jax.runs import PRESETS, Config
 from nash_jax.runs.config import all_settings
 
@@ -314,6 +317,33 @@ def test_a_run_goes_on_with_the_plan_that_it_has(tmp_path, monkeypatch):
         with pytest.raises(SystemExit, match="enough"):
             launching.search(["nash"])
     assert asked["planned"] == {"minutes": 3.0, "dataset": "folder:x", "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        TINY,
+        TINY.replace(minutes=3.0, flip_test=True, flip=True, max_costs="depth=9"),
+        TINY.replace(space="nb201", strategy="aging_evolution", num_samples=7, max_flops=-1),
+    ],
+)
+def test_the_commands_of_a_card_make_runs_like_it(given, tmp_path):
+    with runs.open_run(given, tmp_path):
+        pass
+    text = card([runs.read_run(tmp_path)])
+    found = {}
+    for words in re.findall(r"\*\*Absent\*\*: (\w+ \w+).*`nash search ([^`]*)`", text):
+        with flagsaver.flagsaver():
+            found[words[0]] = config(*shlex.split(words[1]))
+    assert found["deviation and"] == given.replace(seed=1)
+    assert found["other data"] == given.replace(dataset="DATA")
+    assert found["the first"] == given
+    edits = {"num_edits": 4} if given.values()["strategy"] == "hill_climbing" else {}
+    assert found["random networks"] == given.replace(
+        strategy="random_search", num_samples=1, **edits
+    )
+    tricks = found.get("the result", given)
+    assert tricks == given.replace(flip_test=False)
 
 
 @pytest.mark.slow

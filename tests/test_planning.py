@@ -107,18 +107,24 @@ def test_signs_that_are_others_in_a_mirror_are_not_flipped(monkeypatch, images):
 
 
 class Clocked(MadeUp):
-    """Its final training takes `seconds(epoch)` for each epoch, by a clock of its own."""
+    """Its final training takes `seconds(epoch)` for each epoch, by a clock of its own.
 
-    def __init__(self, seconds, stop_at=None):
+    Trials of the search take `search` seconds each.
+    """
+
+    def __init__(self, seconds, stop_at=None, search=2.0):
         super().__init__()
         self.seconds, self.stop_at, self.now = seconds, stop_at, 0.0
+        self.search = search
 
     def done(self):
         while self.jobs:
             job = self.jobs[0]
             if job.recipe.judged_on != "test":
-                self.now += 2.0
-                yield from super().done()
+                self.now += self.search
+                for name, outcome in super().done():
+                    took = dataclasses.replace(outcome.estimate, seconds=Seconds(train=self.search))
+                    yield name, outcome._replace(estimate=took)
                 continue
             lengths, epochs, done = self.lengths(job.name), job.recipe.epochs, 0
             while done < epochs:

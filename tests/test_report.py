@@ -21,6 +21,7 @@ from nash_jax.morphisms import Deepen, SkipAdd, Widen
 from nash_jax.record.files import with_checksum, write_json
 from nash_jax.record.ledger import append_line, line_of
 from nash_jax.reporting import charts
+from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import edits_by_step, pictures, render, report, tip
 from nash_jax.reporting.view import changed_nodes
@@ -405,6 +406,85 @@ def test_the_comparison_is_a_page_that_needs_nothing_else(finished, tmp_path):
     assert not {"script", "img", "link"} & {tag for tag, _ in Page(text).tags}
     assert not re.search(r"https?:|@import|url\((?!#)", text)
     assert {"97.00%", str(hostile)} <= set(Page(text).texts)
+
+
+def test_a_card_of_several_seeds_has_their_mean_and_interval(tmp_path):
+    workdirs = [
+        Ledger(tmp_path / f"run{seed}", CONFIG.replace(seed=seed)).whole(accuracy)
+        for seed, accuracy in ((0, 0.96), (1, 0.98))
+    ]
+    text = card([*map(read_run, workdirs)])
+    assert text.count("# Best-practice card") == 1
+    # 97 +- 12.706 sqrt(2) / sqrt(2), Student's t with one degree of freedom
+    assert "deviation: 97.00 ± 1.41%; Student's 95% interval of the mean: 84.29 to 109.71%" in text
+    assert "which decides all that is random in it: 0, 1." in text
+    other = Ledger(tmp_path / "other", CONFIG.replace(seed=2), data="d2").whole()
+    both = card([*map(read_run, [*workdirs, other])])
+    assert both.count("# Best-practice card") == 2
+    assert both.count("Cards of other data sets stand beside this one") == 2
+
+
+def test_a_card_compares_with_random_networks_and_with_results_without_tricks(tmp_path):
+    config = CONFIG.replace(cutout=2)
+    drawn = config.replace(strategy="random_search", num_samples=1, num_edits=2)
+    runs_given = [
+        read_run(Ledger(tmp_path / name, each).whole(accuracy))
+        for name, each, accuracy in (
+            ("run", config, 0.97),
+            ("plain", CONFIG.replace(seed=3), 0.91),
+            *((f"drawn{seed}", drawn.replace(seed=seed), 0.94 + 0.02 * seed) for seed in (0, 1)),
+        )
+    ]
+    of_drawn, of_run, _ = card(runs_given).split("\n\n\n")
+    assert "Without any trick: test accuracy 91.00% (`" in of_run
+    assert "Random networks with the same final training: test accuracy 95.00 ± 1.41% (`" in of_run
+    assert "Relative improvement over them: +2.11%." in of_run  # 97 / 95 - 1
+    assert "These are random networks themselves" in of_drawn
+    alone = card(runs_given[:1])
+    assert alone.count("**Absent**: random networks of the space") == 1
+    assert alone.count("**Absent**: the result without tricks") == 1
+
+
+def test_a_card_leaves_to_the_authors_what_no_record_knows(finished):
+    text = card([read_run(finished)])
+    for words in (
+        "which settings were tuned",
+        "on which images",
+        "what tuning cost",
+        "its licence",
+    ):
+        assert re.search(rf"\*\*To be filled in\*\*: .*{words}", text)
+    assert "was begun by `python -m experiments.nash '--dataset=npz:a b.npz'`" in text
+    assert "**Absent**: how many images" in text  # that version did not record it
+
+
+def test_training_is_counted_in_flops(tmp_path):
+    images = {"train": 300, "validation": 100, "test": 50}
+    workdir = Ledger(tmp_path / "run", CONFIG.replace(batch_size=100), images=images).whole()
+    run = read_run(workdir)
+    # two epochs of each network that did not fail; forward and backward, 300 or 400 images
+    trained = sum(trial.flops for trial in run.tried if not trial.failed)
+    search, final = (3 * 2 * x / 1e15 for x in (300 * trained, 400 * run.final.flops))
+    row = next(line for line in card([run]).splitlines() if line.startswith("| 7 | 7 | 12 |"))
+    assert [cell.strip() for cell in row.split("|")[4:8:2]] == [f"{search:.3g}", f"{final:.3g}"]
+
+
+def test_a_card_is_a_command_and_hostile_texts_are_texts(tmp_path, capsys):
+    config = CONFIG.replace(dataset="npz:a|b`c\n# title")
+    about = {"versions": {"x": "<img>"}, "python": "|", "cpu": "*a*", "device": "[x](y)"}
+    run = Ledger(tmp_path / "run", config, **about).model_0().workdir
+    cli.main(["card", str(run)])
+    text = capsys.readouterr().out
+    assert text == card([read_run(run)])
+    assert "**Absent**: a test accuracy: the run is unfinished, 1 network so far." in text
+    assert [line for line in text.splitlines() if line.startswith("# ")] == [text.splitlines()[0]]
+    assert r"\<img\>" in text
+    assert r"processor \*a\*" in text
+    cli.main(["card", str(run), f"--out={tmp_path / 'card.md'}"])
+    assert (tmp_path / "card.md").read_text() == text
+    (tmp_path / "repeats.csv").touch()
+    with pytest.raises(SystemExit, match="a card is of runs that train; .* is a search in a table"):
+        cli.main(["card", str(tmp_path)])
 
 
 @pytest.fixture

@@ -198,6 +198,23 @@ def test_the_command_writes_means_regret_and_a_picture(made_up, tmp_path, capsys
     assert "workdir must be new or empty for a search in a table" in again
 
 
+def test_searches_in_a_table_are_made_again_from_their_record(made_up, tmp_path):
+    settings = {"strategy": "aging_evolution", "population": 4, "tournament": 2, "seed": 3}
+    given = config_of(**settings)
+    searched = {"data": "a", "seconds": 300.0, "repeats": 3}
+    tables.run_in_table(given, settings, tmp_path / "run", str(made_up), **searched)
+    again = runs.reproduce(tmp_path / "run")
+    assert again.first is None
+    assert again.recorded == again.found > 0.6
+    moved = made_up.rename(tmp_path / "moved.npz")
+    with pytest.raises(ValueError, match="run cannot be reproduced here: .*made.npz .* give where"):
+        runs.reproduce(tmp_path / "run", tmp_path / "other")
+    assert runs.reproduce(tmp_path / "run", tmp_path / "other", str(moved)).first is None
+    np.savez(moved, **{**np.load(moved), "a_sec200": np.full(15_625, 100.0)})
+    with pytest.raises(ValueError, match="moved.npz has the fingerprint .*; give where its table"):
+        runs.reproduce(tmp_path / "run", tmp_path / "third", str(moved))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

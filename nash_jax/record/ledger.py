@@ -44,12 +44,13 @@ _KINDS = {"pretrain": "pretrained", "baseline": "baseline", "final": "final"}
 _EARLY_RECIPES = {"pretrained": "pretrain", "child": "brief", "final": "final"}
 
 
-def line_of(trial: Trial, config: str) -> Line:
+def line_of(trial: Trial, config: str, told: Line | None = None) -> Line:
     """A trial for the ledger, without its weights.
 
     Args:
       trial: the trial.
       config: checksum of the run's settings and data.
+      told: the times that the strategy is told instead of the trial's own: see `times_of`.
 
     Returns:
       The line. Its `kind` is 'pretrained', 'child', 'baseline', or 'final' (trained on all training
@@ -82,6 +83,7 @@ def line_of(trial: Trial, config: str) -> Line:
         **({"lambdas": dict(estimate.lambdas)} if estimate.lambdas else {}),
         **({"edges": {e: list(h) for e, h in estimate.edges.items()}} if estimate.edges else {}),
         **({"failure": estimate.failure} if estimate.failure else {}),
+        **({"told": told} if told else {}),
         "proposal": proposal_checksum(trial.proposal, trial.spec),
         "config": config,
         "spec": to_dict(trial.spec),
@@ -159,6 +161,16 @@ def estimate_of(line: Line) -> Estimate:
         {e: tuple(map(tuple, h)) for e, h in line.get("edges", {}).items()},
         tuple(map(tuple, line.get("candidates", []))),
     )
+
+
+def times_of(line: Line) -> Line:
+    """The times by which a run may have decided, of a trial.
+
+    They are `seconds`, `elapsed` and `workers`: the trial's own, or where its run repeated another,
+    those of that one.
+    """
+    told: Line | None = line.get("told")
+    return told or {name: line[name] for name in ("seconds", "elapsed", "workers")}
 
 
 def was_proposed(line: Line, proposal: Proposal, spec: Architecture) -> bool:
@@ -323,7 +335,7 @@ _TYPES: dict[str, Any] = {
 
 
 #: What early versions did not write.
-_LATER_TYPES: dict[str, Any] = {"recipe": str, "index": int, "proposal": str}
+LATER: dict[str, Any] = {"recipe": str, "index": int, "proposal": str}
 
 #: No loss in float32, and nothing that is counted, is as large as this.
 _MOST = 1e40
@@ -345,7 +357,7 @@ def _check(line: Line, what: str) -> None:
         if not _NAME.fullmatch(name) or line["kind"] not in {"child", *_KINDS.values()}:
             raise ValueError(f"{name!r} is no name of a trial")
         split = "test" if line["kind"] == "final" else "validation"
-        for key, kind in _LATER_TYPES.items():
+        for key, kind in LATER.items():
             if not isinstance(line.get(key, kind()), kind):
                 raise ValueError(f"{key} is a {type(line[key]).__name__}")
         numbers = [line[f"{split}_accuracy"], line[f"{split}_loss"], *line["train_losses"]]
@@ -368,10 +380,13 @@ def _check(line: Line, what: str) -> None:
             raise ValueError("parent is no name of a trial")
         if ("failure" in line) != (numbers[0] is None):
             raise ValueError("a failed trial has an accuracy, or another trial has none")
-        dataclasses.astuple(Seconds(**line["seconds"]))
-        if not all(isinstance(x, int | float) for x in line["seconds"].values()):
-            raise ValueError("seconds are no numbers")
-        numbers += [*line["seconds"].values(), line["elapsed"], line["params"], line["flops"]]
+        for times in (line, times_of(line)):
+            Seconds(**times["seconds"])
+            seconds = [*times["seconds"].values(), times["elapsed"], times["workers"]]
+            if not all(isinstance(x, int | float) for x in seconds):
+                raise ValueError("seconds are no numbers")
+            numbers += seconds
+        numbers += [line["params"], line["flops"]]
         if any(x is not None and abs(x) > _MOST for x in numbers):
             raise ValueError("a number is larger than any that a run has")
         for edit in line["edits"]:

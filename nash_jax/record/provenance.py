@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from nash_jax.jax_settings import deciding
-from nash_jax.machine import num_cores
+from nash_jax.machine import cpu_model, num_cores
 from nash_jax.training import compiler_options
 
 _PACKAGES = ("nash_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
@@ -32,6 +32,7 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
+        "cpu": cpu_model(),
         "num_cpus": num_cores(),
         "NPROC": os.environ.get("NPROC"),  # if set, the number of XLA's threads on a CPU
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
@@ -40,24 +41,27 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], otherwise: str = "a run without a stop"
+) -> list[str]:
     """What is not a setting of the run and may change its result all the same: a line for each.
 
     Args:
       before: what `provenance` said when the run began, among other things; by an early version
         less than now.
       now: what it says now.
+      otherwise: what the result may differ from, for people.
     """
     lines = []
     for name, value in now.items():
         if name == "command" or name not in before:
             continue
         if isinstance(value, dict) and isinstance(before[name], dict):
-            lines += changes(before[name], value)
+            lines += changes(before[name], value, otherwise)
         elif value != before[name]:
             lines.append(
                 f"{name} was {before[name]!r} when the run began, and is {value!r}: the result may "
-                "differ from that of a run without a stop"
+                f"differ from that of {otherwise}"
             )
     return lines
 

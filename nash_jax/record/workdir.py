@@ -265,6 +265,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
             raise TypeError("command, versions and classes must be texts")
         if not all(isinstance(x, int | float) and x > 0 for x in data.get("limits", {}).values()):
             raise TypeError("limits must be numbers")
+        if not all(isinstance(x, int) for x in data.get("images", {}).values()):
+            raise TypeError("numbers of images must be numbers")
         pixel_range = data.get("pixel_range") or (0, 0)
         if not all(isinstance(x, int | float) for x in pixel_range) or len(pixel_range) != 2:
             raise TypeError("pixel_range must be two numbers")

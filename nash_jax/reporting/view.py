@@ -25,6 +25,7 @@ class RunView:
       about: what `config.json` says: fingerprint of the data, command, versions, machine.
       trials: in the order of their proposals.
       decisions: what the strategy decided, by step.
+      timings: what was decided by time: see `ledger.Ledger`.
     """
 
     workdir: pathlib.Path
@@ -32,6 +33,7 @@ class RunView:
     about: dict[str, Any]
     trials: Sequence[Trial]
     decisions: dict[int, Line] = dataclasses.field(default_factory=dict)
+    timings: Sequence[Line] = ()
 
     @functools.cached_property
     def by_name(self) -> dict[str, Trial]:
@@ -180,7 +182,8 @@ def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any
     if not (workdir / LEDGER_FILE).exists():
         return RunView(workdir, config, about, [])
     ledger = ledger_in(workdir)
-    return RunView(workdir, config, about, trials_of(ledger.trials), ledger.decisions)
+    trials = trials_of(ledger.trials)
+    return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)
 
 
 def changed_nodes(before: Architecture, after: Architecture) -> frozenset[str]:

@@ -19,6 +19,7 @@ from nash_jax.runs.engine import Run, StoppedError
 from nash_jax.runs.planning import Plan, plan
 from nash_jax.runs.presets import PRESETS, RECIPES, preset
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
+from nash_jax.runs.reproduction import Reproduction, reproduce
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import (
     check_precision,
@@ -35,6 +36,7 @@ __all__ = [
     "Plan",
     "Problem",
     "RECIPES",
+    "Reproduction",
     "Result",
     "Run",
     "RunView",
@@ -59,6 +61,7 @@ __all__ = [
     "provenance",
     "read_ledger",
     "read_run",
+    "reproduce",
     "run_search",
     "save_network",
     "settings_of",

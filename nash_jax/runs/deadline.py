@@ -28,6 +28,8 @@ class Deadline:
       record: has the decisions by time, and takes new ones.
       fingerprint: of the settings and the data.
       num_train, num_valid, num_test: how many images there are.
+      repeats: whether all that is decided by time was decided before, in the run that this one
+        repeats: then no clock changes a length.
     """
 
     minutes: float
@@ -36,6 +38,7 @@ class Deadline:
     num_train: int
     num_valid: int
     num_test: int
+    repeats: bool = False
 
     @property
     def seconds(self) -> float:
@@ -108,6 +111,8 @@ class Deadline:
         ends: list[tuple[int, float]] = []
 
         def decide(done: int, epochs: int) -> int:
+            if self.repeats:
+                return epochs
             ends.append((done, elapsed()))
             (before, start), (_, now) = ends[(len(ends) - 1) // 2], ends[-1]
             if done == before:

@@ -18,7 +18,7 @@ import jax
 
 from nash_jax.architecture import Architecture, Variables, count_flops, exceeded, init
 from nash_jax.data import Examples
-from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Part, Recipe
+from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Part, Recipe, Seconds
 from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
 from nash_jax.record.ledger import (
@@ -28,6 +28,7 @@ from nash_jax.record.ledger import (
     estimate_of,
     in_order,
     line_of,
+    times_of,
     trial_of,
     was_proposed,
 )
@@ -79,6 +80,8 @@ class Run:
       test: what the final network is tested on.
       fingerprint: of the settings and the data.
       record: has what was recorded before, and takes everything new.
+      repeats: the trials of the run that this one repeats, by name: what is decided by time follows
+        the times recorded there.
     """
 
     config: Config
@@ -86,13 +89,20 @@ class Run:
     test: Examples
     fingerprint: str
     record: Record
+    repeats: Mapping[str, Line] = dataclasses.field(default_factory=dict)
 
     @property
     def deadline(self) -> Deadline:
         """When it is to end."""
-        train, valid = len(self.problem.train), len(self.problem.valid)
-        sizes = train, valid, len(self.test)
-        return Deadline(self.config.minutes, self.record, self.fingerprint, *sizes)
+        return Deadline(
+            self.config.minutes,
+            self.record,
+            self.fingerprint,
+            num_train=len(self.problem.train),
+            num_valid=len(self.problem.valid),
+            num_test=len(self.test),
+            repeats=bool(self.repeats),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +195,7 @@ class Engine:
         while True:
             self._ask(ask, step, waiting)
             due = [waiting.popleft() for _ in range(num_due(ask, len(waiting)))]
-            trials = [self._wait(name) for name in due]
+            trials = [self._as_told(self._wait(name)) for name in due]
             self._told |= set(due)
             step += 1
             try:
@@ -276,7 +286,7 @@ class Engine:
         if not was_proposed(line, asked.proposal, asked.spec):
             raise StoppedError(
                 f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
-                "resume with the versions that began the run (config.json has them)"
+                "take the versions that began the run (config.json has them)"
             )
         trial = self._trial(asked, estimate_of(line), line["elapsed"], line["workers"])
         self._trials[trial.name] = trial
@@ -361,6 +371,18 @@ class Engine:
             self._next(self._out[name])
         return self._trials[name]
 
+    def _as_told(self, trial: Trial) -> Trial:
+        """A trial with the times by which the run decides: those of the one that it repeats."""
+        if "told" not in (line := self._record.lines[trial.name]):
+            return trial
+        times = times_of(line)
+        return dataclasses.replace(
+            trial,
+            estimate=dataclasses.replace(trial.estimate, seconds=Seconds(**times["seconds"])),
+            elapsed=times["elapsed"],
+            workers=times["workers"],
+        )
+
     def _made(self, name: str) -> Trial:
         """A trial that has been submitted, with its weights."""
         while True:
@@ -389,7 +411,9 @@ class Engine:
                 self._record.save(name, asked.spec, outcome.variables)
             line = self._record.lines.get(name)
             if line is None or "failure" in line or name in self._forgotten:
-                self._record.add(line_of(trial, self._run.fingerprint))
+                repeated = self._run.repeats.get(name)
+                told = None if repeated is None else times_of(repeated)
+                self._record.add(line_of(trial, self._run.fingerprint, told))
                 self._tell(Done(trial))
             else:
                 self._record.end_training(name)
@@ -510,7 +534,7 @@ class Engine:
         spec = self._space.build(best.genotype, "final")
         epochs = None
         if self._run.config.minutes:
-            trials = list(self._trials.values())
+            trials = [*map(self._as_told, self._trials.values())]
             self._final_ending = self._deadline.ending(best, trials)
             epochs = self._deadline.final_epochs(best, trials)
         proposal = Proposal(

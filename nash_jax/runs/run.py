@@ -72,6 +72,8 @@ def open_run(
             "network": problem.start.checksum,
             "model_0": problem.start.name,
         }
+    sizes = {"train": len(problem.train), "validation": len(problem.valid)}
+    sizes |= {"test": len(dataset.test)}
     settings = settings_of(config)
     opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
     if workdir is None:
@@ -81,7 +83,7 @@ def open_run(
         workdir,
         settings,
         contents,
-        {**(origin or {}), "limits": dict(problem.limits)},
+        {**(origin or {}), "limits": dict(problem.limits), "images": sizes},
         note,
         checkpoint_seconds=checkpoint_seconds,
         keep_all=keep_all,
@@ -153,6 +155,7 @@ def execute(
         raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     if more_minutes:
         run.deadline.extend(more_minutes)
+        record.end_training(FINAL)  # what is there of it was to have another length
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     planned = [*config.strategy.plan, Planned(FINAL, 1)]
     epochs = sum(

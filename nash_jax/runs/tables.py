@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +17,13 @@ import numpy as np
 
 from nash_jax.estimation import Estimate, Table
 from nash_jax.evaluation import mean_interval
-from nash_jax.record.files import read_json, write_atomically, write_json, writing
+from nash_jax.record.files import (
+    read_inside,
+    read_json,
+    write_atomically,
+    write_json,
+    writing,
+)
 from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.curves import draw_curves
 from nash_jax.runs.config import Bounds, Config, settings_of
@@ -210,9 +218,20 @@ def run_in_table(
     about = {"strategy": name, "table": table.name, "data": data, "epochs": table.epochs}
     about |= {"clock": clock, "seconds": seconds, "repeats": repeats}
     about |= {"settings": settings_of(config).given}
+    about |= {"file": path, "fingerprint": fingerprint_of(path)}
     accuracy = {"test_accuracy": round(means["test"]["mean"] / 100, 6), "unit": "percent"}
     write_json(workdir / RESULT_FILE, {**about, **accuracy, **means})
     return means
+
+
+def fingerprint_of(path: str) -> str:
+    """Sixteen hexadecimal digits that another table would not have.
+
+    Raises:
+      ValueError: if there is no such file.
+    """
+    file = pathlib.Path(os.path.expanduser(path))
+    return hashlib.sha256(read_inside(file.parent, file.name)).hexdigest()[:16]
 
 
 def _regret(found: Sequence[Found], best: float, limit: float) -> np.ndarray:
