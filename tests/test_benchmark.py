@@ -222,3 +222,11 @@ def test_methods_of_other_spaces_share_no_column(space, why):
         markdown(rows, against="a")
     with pytest.raises(ValueError, match="against must be one of a, b; got 'c'"):
         markdown(rows, against="c")
+
+
+def test_they_are_refused_before_anything_is_made(tmp_path):
+    cells = Method({"strategy": "random_search", "space": "nb201", "channels": 4, "cells": 1})
+    plan = dataclasses.replace(PLAN, methods=PLAN.methods | {"cells": cells}, against="edits")
+    with pytest.raises(ValueError, match="got cells and edits: nb201 and morphs"):
+        benchmark.make(plan, tmp_path / "new", nothing, nothing)
+    assert not (tmp_path / "new").exists()

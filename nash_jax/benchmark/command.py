@@ -81,7 +81,8 @@ def plan_from_flags(**usual: Any) -> Plan:
         if names := FLAGS[flag].value:  # of a plan, those that are named
             planned = said.get(flag, {})
             said[flag] = {n: planned[n] if n in planned else made(n) for n in names}
-    for flag, field in (("seeds", "seeds"), ("random", "num_random"), ("seed", "seed")):
+    numbers = {"seeds": "seeds", "random": "num_random", "seed": "seed", "against": "against"}
+    for flag, field in numbers.items():
         if FLAGS[flag].present or field not in said:
             said[field] = FLAGS[flag].value
     given = search_flags.given_settings()
@@ -113,7 +114,7 @@ def run(
         trained = trained_in(plan, folder, lambda text: None)
         if not trained:
             raise ValueError(f"{folder} has no trained network yet; leave --only_report out")
-        text = markdown(trained, FLAGS.against) + about(rows_of(trained))
+        text = markdown(trained, plan.against) + about(rows_of(trained))
         for failure in failures:
             text += f"\nNot finished: {failure}.\n"
         command = shlex.join(launching.command())

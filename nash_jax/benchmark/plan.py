@@ -38,6 +38,7 @@ class Plan:
       seeds: searches of every method on every set, from `seed` on.
       num_random: random networks of every space.
       seed: the first; all networks are trained with it, and the random ones drawn by it.
+      against: a method that the others are compared with; they must search the same space.
     """
 
     methods: Mapping[str, Method]
@@ -50,6 +51,7 @@ class Plan:
     seeds: int = 8
     num_random: int = 8
     seed: int = 0
+    against: str = ""
 
     def __post_init__(self) -> None:
         check_least(self, seed=0)
@@ -165,9 +167,9 @@ def read_plan(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"a plan must be an object of {', '.join(fields)}; got {plan!r:.80}")
     for name, value in plan.items():
         check_word("what a plan says", name, fields)
-        kind = int if name in ("seeds", "num_random", "seed") else dict | list
+        kind, what = _KINDS.get(name, (dict | list, "a list of names or an object"))
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} of a plan must be {_KINDS[kind is int]}; got {value!r:.80}")
+            raise ValueError(f"{name} of a plan must be {what}; got {value!r:.80}")
     found: dict[str, Callable[[str, Any], Any]] = {
         "methods": _method,
         "datasets": lambda name, settings: _object(name, settings or {}),
@@ -181,7 +183,10 @@ def read_plan(path: pathlib.Path) -> dict[str, Any]:
     }
 
 
-_KINDS = ("a list of names or an object", "a whole number")
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("seeds", "num_random", "seed"), (int, "a whole number")),
+    "against": (str, "a name"),
+}
 
 
 def _by_name(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nash_jax.evaluation import (
@@ -140,7 +140,8 @@ def markdown(trained: Sequence[Trained], against: str = "") -> str:
     """
     rows = rows_of(trained)
     if against:
-        check_comparable(rows, against)
+        random, spaces = ({row.method: getattr(row, name) for row in rows} for name in BOTH)
+        check_comparable(against, random, spaces)
     lines = []
     for dataset, protocol in dict.fromkeys((row.dataset, row.protocol) for row in rows):
         here = [row for row in rows if (row.dataset, row.protocol) == (dataset, protocol)]
@@ -157,10 +158,18 @@ def markdown(trained: Sequence[Trained], against: str = "") -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def check_comparable(rows: Sequence[Row], against: str) -> None:
-    """Raises `ValueError` unless all methods have the random networks of one of them."""
-    random = {row.method: row.random for row in rows}
-    spaces = {row.method: row.space for row in rows}
+#: What must be the same for methods that share a column.
+BOTH = ("random", "space")
+
+
+def check_comparable(against: str, random: Mapping[str, str], spaces: Mapping[str, str]) -> None:
+    """Raises `ValueError` unless all methods have the random networks of one of them.
+
+    Args:
+      against: that method.
+      random: by method, the one that its random networks are named after.
+      spaces: by method, its space.
+    """
     if against not in random:
         raise ValueError(f"against must be one of {', '.join(random)}; got {against!r:.80}")
     for method, like in random.items():

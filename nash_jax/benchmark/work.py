@@ -20,7 +20,7 @@ import jax
 
 from nash_jax.architecture import Architecture, Node, ops, to_json
 from nash_jax.benchmark.plan import Plan, name_in_paths
-from nash_jax.benchmark.table import Trained
+from nash_jax.benchmark.table import Trained, check_comparable
 from nash_jax.data import Dataset
 from nash_jax.record.settings import KNOWN_BY
 from nash_jax.record.workdir import CONFIG_FILE
@@ -90,7 +90,7 @@ def make(plan: Plan, folder: pathlib.Path, perform: Perform, say: Say) -> list[s
         for found in work.searches:
             failures += work.trying(functools.partial(work.search, found, perform))
         for protocol in plan.protocols:
-            for found in (*work.searches, *work.drawn):
+            for found in work.networks:
                 if work.path(found).exists():  # its search did not fail
                     failures += work.trying(functools.partial(work.train, found, protocol, perform))
     return failures
@@ -115,6 +115,10 @@ class SetWork:
         self.searches = [Found(m, seed, drawn=False) for m in plan.methods for seed in seeds]
         firsts = dict.fromkeys(self.like.values())
         self.drawn = [Found(m, n, drawn=True) for m in firsts for n in range(plan.num_random)]
+        self.networks = [*self.searches, *self.drawn]
+        if plan.against:
+            spaces = {m: str(plan.search(m, name, plan.seed).values()["space"]) for m in self.like}
+            check_comparable(plan.against, self.like, spaces)
 
     def draw(self) -> None:
         """Draw the random networks that are not there, and check how they are trained."""
@@ -131,7 +135,8 @@ class SetWork:
         config = self.plan.search(found.method, self.name, found.number)
         workdir = self.folder / "searches" / found.name
         if not (self.path(found).exists() and _is_of(workdir, config, self.dataset)):
-            self.say(f"{self.name}: {found.name}, the search")
+            number = 1 + self.searches.index(found)
+            self.say(f"{self.name}: search {number} of {len(self.searches)}, {found.name}")
             result = perform(config, workdir, self.dataset, True)
             self._keep(found, result.best.genotype)
 
@@ -140,7 +145,9 @@ class SetWork:
         config = self.plan.training(found.method, self.name, protocol, self.path(found))
         workdir = self.workdir(found, protocol)
         if not (_is_of(workdir, config, self.dataset) and read_run(workdir).final):
-            self.say(f"{self.name}: {found.name}, its training, {protocol}")
+            number = 1 + self.networks.index(found)
+            of = f"{number} of {len(self.networks)}"
+            self.say(f"{self.name}: training {of}, {protocol}, {found.name}")
             perform(config, workdir, self.dataset, False)
 
     def trying(self, act: Callable[[], None]) -> list[str]:
@@ -214,7 +221,7 @@ def trained_in(plan: Plan, folder: pathlib.Path, say: Say) -> list[Trained]:
     for name in plan.datasets:
         work = SetWork(plan, folder, name, say)
         for protocol in plan.protocols:
-            for found in (*work.searches, *work.drawn):
+            for found in work.networks:
                 workdir = work.workdir(found, protocol)
                 run = read_run(workdir) if (workdir / CONFIG_FILE).exists() else None
                 if run is None or run.final is None:
