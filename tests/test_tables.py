@@ -131,6 +131,9 @@ def test_a_bound_holds_in_a_table_too(made_up):
     config = config_of(strategy="successive_halving")
     with pytest.raises(ValueError, match="one value for every network; .* successive_halving"):
         tables.search_table(NB201(), config, table, 0.0, seed=1)
+    config = config_of(strategy="darts")
+    with pytest.raises(ValueError, match="values of networks; .* supernet, darts; take another"):
+        tables.search_table(NB201(), config, table, 0.0, seed=1)
 
 
 def test_a_number_that_is_missing_is_one_line(tmp_path):

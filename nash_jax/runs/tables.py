@@ -28,7 +28,7 @@ from nash_jax.record.workdir import RESULT_FILE
 from nash_jax.reporting.curves import draw_curves
 from nash_jax.runs.config import Bounds, Config, settings_of
 from nash_jax.search import STRATEGIES, Keys, Proposal, simulate
-from nash_jax.spaces import Bounded, Choices
+from nash_jax.spaces import Bounded, Choices, Supernet
 
 REPEATS_FILE, CURVE_FILE, PICTURE_FILE = "repeats.csv", "regret.csv", "regret.png"
 #: Points in time for which regret is written.
@@ -129,6 +129,11 @@ def search_table(space: Choices, config: Config, table: Table, seconds: float, s
             raise ValueError(
                 "a table has one value for every network; got a strategy that trains networks on, "
                 f"{config.values()['strategy']}; take another"
+            )
+        if isinstance(proposal.genotype, Supernet):
+            raise ValueError(
+                "a table has values of networks; got a strategy that trains a supernet, "
+                f"{config.values()['strategy']}; take another, such as aging_evolution"
             )
         return table.estimate(space.code(proposal.genotype))
 
