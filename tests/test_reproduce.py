@@ -109,7 +109,9 @@ def test_more_minutes_are_reproduced_too(made, tmp_path):
         made(Clocked(lambda epoch: 2.0, search=9.0, stop_at=2), config, workdir, more_minutes=1.0)
     assert not begun.exists()
     made(Clocked(lambda epoch: 2.0, search=9.0), config, workdir)
-    assert made(Clocked(lambda epoch: 9.0), workdir).first is None
+    again = made(Clocked(lambda epoch: 0.01, search=0.01), workdir)
+    assert again.first is None
+    assert made(Clocked(lambda epoch: 9.0), again.workdir).first is None
     append_line(workdir, {"kind": EXTENSION, "minutes": 1.0, "elapsed": 1e4, "config": "x"})
     with pytest.raises(ValueError, match="got more minutes, which it has not used yet; go on"):
         reproduce(workdir)

@@ -265,8 +265,9 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
             raise TypeError("command, versions and classes must be texts")
         if not all(isinstance(x, int | float) and x > 0 for x in data.get("limits", {}).values()):
             raise TypeError("limits must be numbers")
-        if not all(isinstance(x, int) for x in data.get("images", {}).values()):
-            raise TypeError("numbers of images must be numbers")
+        images = data.get("images", {"train": 0, "validation": 0, "test": 0})
+        if not all(isinstance(images.get(x), int) for x in ("train", "validation", "test")):
+            raise TypeError("images must be three numbers")
         pixel_range = data.get("pixel_range") or (0, 0)
         if not all(isinstance(x, int | float) for x in pixel_range) or len(pixel_range) != 2:
             raise TypeError("pixel_range must be two numbers")

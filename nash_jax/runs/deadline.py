@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from nash_jax.record.ledger import EXTENSION, LENGTH, Line
+from nash_jax.record.ledger import EXTENSION, LENGTH, Line, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Trial
 from nash_jax.training import Lengths
@@ -66,7 +66,8 @@ class Deadline:
                 f"only a run with a limit can get more minutes; got +{minutes:g} for one without; "
                 "begin another with --minutes"
             )
-        elapsed = max((line["elapsed"] for line in self.record.lines.values()), default=0.0)
+        lines = self.record.lines.values()
+        elapsed = max((times_of(line)["elapsed"] for line in lines), default=0.0)
         self._add({"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed})
 
     def ending(self, best: Trial, trials: Iterable[Trial]) -> float:

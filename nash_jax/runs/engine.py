@@ -542,7 +542,7 @@ class Engine:
         )
         asked = self._asked[FINAL] = _Asked(proposal, spec, best.step, 1)
         line = self._record.lines.get(FINAL)
-        if line is not None and line["elapsed"] <= self._deadline.extended_at:
+        if line is not None and times_of(line)["elapsed"] <= self._deadline.extended_at:
             self._forgotten.add(FINAL)
         elif line is not None:
             self._recall(asked, line)

@@ -25,7 +25,7 @@ from nash_jax.record.agreement import (
     same_trials,
 )
 from nash_jax.record.files import UNFINISHED, checksum, read_json
-from nash_jax.record.ledger import EXTENSION, Ledger, ledger_in
+from nash_jax.record.ledger import EXTENSION, Ledger, Line, ledger_in, times_of
 from nash_jax.record.networks import files_in
 from nash_jax.record.provenance import changes, provenance
 from nash_jax.record.workdir import (
@@ -130,8 +130,7 @@ def reproduce(
     out = out or workdir.absolute().with_name(f"{workdir.absolute().name}-again")
     if is_of_table(workdir):
         return _reproduce_in_table(workdir, out, "" if isinstance(dataset, Dataset) else dataset)
-    about, ledger = _finished(workdir)
-    lines = {line["name"]: line for line in ledger.trials}
+    about, ledger, lines = _finished(workdir)
     record = checksum({"trials": ledger.trials, "timings": ledger.timings})
     _check_out(out, workdir, record)
     places = {"dataset": dataset if isinstance(dataset, str) else "", "model_0": model_0}
@@ -186,7 +185,8 @@ def _reproduce_in_table(workdir: pathlib.Path, out: pathlib.Path, path: str) -> 
     then = about.get("fingerprint", "not recorded")
     path = path or about.get("file", about["table"])
     try:
-        if then not in ("not recorded", now := fingerprint_of(path)):
+        now = fingerprint_of(path)
+        if then not in (now, "not recorded"):
             raise ValueError(f"{path} has the fingerprint {now}")
     except ValueError as error:
         raise ValueError(
@@ -209,8 +209,8 @@ def _reproduce_in_table(workdir: pathlib.Path, out: pathlib.Path, path: str) -> 
     return Reproduction(out, parts, about["test_accuracy"], again["test_accuracy"])
 
 
-def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger]:
-    """What a run's `config.json` and ledger say.
+def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger, dict[str, Line]]:
+    """What a run's `config.json` and ledger say, and the ledger's trials by name.
 
     Raises:
       ValueError: if it is no run that is finished, or its record is damaged.
@@ -226,13 +226,14 @@ def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger]:
             f"a run is reproduced from a whole record; in {workdir} {ledger.damages[0]}; {go_on}, "
             "which makes again what is missing"
         )
+    lines = {line["name"]: line for line in ledger.trials}
     extended = [line["elapsed"] for line in ledger.timings if line["kind"] == EXTENSION]
-    if run.final.elapsed <= max(extended, default=-1):
+    if times_of(lines[FINAL])["elapsed"] <= max(extended, default=-1):
         raise ValueError(
             f"a run can be reproduced when it is finished; {workdir} got more minutes, which it "
             f"has not used yet; {go_on}"
         )
-    return run.about, ledger
+    return run.about, ledger, lines
 
 
 def _check_out(out: pathlib.Path, workdir: pathlib.Path, record: str) -> None:
