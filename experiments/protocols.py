@@ -253,21 +253,23 @@ def main(argv: list[str]) -> None:
         space = study.config.values()["space"]
         if "search_channels" not in study.config.values():
             raise ValueError(f"space must be one of two cells; got {space}; give --space=darts")
+        names = [name for name in protocols.NAMES if name in FLAGS.rows or not FLAGS.rows]
         kinds = [cells(study), *([resnet50(study)] if FLAGS.resnet50 else [])]
         plan = [
             (kind, protocol)
             for kind in kinds
-            for protocol in protocols.NAMES
-            if protocol in (FLAGS.rows or protocols.NAMES)
-            and kind.without not in protocol.split("+")
+            for protocol in names
+            if kind.without not in protocol.split("+")
         ]
         check(study, plan)
         rows = [row_of(study, kind, protocol) for kind, protocol in plan]
+        # Some rows get files of their own, so that they do not overwrite the whole table.
+        name = "-".join(["protocols", *(names if len(names) < len(protocols.NAMES) else ())])
         title = study.titled(TITLE)
-        study.write_csv("protocols", [record_of(row) for row in rows])
-        study.write_markdown("protocols", title, COLUMNS, [cells_of(row) for row in rows])
-        study.write("spreads", ".md", "".join(f"{line}\n" for line in spreads(rows)).encode())
-        study.write_figure("protocols", figure_of(rows, title))
+        study.write_csv(name, [record_of(row) for row in rows])
+        study.write_markdown(name, title, COLUMNS, [cells_of(row) for row in rows])
+        study.write(f"{name}-spreads", ".md", "".join(f"{x}\n" for x in spreads(rows)).encode())
+        study.write_figure(name, figure_of(rows, title))
 
 
 if __name__ == "__main__":

@@ -218,12 +218,12 @@ def test_protocols_are_runs_of_the_same_networks(tmp_path):
     differing = set(base.config.values().items()) - set(cut.config.values().items())
     assert differing == {("cutout", 0)}
     assert cut.config.values()["cutout"] == 4  # of 8 pixels, as 16 of 32
-    rows = read_csv(tmp_path / "protocols.csv")
+    rows = read_csv(tmp_path / "protocols-base-C.csv")
     assert [(row["protocol"], row["n"]) for row in rows] == [("base", "1"), ("C", "1")]
     assert [row["paper_accuracy_percent"] for row in rows] == ["94.96", "96.39"]
     found = [float(row["accuracy_percent"]) for row in rows]
     assert found == pytest.approx([100 * base.final.accuracy, 100 * cut.final.accuracy])
-    assert (tmp_path / "protocols.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "protocols-base-C.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_all_protocols_of_two_kinds_of_networks(tmp_path, monkeypatch):
