@@ -55,7 +55,10 @@ def curves(values: np.ndarray, epochs: Sequence[int]) -> Figure:
     low = np.percentile(values[:, [epoch - 1 for epoch in epochs]], 1)
     bins = np.linspace(low, values.max(), 60).tolist()
     for epoch, colour in zip(epochs, SEVERAL):
-        inset.hist(values[:, epoch - 1], bins, color=colour, alpha=0.6, label=f"epoch {epoch}")
+        label = f"epoch {epoch}"
+        inset.hist(
+            values[:, epoch - 1], bins, histtype="stepfilled", color=colour, alpha=0.6, label=label
+        )
     inset.legend(fontsize=6, frameon=False, loc="upper left")
     inset.tick_params(labelsize=6)
     return figure
@@ -81,7 +84,9 @@ def histograms(ends: Mapping[str, np.ndarray]) -> Figure:
     bins = np.linspace(both.min(), both.max() + 1e-9, 25).tolist()
     for (name, values), colour in zip(ends.items(), SEVERAL):
         label = f"{name}: mean {values.mean():.2f}"
-        axes.hist(values, bins, density=True, color=colour, alpha=0.5, label=label)
+        axes.hist(
+            values, bins, density=True, histtype="stepfilled", color=colour, alpha=0.5, label=label
+        )
     axes.set_xlabel("accuracy after the last epoch (%)", color=INK)
     axes.set_ylabel("density", color=INK)
     axes.legend(frameon=False)

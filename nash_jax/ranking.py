@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -71,7 +72,7 @@ def _show(found: Ranking, workdir: pathlib.Path, console: rich.console.Console, 
     """Write a ranking, and print its table."""
     here = provenance()
     about = (
-        f"{what}; `{' '.join(launching.command())}`, {date.today().isoformat()}, on "
+        f"{what}; `{shlex.join(launching.command())}`, {date.today().isoformat()}, on "
         f"{here['device']} with {here['num_cpus']} CPU cores, jax {here['versions']['jax']}. "
         "Seconds are those of training and evaluating all genotypes, one after the other."
     )

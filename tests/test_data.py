@@ -50,6 +50,20 @@ def test_npz_is_read_as_it_is(npz):
     assert loaded.num_classes == 3
 
 
+def test_images_of_any_source_are_resized(npz):
+    """A fine checkerboard of two colours becomes grey."""
+    arrays = good_arrays()
+    n, channels = len(arrays["x_train"]), arrays["x_train"].shape[-1]
+    squares = np.indices((8, 8)).sum(axis=0) % 2 * 200
+    board = np.broadcast_to(squares[None, :, :, None], (n, 8, 8, channels)).astype(np.uint8)
+    test = np.full((len(arrays["x_test"]), 8, 8, channels), 7, np.uint8)
+    loaded = data.load_dataset(npz(x_train=board, x_test=test), image_size=2)
+    assert loaded.image_shape == (2, 2, channels)
+    assert abs(loaded.train.images.astype(int) - 100).max() <= 10
+    assert (loaded.test.images == 7).all()
+    assert data.load_dataset("digits", image_size=16).image_shape == (16, 16, 1)
+
+
 @pytest.mark.parametrize(
     "names",
     [

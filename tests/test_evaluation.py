@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from nash_jax import evaluation
+from nash_jax.estimation import Table
 
 ROWS = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=30)
 
@@ -149,13 +150,19 @@ def test_windows_of_curves_end_with_their_epoch():
     assert smooth[5] == pytest.approx(np.corrcoef(found[:, 5], curves[:, -1])[0, 1])
 
 
-CURVES = pathlib.Path(__file__).parents[2] / "shared/data/nas_tables/darts_curves_GPL3.npz"
+TABLES = pathlib.Path(__file__).parents[2] / "shared/data/nas_tables"
 
 
-@pytest.mark.skipif(not CURVES.exists(), reason="the published curves are not here")
+@pytest.mark.skipif(not TABLES.exists(), reason="the published table is not here")
+def test_twelve_epochs_order_nas_bench_201_as_was_published():
+    table = Table.load(TABLES / "nb201.npz", data="c10", epochs=12)
+    assert round(evaluation.spearman(table.validation, table.test), 3) == 0.772
+
+
+@pytest.mark.skipif(not TABLES.exists(), reason="the published curves are not here")
 def test_the_benchmark_papers_figures_come_out_of_its_curves():
     """Yang et al. 2020, section 5: the text has maxima over epochs, and 0.54 for the depths."""
-    with np.load(CURVES) as file:
+    with np.load(TABLES / "darts_curves_GPL3.npz") as file:
         columns = {name: file[name].astype(float) for name in file.files}
     curves, others = columns["curves214"], columns["curves56"]
     best = curves.max(axis=1)

@@ -22,13 +22,16 @@ from experiments import (
     figure2,
     figure3,
     protocols,
+    space_columns,
+    space_study,
+    space_trainings,
     study,
     table1,
     table2,
     table3,
     tables,
 )
-from nash_jax import data, runs, training
+from nash_jax import cli, data, runs, search_flags, training
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.execution import Serial
 from nash_jax.search import Proposal, Trial
@@ -383,3 +386,132 @@ def test_an_ensemble_costs_what_its_members_cost(fresh, monkeypatch):
     alone = training.evaluate(*networks[1], fresh.dataset.test)
     assert found.error == pytest.approx(100 * (1 - alone.accuracy))
     assert (found.params, found.seconds) == (2 * nj.count_params(SPEC), 10.0)
+
+
+# The study of a search space.
+
+SPACE = (
+    *("--preset=digits", "--space=darts", "--channels=4", "--cells=3", "--epochs_final=6"),
+    *("--genotypes=3", "--repeats=2", "--depths=4", "--others=suboptimal", "--seed=1"),
+)
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """Trainings are made up, and counted."""
+    made = []
+
+    def learning_curves(spec, keys, train, judge, epochs, settings):
+        end = 0.9 - 0.1 * ((len(made) * 7) % 5) + 0.02 * np.arange(len(keys))
+        made.append((nj.count_params(spec), jax.random.key_data(keys).tolist()))
+        return end[:, None] * np.linspace(0.5, 1, epochs) ** 0.5
+
+    monkeypatch.setattr(space_trainings, "learning_curves", learning_curves)
+    return made
+
+
+def test_a_space_is_studied_by_its_own_trainings_which_are_made_once(curves, tmp_path):
+    launch(space_study, *SPACE, f"--workdir={tmp_path}")
+    assert len(curves) == 3 * 3  # two seeds each of three genotypes, then deeper, then other ops
+    keys = [key for _, several in curves for key in map(tuple, several)]
+    assert len(keys) == 3 * 2 + 3 + 3
+    assert keys[0] == keys[6]  # a genotype's first seed is the same at another depth
+    assert all(deep > flat for (flat, _), (deep, _) in zip(curves[:3], curves[3:6]))
+    with np.load(tmp_path / "study.npz") as file:
+        shapes = {name: file[name].shape for name in file.files}
+    assert shapes == {
+        **{"curves": (3, 6), "seeds": (3, 2), "cells3": (3, 6), "cells4": (3, 6)},
+        **{"cells3_4": (3, 2), "curves_suboptimal": (3, 6)},
+    }
+    row = json.loads(min((tmp_path / "trainings").iterdir()).read_text())
+    assert (row["space"], row["cells"], row["seeds"]) == ("darts", 3, 2)
+    pictures = {path.stem for path in tmp_path.glob("*.png")}
+    assert pictures == {"curves", "correlations", "histograms", "cells", "seeds", "depths-3-4"}
+    page = (tmp_path / "space_study.md").read_text()
+    assert "fingerprint" in page
+    assert "| seeds: 2 seeds of 3 | 1.000 | 2.000 | 0.000 | 2.000 | 0.000 |" in page
+    more = [word.replace("--genotypes=3", "--genotypes=4") for word in SPACE]
+    launch(space_study, *more, f"--workdir={tmp_path}")
+    assert len(curves) == 3 * 3 + 3
+
+
+def test_a_study_of_a_file_by_hand(tmp_path):
+    rising = np.array([[10.0, 50.0, 90.0], [20.0, 70.0, 92.0], [15.0, 60.0, 94.0]])
+    arrays = {
+        "curves": rising,
+        "curves_other": rising - 5,
+        "cells8_20": [[90.0, 93.0], [91.0, 92.0], [92.0, 91.0], [80.0, 80.0]],
+        "names": np.array(["a"]),
+    }
+    np.savez(tmp_path / "mine.npz", **arrays)
+    place = f"--workdir={tmp_path / 'out'}"
+    launch(space_study, f"--curves={tmp_path / 'mine.npz'}", place)
+    rows = read_csv(tmp_path / "out" / "space_study.csv")
+    values = {(r["part"], r["what"], r["where"]): float(r["value"]) for r in rows}
+    assert values["last epoch: mean", "accuracy %", "curves: 3"] == 92
+    assert values["best epoch: min", "accuracy %", "curves_other: 3"] == 85
+    assert values["correlation with the end", "window 1", "1"] == pytest.approx(0.5)
+    assert values["correlation with the end", "window 2", "3"] == pytest.approx(
+        np.corrcoef([70, 81, 77], [90, 92, 94])[0, 1]
+    )
+    pair = "8 and 20 cells: 4"
+    assert values["order", "Kendall's tau-b", pair] == pytest.approx(0)  # 3 of 6 pairs are turned
+    assert values["order", "largest shift", pair] == 2
+    assert values["order", "mean difference", pair] == pytest.approx(1.25)
+    assert not list(tmp_path.rglob("study.json"))
+
+
+def test_epochs_are_shown_as_the_paper_shows_them():
+    assert space_study.shown_epochs(600) == [10, 50, 100, 200, 300, 400, 500, 600]
+    assert space_study.window_for(600) == 20
+    assert space_study.shown_epochs(3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"seeds": np.ones((3, 2))}, "must have a column curves, .* got seeds"),
+        ({"curves": np.ones((2, 5))}, "curves must be percent, .* got .2, 5., 1 to 1"),
+        ({"curves": np.full((3, 5), 101)}, "got .3, 5., 101 to 101; correct the column"),
+        ({"curves": np.ones(3)}, "got float64 .3."),
+    ],
+)
+def test_columns_that_are_none_are_one_line(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        space_columns.columns_of(arrays, "file")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--curves=none.npz"], "curves none.npz cannot be read: No such file"),
+        (["--preset=digits"], "space must be one of genotypes, .* got morphs"),
+        (["--space=nbmacro", "--depths=4"], "depths are for a space with cells; nbmacro has none"),
+        ([*SPACE, "--depths=x"], "depths must be whole numbers like 4,8; got x"),
+        ([*SPACE, "--smoothing=7"], "smoothing must be at most the 6 epochs; got 7"),
+    ],
+)
+def test_a_mistake_in_a_study_is_one_line(curves, words, message, tmp_path):
+    with pytest.raises(SystemExit, match="error: " + message):
+        launch(space_study, *words, f"--workdir={tmp_path / 'new'}")
+
+
+def test_proxies_are_ordinary_runs_of_a_folder(tmp_path, capsys):
+    """`nash rank` on networks of the other tests here: nothing is compiled for it."""
+    search_flags.define_flags()
+    common = [word for word in TINY if "num_" not in word and "repeats" not in word]
+    words = ["rank", *common, f"--cache_dir={CACHE.name}", "--num_samples=3", "--num_edits=0"]
+    words += ["--proxy=epochs=1", f"--workdir={tmp_path}"]
+    for _ in range(2):
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
+            cli.main(words)
+        assert not end.value.code
+    full, fewer = (runs.read_run(tmp_path / name) for name in ("full", "epochs1"))
+    assert [len(trial.estimate.train_losses) for trial in full.tried] == [2, 2, 2]
+    assert [len(trial.estimate.train_losses) for trial in fewer.tried] == [1, 1, 1]
+    with (tmp_path / "values.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    for name, view in (("full", full), ("epochs=1", fewer)):
+        found = [float(row[name]) for row in rows]
+        assert found == pytest.approx([100 * trial.estimate.accuracy for trial in view.tried])
+    assert capsys.readouterr().out.count("| epochs=1 |") == 2

@@ -150,9 +150,7 @@ def rank_in_table(
         rng = np.random.default_rng(config.seed)
         there = np.sort(rng.permutation(there)[:samples])
     if len(there) < 3:
-        raise ValueError(
-            f"an order needs at least 3 rows of the table; got {len(there)}; take more"
-        )
+        raise ValueError(f"an order needs 3 rows of the table at least; got {len(there)}")
     codes = np.array(list(longest.rows))[there].tolist()
     values, costs = {FULL: longest.test[there]}, {FULL: Cost(longest.seconds[there].sum())}
     for length, table in tables.items():
