@@ -151,7 +151,7 @@ class Silent:
 
 def history(trials):
     """The part of trials, or of ledger lines, that does not depend on the clock and the workers."""
-    trials = [trial_of(each) if isinstance(each, dict) else each for each in trials]
+    trials = [trial_of(each, None) if isinstance(each, dict) else each for each in trials]
     return [
         {
             **{key: getattr(t, key) for key in ("name", "parent", "recipe", "step", "index")},

@@ -13,9 +13,12 @@ from helpers import TINY, Silent, of_supernet, own_tables
 
 import nash_jax as nj
 from nash_jax import runs
+from nash_jax.architecture.serialization import to_dict
 from nash_jax.estimation import ESTIMATORS, Estimate, Outcome, Seconds
 from nash_jax.record import Memory
-from nash_jax.record.ledger import in_order, trial_of
+from nash_jax.record.files import read_json, write_json
+from nash_jax.record.ledger import in_order, ledger_in, line_of, proposal_checksum, trial_of
+from nash_jax.record.workdir import FIRST_NETWORK
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import comparison, render
 from nash_jax.runs import engine as engine_module
@@ -122,6 +125,41 @@ def content(record):
     return lines, record.decisions
 
 
+def test_lines_of_genotypes_are_short_and_long_ones_of_early_versions_are_read(
+    engine, tmp_path, monkeypatch
+):
+    config = CELLS.replace(
+        strategy="aging_evolution", num_samples=5, population=3, tournament=2, window=2
+    )
+
+    def early_line(trial, *args):
+        line = line_of(trial, *args)
+        checksum = proposal_checksum(trial.proposal, trial.spec)
+        return line | {"spec": to_dict(trial.spec), "proposal": checksum}
+
+    found = {}
+    for version in ("now", "early"):
+        workdir = tmp_path / version
+        with monkeypatch.context() as patch:
+            if version == "early":
+                patch.setattr(engine_module, "line_of", early_line)
+            best = engine(config, workdir=workdir).best
+        if version == "early":
+            about = read_json(workdir, "config.json")
+            del about[FIRST_NETWORK]
+            write_json(workdir / "config.json", about)
+        view = runs.read_run(workdir)
+        trials = [(t.name, t.genotype, t.spec) for t in view.tried]
+        lines = ledger_in(workdir).trials
+        assert [*("spec" in line for line in lines)] == len(trials) * [version == "early"] + [True]
+        again = engine(config, workdir=workdir).best
+        assert (again.name, again.spec) == (best.name, best.spec)
+        assert ledger_in(workdir).trials == lines
+        found[version] = trials
+    assert found["now"] == found["early"]
+    assert len({spec for _, _, spec in found["now"]}) > 1
+
+
 @pytest.fixture
 def extended():
     """With what the examples of docs/extending.md enter into the tables."""
@@ -148,7 +186,7 @@ def test_genotypes_are_recorded_and_networks_of_other_genotypes_begin_anew(engin
     for line in record.lines.values():
         space.check(tuple(line["genotype"]))
     assert jobs["final"].spec == space.build(result.best.genotype, "final")
-    chosen = trial_of(record.lines[result.best.parent])
+    chosen = trial_of(record.lines[result.best.parent], None)
     assert chosen.genotype == result.best.genotype
     assert chosen.spec == space.build(chosen.genotype, "search") != jobs["final"].spec
     again = MadeUp()
@@ -477,7 +515,7 @@ def test_what_is_still_out_is_finished_before_the_final_training(engine, monkeyp
     assert set(record.lines) == {"t0", "t1", "t2", "t3", "final"}
     assert executor.made[-1] == "final"
     assert result.best.parent == "t0"
-    assert result.best.estimate == trial_of(record.lines["final"]).estimate
+    assert result.best.estimate == trial_of(record.lines["final"], None).estimate
 
 
 def test_a_strategy_is_told_the_same_when_it_is_replayed(engine, monkeypatch):

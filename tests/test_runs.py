@@ -121,7 +121,7 @@ def test_a_child_that_wants_too_much_memory_is_said_and_the_search_goes_on(finis
         assert too_large == ("failure" in line) == (line["validation_accuracy"] is None)
         if too_large:
             assert "GiB of memory to train" in line["failure"]
-            assert f"{line['failure']}" in describe_trial(trial_of(line))
+            assert f"{line['failure']}" in describe_trial(trial_of(line, None))
             assert line["name"] != result.best.parent
     assert result.best.parent.startswith("step1")
     with pytest.raises(runs.StoppedError, match="model_0 is too large: .*raise max_memory"):

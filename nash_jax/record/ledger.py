@@ -1,17 +1,19 @@
 """The ledger: lines of JSON, only ever added to, each with its checksum.
 
 A line is a trial, or what a strategy said when it asked for more (its incumbent), or what it
-returned.
+returned. The line of a genotype that is small whole numbers has no architecture, which the space
+builds; those of early versions have one all the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +34,13 @@ from nash_jax.record.files import (
     writing,
 )
 from nash_jax.search import AFTER, Proposal, Trial
-from nash_jax.spaces import Edge, Supernet
+from nash_jax.spaces import Edge, Stage, Supernet
 
 LEDGER_FILE = "ledger.jsonl"
 
 Line = dict[str, Any]
+#: An architecture, or what builds it.
+Network = Architecture | Callable[[], Architecture]
 
 
 #: The `kind` in a trial's line, by its recipe; 'child' for all others.
@@ -57,6 +61,7 @@ def line_of(trial: Trial, config: str, told: Line | None = None) -> Line:
       images; its accuracy and loss are on the test set, those of the others on the validation set).
     """
     estimate, kind = trial.estimate, _KINDS.get(trial.recipe, "child")
+    short = isinstance(trial.genotype, tuple) and trial.recipe not in AFTER
     split = "test" if kind == "final" else "validation"
     balanced = estimate.balanced_accuracy
     return {
@@ -84,9 +89,9 @@ def line_of(trial: Trial, config: str, told: Line | None = None) -> Line:
         **({"edges": {e: list(h) for e, h in estimate.edges.items()}} if estimate.edges else {}),
         **({"failure": estimate.failure} if estimate.failure else {}),
         **({"told": told} if told else {}),
-        "proposal": proposal_checksum(trial.proposal, trial.spec),
+        "proposal": proposal_checksum(trial.proposal, None if short else trial.spec),
         "config": config,
-        "spec": to_dict(trial.spec),
+        **({} if short else {"spec": to_dict(trial.spec)}),
     }
 
 
@@ -99,20 +104,26 @@ def _genotype(genotype: Any) -> Line:
     return {"genotype": list(genotype)} if isinstance(genotype, tuple) else {}
 
 
-def _genotype_in(line: Line, spec: Architecture) -> Any:
-    """The genotype of a line."""
+def _genotype_in(line: Line) -> Any:
+    """The genotype of a line; None if it is the architecture."""
     if "supernet" in line:
         found = line["supernet"]
         edges = (Edge(name, tuple(choices)) for name, choices in found["edges"].items())
         return Supernet(tuple(edges), found["cells"], found["drops_skips"])
-    return tuple(line["genotype"]) if "genotype" in line else spec
+    return tuple(line["genotype"]) if "genotype" in line else None
 
 
-def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
-    """The checksum that identifies a proposal: of genotype, key, parent, edits, recipe, budget."""
+def proposal_checksum(proposal: Proposal, spec: Architecture | None) -> str:
+    """The checksum that identifies a proposal: of genotype, key, parent, edits, recipe, budget.
+
+    Args:
+      proposal: of a genotype that is small whole numbers, or an architecture.
+      spec: takes the place of the genotype, if it is given.
+    """
+    genotype = {"genotype": list(proposal.genotype)} if spec is None else {"spec": to_dict(spec)}
     return checksum(
         {
-            "spec": to_dict(spec),
+            **genotype,
             "key": jax.random.key_data(proposal.key).tolist(),
             "parent": proposal.parent,
             "edits": [edit_to_dict(edit) for edit in proposal.edits],
@@ -126,16 +137,26 @@ def proposal_checksum(proposal: Proposal, spec: Architecture) -> str:
 _NO_KEY: Any = None
 
 
-def trial_of(line: Line) -> Trial:
-    """The trial that a line was made from; its proposal's key is not known."""
-    spec = spec_of(line)
+#: Builds the network of a genotype, for a stage: a space's `build`.
+Build = Callable[[Any, Stage], Architecture]
+
+
+def trial_of(line: Line, build: Build) -> Trial:
+    """The trial that a line was made from; its proposal's key is not known.
+
+    Args:
+      line: of a trial.
+      build: builds the networks of genotypes that are small whole numbers, when they are wanted.
+    """
     recipe = line["recipe"] if "recipe" in line else _EARLY_RECIPES[line["kind"]]
     edits = tuple(edit_from_dict(edit) for edit in line["edits"])
-    genotype = _genotype_in(line, spec)
+    genotype, network = _genotype_in(line), network_of(line, build)
+    if genotype is None:
+        genotype = network
     proposal = Proposal(line["name"], genotype, _NO_KEY, line["parent"], edits, recipe)
     return Trial(
         proposal,
-        spec,
+        network,
         estimate_of(line),
         line["step"],
         index_of(line),
@@ -173,17 +194,32 @@ def times_of(line: Line) -> Line:
     return told or {name: line[name] for name in ("seconds", "elapsed", "workers")}
 
 
-def was_proposed(line: Line, proposal: Proposal, spec: Architecture) -> bool:
-    """Whether a line is of this proposal; those of early versions have no checksum of it."""
+def was_proposed(line: Line, proposal: Proposal, network: Network) -> bool:
+    """Whether a line is of this proposal; those of early versions have no checksum of it.
+
+    Args:
+      line: of a trial.
+      proposal: what is proposed now.
+      network: its architecture, or what builds it.
+    """
+    if "spec" not in line:
+        return bool(line["proposal"] == proposal_checksum(proposal, None))
+    spec = network if isinstance(network, Architecture) else network()
     if "proposal" in line:
         return bool(line["proposal"] == proposal_checksum(proposal, spec))
     edits = [edit_to_dict(edit) for edit in proposal.edits]
-    return (line["parent"], line["edits"], spec_of(line)) == (proposal.parent, edits, spec)
+    return (line["parent"], line["edits"], from_dict(line["spec"])) == (
+        proposal.parent,
+        edits,
+        spec,
+    )
 
 
-def spec_of(line: Line) -> Architecture:
-    """The architecture of a trial."""
-    return from_dict(line["spec"])
+def network_of(line: Line, build: Build) -> Network:
+    """The architecture of a trial, or what builds it."""
+    if "spec" in line:
+        return from_dict(line["spec"])
+    return functools.partial(build, tuple(line["genotype"]), "search")
 
 
 def append_line(workdir: pathlib.Path, line: Line) -> None:
@@ -272,9 +308,9 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
     return sorted(lines, key=_place)
 
 
-def trials_of(lines: Iterable[Line]) -> list[Trial]:
-    """The trials of some lines, in the order of their proposals."""
-    return [trial_of(line) for line in in_order(lines)]
+def trials_of(lines: Iterable[Line], build: Build) -> list[Trial]:
+    """The trials of some lines, in the order of their proposals; see `trial_of`."""
+    return [trial_of(line, build) for line in in_order(lines)]
 
 
 def repair_ledger(workdir: pathlib.Path) -> Ledger:
@@ -330,7 +366,7 @@ def _place(line: Line) -> tuple[float, int]:
 _TYPES: dict[str, Any] = {
     **{"name": str, "kind": str, "step": int, "edits": list, "params": int, "flops": int},
     **{"train_losses": list, "seconds": dict, "elapsed": (int, float), "workers": int},
-    **{"memory_bytes": int, "config": str, "spec": dict},
+    **{"memory_bytes": int, "config": str},
 }
 
 
@@ -374,7 +410,7 @@ def _check(line: Line, what: str) -> None:
             numbers += [float(x) for of_epoch in weights for x in of_epoch]
         numbers += [int(place) for places in line.get("candidates", []) for place in places]
         if "supernet" in line:
-            _genotype_in(line, from_dict(line["spec"]))
+            _genotype_in(line)
         parent = line["parent"]
         if parent is not None and not (isinstance(parent, str) and _NAME.fullmatch(parent)):
             raise ValueError("parent is no name of a trial")
@@ -391,7 +427,10 @@ def _check(line: Line, what: str) -> None:
             raise ValueError("a number is larger than any that a run has")
         for edit in line["edits"]:
             edit_from_dict(edit)
-        from_dict(line["spec"])
+        if "spec" in line:
+            from_dict(line["spec"])
+        elif not all(type(place) is int for place in [*line["genotype"], len(line["proposal"])]):
+            raise ValueError("genotype must be whole numbers")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{what} is damaged: {error}") from None
 

@@ -50,6 +50,9 @@ from nash_jax.record.settings import (
 from nash_jax.text import printable
 
 CONFIG_FILE, RESULT_FILE, LOCK_FILE = "config.json", "result.json", "lock"
+#: The entry of `config.json` with the first network of a space of genotypes: with the settings it
+#: says what builds the others. The ledgers of early versions have every architecture instead.
+FIRST_NETWORK = "first_network"
 NETWORKS, TRAININGS = "networks", "trainings"
 _OURS = {CONFIG_FILE, RESULT_FILE, LOCK_FILE, LEDGER_FILE, NETWORKS, TRAININGS}
 

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nash_jax.architecture import Architecture
+from nash_jax.architecture.serialization import from_dict
 from nash_jax.estimation import Recipe, Seconds
-from nash_jax.record.ledger import LEDGER_FILE, Line, ledger_in, trials_of
-from nash_jax.record.workdir import read_config
+from nash_jax.record.files import DamagedError
+from nash_jax.record.ledger import LEDGER_FILE, Build, Line, ledger_in, trials_of
+from nash_jax.record.workdir import CONFIG_FILE, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
+from nash_jax.spaces import Stage
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,12 +170,17 @@ def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float
     return {**parts, "wait": 1 - sum(parts.values())}
 
 
-def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any]) -> RunView:
+def read_run(
+    workdir: pathlib.Path,
+    config_of: Callable[[Mapping[str, Any]], Any],
+    build_of: Callable[[Any, Architecture], Build],
+) -> RunView:
     """Read a run at any time: before its first network, while it goes on, when it is finished.
 
     Args:
       workdir: the run's folder.
       config_of: makes the settings from the content of `config.json`.
+      build_of: gives what builds the networks of the settings' space, by its first network.
 
     Raises:
       ValueError: if it is not the folder of a run.
@@ -182,7 +190,17 @@ def read_run(workdir: pathlib.Path, config_of: Callable[[Mapping[str, Any]], Any
     if not (workdir / LEDGER_FILE).exists():
         return RunView(workdir, config, about, [])
     ledger = ledger_in(workdir)
-    trials = trials_of(ledger.trials)
+    start = about.get(FIRST_NETWORK) or next(
+        (line["spec"] for line in ledger.trials if "spec" in line), None
+    )
+
+    @functools.lru_cache(maxsize=1024)
+    def build(genotype: Any, stage: Stage) -> Architecture:
+        if start is None:
+            raise DamagedError(f"{workdir / CONFIG_FILE} does not say which network was the first")
+        return build_of(config, from_dict(start))(genotype, stage)
+
+    trials = trials_of(ledger.trials, build)
     return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)
 
 

@@ -10,7 +10,6 @@ from nash_jax.record import (
     provenance,
     read_ledger,
     save_network,
-    spec_of,
     write_atomically,
 )
 from nash_jax.reporting import RunView
@@ -66,7 +65,6 @@ __all__ = [
     "save_network",
     "settings_of",
     "space_of",
-    "spec_of",
     "use_cache",
     "write_atomically",
 ]

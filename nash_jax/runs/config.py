@@ -15,9 +15,11 @@ from nash_jax.data import CORRUPT_IMAGES
 from nash_jax.estimation import ESTIMATORS, INHERIT, METRICS, Recipe, Weights
 from nash_jax.record import Settings
 from nash_jax.record.files import DamagedError
+from nash_jax.record.ledger import Build
 from nash_jax.reporting import RunView, view
 from nash_jax.runs.spaces import SPACE_SETTINGS, MorphsSettings
 from nash_jax.search import STRATEGY_SETTINGS, HillClimbingSettings
+from nash_jax.spaces import Space
 from nash_jax.training import TrainingSettings
 
 #: How many times the FLOPs of model_0 a network may have by default: for the paper's model_0 on
@@ -352,7 +354,18 @@ def config_of(settings: Mapping[str, Any]) -> Config:
 
 def read_run(workdir: pathlib.Path) -> RunView:
     """Read a run at any time: see `reporting.view.read_run`."""
-    return view.read_run(workdir, config_of)
+    return view.read_run(workdir, config_of, build_of)
+
+
+def build_of(config: Config, first: Architecture) -> Build:
+    """What builds the networks of a config's space.
+
+    Args:
+      config: names the space.
+      first: a network of it, of the run's data.
+    """
+    space: Space = config.space.space(first, {}, config.strategy)
+    return space.build
 
 
 def _as_json(value: Any) -> Any:

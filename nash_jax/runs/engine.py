@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 
@@ -110,9 +111,14 @@ class _Asked:
     """A proposal, and where it stands in the run."""
 
     proposal: Proposal
-    spec: Architecture
+    network: Architecture | Callable[[], Architecture]
     step: int
     index: int
+
+    @property
+    def spec(self) -> Architecture:
+        """Its architecture."""
+        return self.network if isinstance(self.network, Architecture) else self.network()
 
 
 class Engine:
@@ -133,6 +139,7 @@ class Engine:
         self._recipes = run.config.recipes_by_name()
         self._metric = cast(Metric, run.config.metric)
         self._space = space_of(run.config, run.problem.model_0)
+        self._build = functools.lru_cache(maxsize=1024)(self._space.build)
         self._start = time.perf_counter()
         lines = self._record.lines.values()
         self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
@@ -159,7 +166,9 @@ class Engine:
     def history(self) -> tuple[Trial, ...]:
         """Every trial of the record, in the order of the proposals."""
         lines = in_order(self._record.lines.values())
-        return tuple(self._trials.get(line["name"]) or trial_of(line) for line in lines)
+        return tuple(
+            self._trials.get(line["name"]) or trial_of(line, self._build) for line in lines
+        )
 
     def search(self) -> Trial:
         """What the strategy returns first.
@@ -223,9 +232,9 @@ class Engine:
         new = []
         for index, proposal in enumerate(ask.proposals):
             self._check(proposal)
-            spec = self._space.build(proposal.genotype, "search")
-            self._check_bound(proposal, spec)
-            asked = self._asked[proposal.name] = _Asked(proposal, spec, step, index)
+            asked = _Asked(proposal, self._network_of(proposal.genotype), step, index)
+            self._check_bound(asked)
+            self._asked[proposal.name] = asked
             self._later.discard(proposal.name)
             line = self._record.lines.get(proposal.name)
             if line is None or proposal.name in self._forgotten:
@@ -233,11 +242,9 @@ class Engine:
             else:
                 self._recall(asked, line)
             waiting.append(proposal.name)
-        briefly = [p for p in ask.proposals if p.recipe == "brief" and p.parent is not None]
-        if briefly and all(
-            self._asked[p.name].spec == self._asked[str(p.parent)].spec for p in briefly
-        ):
-            parents = ", ".join(sorted({str(p.parent) for p in briefly}))
+        briefly = [a for a in new if a.proposal.recipe == "brief" and a.proposal.parent]
+        if briefly and all(a.spec == self._asked[str(a.proposal.parent)].spec for a in briefly):
+            parents = ", ".join(sorted({str(a.proposal.parent) for a in briefly}))
             text = f"no edit keeps the bounds; its children are {parents} trained on"
             self._tell(Note(f"step {step}: {text}"))
         self._keep(ask, waiting)
@@ -265,12 +272,18 @@ class Engine:
                 f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
             )
 
-    def _check_bound(self, proposal: Proposal, spec: Architecture) -> None:
+    def _network_of(self, genotype: Any) -> Architecture | Callable[[], Architecture]:
+        """The architecture of a genotype in the search; of small whole numbers, what builds it."""
+        if isinstance(genotype, tuple):
+            return functools.partial(self._build, genotype, "search")
+        return self._space.build(genotype, "search")
+
+    def _check_bound(self, asked: _Asked) -> None:
         """Raises `ValueError` if a network exceeds a bound; only model_0 and supernets may."""
-        if proposal.recipe == "pretrain" or isinstance(proposal.genotype, Supernet):
+        proposal, limits = asked.proposal, self._run.problem.limits
+        if not limits or proposal.recipe == "pretrain" or isinstance(proposal.genotype, Supernet):
             return
-        limits = self._run.problem.limits
-        if over := exceeded(spec, limits):
+        if over := exceeded(asked.spec, limits):
             name, cost = over
             raise ValueError(
                 f"{flag_of(name)} must be kept by every proposal, {limits[name]:.0f}; got {cost} "
@@ -283,7 +296,7 @@ class Engine:
         Raises:
           StoppedError: if its line is of another proposal.
         """
-        if not was_proposed(line, asked.proposal, asked.spec):
+        if not was_proposed(line, asked.proposal, asked.network):
             raise StoppedError(
                 f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
                 "take the versions that began the run (config.json has them)"
@@ -296,7 +309,7 @@ class Engine:
         """A proposal with its outcome."""
         return Trial(
             asked.proposal,
-            asked.spec,
+            asked.network,
             estimate,
             asked.step,
             asked.index,

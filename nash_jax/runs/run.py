@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from nash_jax.architecture.serialization import to_dict
 from nash_jax.data import Dataset, shared
 from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Executor, Processes, Serial, memory_limit
@@ -19,13 +20,14 @@ from nash_jax.machine import num_cores
 from nash_jax.record.ledger import trials_of
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
-from nash_jax.record.workdir import Memory, Workdir, open_workdir
+from nash_jax.record.workdir import FIRST_NETWORK, Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.engine import FINAL, Engine, Run
-from nash_jax.runs.problem import dataset_of, prepare, searches
+from nash_jax.runs.problem import dataset_of, prepare, searches, space_of
 from nash_jax.runs.result import Result, write_result
+from nash_jax.runs.spaces import MorphsSettings
 from nash_jax.search import Planned, Trial
 from nash_jax.training import Lengths
 
@@ -74,6 +76,9 @@ def open_run(
         }
     sizes = {"train": len(problem.train), "validation": len(problem.valid)}
     sizes |= {"test": len(dataset.test)}
+    first = {}
+    if not isinstance(config.space, MorphsSettings):  # its genotypes are the architectures
+        first[FIRST_NETWORK] = to_dict(problem.model_0)
     settings = settings_of(config)
     opened = Run(config, problem, dataset.test, fingerprint(settings.given, contents), Memory())
     if workdir is None:
@@ -83,7 +88,7 @@ def open_run(
         workdir,
         settings,
         contents,
-        {**(origin or {}), "limits": dict(problem.limits), "images": sizes},
+        {**(origin or {}), "limits": dict(problem.limits), "images": sizes, **first},
         note,
         checkpoint_seconds=checkpoint_seconds,
         keep_all=keep_all,
@@ -162,7 +167,8 @@ def execute(
         number * (recipes[recipe].epochs if budget is None else round(budget))
         for recipe, number, budget in planned
     )
-    tell(Begun(epochs, trials_of(record.lines.values()), run.problem.limits))
+    build = space_of(config, run.problem.model_0).build
+    tell(Begun(epochs, trials_of(record.lines.values(), build), run.problem.limits))
     with contextlib.ExitStack() as stack:
         executors = _executors(run, tell, at_once, devices, lambda name: engine.lengths(name))
         for executor in executors:

@@ -17,6 +17,7 @@ from nash_jax.search.strategy import (
     Proposal,
     Strategy,
     Trial,
+    numbered_keys,
     ranked,
     select,
 )
@@ -97,8 +98,8 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
       settings: the sizes.
       keys: of the run.
     """
-    draw_keys, train_keys = (
-        jax.random.split(key, settings.num_samples) for key in jax.random.split(keys.search)
+    draw_key_of, train_key_of = (
+        numbered_keys(key, settings.num_samples) for key in jax.random.split(keys.search)
     )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(keys.search)).ravel())
     population: list[Trial] = []  # from the oldest to the youngest
@@ -115,7 +116,7 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
         return select([population[index] for index in drawn])
 
     def propose(number: int) -> Proposal:
-        draw_key, key = draw_keys[number], train_keys[number]
+        draw_key, key = draw_key_of(number), train_key_of(number)
         if number < settings.population:
             return Proposal(f"sample{number + 1}", space.sample(draw_key), key, recipe="scratch")
         if not population:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import numpy as np
 
 from nash_jax.architecture import Architecture, Variables, count_flops, count_params
 from nash_jax.estimation import Estimate, Metric, Recipe
@@ -52,7 +53,7 @@ class Trial:
 
     Attributes:
       proposal: what was asked for.
-      spec: the architecture that was trained.
+      network: the architecture that was trained, or what builds it: see `spec`.
       estimate: its scores.
       step: the round of the strategy in which it was asked for, from 0.
       index: the number of its proposal in that round, from 0.
@@ -63,7 +64,7 @@ class Trial:
     """
 
     proposal: Proposal
-    spec: Architecture
+    network: Architecture | Callable[[], Architecture]
     estimate: Estimate
     step: int = 0
     index: int = 0
@@ -71,6 +72,11 @@ class Trial:
     workers: int = 1
     variables: Variables | None = None
     metric: Metric = "accuracy"
+
+    @property
+    def spec(self) -> Architecture:
+        """The architecture that was trained."""
+        return self.network if isinstance(self.network, Architecture) else self.network()
 
     @property
     def name(self) -> str:
@@ -205,6 +211,20 @@ class Keys(NamedTuple):
     pretrain: jax.Array
     search: jax.Array
     final: jax.Array
+
+
+def numbered_keys(key: jax.Array, num: int) -> Callable[[int], jax.Array]:
+    """The keys that `jax.random.split(key, num)` has, by number.
+
+    To index the array of keys takes ten times as long.
+
+    >>> key = jax.random.key(0)
+    >>> bool(numbered_keys(key, 3)(2) == jax.random.split(key, 3)[2])
+    True
+    """
+    data = np.asarray(jax.random.key_data(jax.random.split(key, num)))
+    implementation = jax.random.key_impl(key)
+    return lambda number: jax.random.wrap_key_data(data[number], impl=implementation)
 
 
 class AllFailedError(Exception):
