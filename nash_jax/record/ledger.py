@@ -429,8 +429,10 @@ def _check(line: Line, what: str) -> None:
             edit_from_dict(edit)
         if "spec" in line:
             from_dict(line["spec"])
-        elif not all(type(place) is int for place in [*line["genotype"], len(line["proposal"])]):
-            raise ValueError("genotype must be whole numbers")
+        elif not isinstance(line["proposal"], str):
+            raise ValueError("proposal is no checksum")
+        elif not all(isinstance(place, int) for place in line["genotype"]):
+            raise ValueError("a genotype has whole numbers")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{what} is damaged: {error}") from None
 
