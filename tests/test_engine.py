@@ -186,7 +186,7 @@ def test_genotypes_are_recorded_and_networks_of_other_genotypes_begin_anew(engin
     for line in record.lines.values():
         space.check(tuple(line["genotype"]))
     assert jobs["final"].spec == space.build(result.best.genotype, "final")
-    chosen = trial_of(record.lines[result.best.parent], None)
+    chosen = trial_of(record.lines[result.best.parent], space.build)
     assert chosen.genotype == result.best.genotype
     assert chosen.spec == space.build(chosen.genotype, "search") != jobs["final"].spec
     again = MadeUp()
