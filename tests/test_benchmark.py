@@ -109,15 +109,19 @@ def test_no_choice_depends_on_the_test_set(tmp_path):
 
 def test_settings_of_runs():
     plan = Plan(
-        methods={"darts": METHODS["darts"], "manas": METHODS["manas"]},
-        datasets={"digits": {}},
+        methods={
+            **{"darts": METHODS["darts"], "manas": METHODS["manas"]},
+            "climb": Method({"strategy": "hill_climbing", "space": "darts"}),
+        },
+        datasets={"digits": {"crop_padding": 0}},
         protocols={"own": None, "modern": RECIPES["modern"]},
-        settings={"epochs_final": 100, "widths": (8, 8)},
+        settings={"epochs_final": 100, "widths": (8, 8), "crop_padding": 3},
         given={"channels": 4, "supernet_epochs": 3, "num_neighbours": 5},
     )
     search = plan.search("darts", "digits", 5).values()
     assert {**search, "space": "darts", "channels": 4, "supernet_epochs": 3, "seed": 5} == search
-    assert search["flip"] is False
+    assert (search["flip"], search["crop_padding"]) == (False, 0)  # the set's win
+    assert plan.search("climb", "digits", 0).values()["num_neighbours"] == 5
     own = plan.training("manas", "digits", "own", "x.json").values()
     assert (own["batch_size"], own["drop_path"], own["epochs_final"]) == (128, 0.2, 600)
     alike = [plan.training(m, "digits", "modern", "x.json") for m in plan.methods]
@@ -127,12 +131,27 @@ def test_settings_of_runs():
     assert elsewhere.search("darts", "digits", 0).values()["space"] == "nb201"
 
 
+def test_settings_of_all_runs_may_choose_the_space_and_its_sizes():
+    plan = dataclasses.replace(
+        PLAN,
+        methods={"random": Method({"strategy": "random_search"})},
+        settings={"space": "nb201", "channels": 8, "cells": 1, "max_flops": 10**7},
+        preset={"max_flops": 1000, "widths": (8,), "batch_size": 32},
+    )
+    search = plan.search("random", "digits", 0).values()
+    sizes = [search[name] for name in ("space", "channels", "cells", "max_flops", "batch_size")]
+    assert sizes == ["nb201", 8, 1, 10**7, 32]
+    default = dataclasses.replace(plan, settings={}).search("random", "digits", 0).values()
+    assert (default["space"], default["widths"], default["max_flops"]) == ("morphs", (8,), 1000)
+
+
 def test_a_plan_of_a_file(tmp_path):
     path = tmp_path / "plan.json"
     described = {
         "methods": {"slow": {"like": "enas", "search": {"controller_lr": 0.01}}, "manas": None},
         "datasets": ["digits"],
         "protocols": {"own": None, "long": {"epochs_final": 300}},
+        "settings": {"widths": [4, 6]},
         "seeds": 3,
     }
     path.write_text(json.dumps(described))
@@ -140,6 +159,7 @@ def test_a_plan_of_a_file(tmp_path):
     assert plan.methods["slow"].search == {**METHODS["enas"].search, "controller_lr": 0.01}
     assert plan.methods["manas"] == METHODS["manas"]
     assert plan.protocols == {"own": None, "long": {"epochs_final": 300}}
+    assert plan.settings == {"widths": (4, 6)}
     assert (plan.seeds, plan.num_random, plan.datasets) == (3, 8, {"digits": {}})
 
 
@@ -152,7 +172,20 @@ def test_a_plan_of_a_file(tmp_path):
         (lambda: dataclasses.replace(PLAN, given={"minutes": 5}), "minutes is no setting of a"),
         (
             lambda: dataclasses.replace(PLAN, protocols={"a b": {}, "a-b": {}}),
-            "names must differ in letters and digits; several are 'a-b'",
+            "names of protocols must differ in letters and digits; several are 'a-b'",
+        ),
+        (lambda: dataclasses.replace(PLAN, given={"population": 5}), "method here; got population"),
+        (
+            lambda: dataclasses.replace(PLAN, datasets={"digits": {"imagesize": 4}}),
+            "no setting 'imagesize', which set digits should have; did you mean image_size",
+        ),
+        (
+            lambda: dataclasses.replace(PLAN, protocols={"x": {"image_size": 4}}),
+            "image_size is a setting of a set, .* got it for protocol x; give it to the set",
+        ),
+        (
+            lambda: dataclasses.replace(PLAN, settings={"num_edits": "5"}),
+            "num_edits of all runs: a setting must be int; got '5'",
         ),
         (lambda: method_named("drats"), "got 'drats'; did you mean darts"),
         (
@@ -180,6 +213,7 @@ def test_a_plan_that_is_wrong_is_one_line(act, message):
     [
         ("[1]", "a plan must be an object of methods, datasets"),
         ("{", "is no JSON"),
+        ('{"settings": [1]}', "settings of a plan must be an object of settings; got"),
         ('{"seed": true}', "seed of a plan must be a whole number; got True"),
         ('{"method": []}', "what a plan says must be one of methods"),
         ('{"methods": {"x": {"settings": {}}}}', "may have search, training and like"),

@@ -21,11 +21,16 @@ from nash_jax.benchmark.table import Row, as_csv, markdown, rows_of
 from nash_jax.benchmark.work import make, trained_in
 from nash_jax.data import Dataset
 from nash_jax.record.files import write_atomically
-from nash_jax.runs import PRESETS, RECIPES, Config, Result
+from nash_jax.runs import PRESETS, Config, Result
 
 FLAGS = flags.FLAGS
-#: Flags of a search that a benchmark has not, or decides by itself.
-_NOT_HERE = ("dataset", "table", "baseline", "repeats", "minutes", "hours")
+#: Flags of a search that a benchmark has not, or decides by itself, and what is to be done.
+_NOT_HERE = {
+    **{"dataset": "give --datasets", "strategy": "give --methods", "recipe": "give --protocols"},
+    **dict.fromkeys(("minutes", "hours"), "give --num_samples or --supernet_epochs, say"),
+    **dict.fromkeys(("table", "table_data", "table_epochs", "seconds"), "leave it out"),
+    **dict.fromkeys(("baseline", "repeats"), "leave it out"),
+}
 USAGE = """nash benchmark --methods=METHOD,... --datasets=DATA,... [--workdir=FOLDER] [--FLAG=VALUE]
 nash benchmark --plan=FILE.json ...
 
@@ -66,9 +71,9 @@ def plan_from_flags(**usual: Any) -> Plan:
     Raises:
       ValueError: for anything wrong with it.
     """
-    for name in _NOT_HERE:
+    for name, remedy in _NOT_HERE.items():
         if FLAGS[name].present:
-            raise ValueError(f"{name} is no flag of a benchmark; leave it out; --help lists them")
+            raise ValueError(f"{name} is no flag of a benchmark; got {FLAGS[name].value}; {remedy}")
     said = usual
     if FLAGS.plan is not None:
         said = {**usual, **read_plan(pathlib.Path(os.path.expanduser(FLAGS.plan)))}
@@ -87,12 +92,10 @@ def plan_from_flags(**usual: Any) -> Plan:
             said[field] = FLAGS[flag].value
     given = search_flags.given_settings()
     given.pop("seed", None)
-    presets = {**PRESETS[FLAGS.preset], **RECIPES[FLAGS.recipe]}
-    settings = {**presets, **said.pop("settings", {})}
     for needed in ("methods", "datasets"):
         if not said.get(needed):
             raise ValueError(f"a benchmark needs {needed}; got none; give --{needed} or --plan")
-    return Plan(**said, settings=settings, given=given)
+    return Plan(**said, given=given, preset=PRESETS[FLAGS.preset])
 
 
 def run(
