@@ -49,6 +49,9 @@ STUDY_FILE = "study.json"
 
 search_flags.define_flags()
 flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
+flags.DEFINE_integer(
+    "genotypes", 0, "random genotypes of each space; 0: 16 in its study, 8 of protocols", 0
+)
 flags.adopt_module_key_flags(search_flags)
 
 
