@@ -2,16 +2,27 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 import nash_jax as nj
 from nash_jax import benchmark, evaluation
-from nash_jax.benchmark import METHODS, Method, Plan, Trained, markdown, method_named, read_plan
+from nash_jax.benchmark import (
+    METHODS,
+    Method,
+    Plan,
+    Trained,
+    command,
+    markdown,
+    method_named,
+    read_plan,
+)
 from nash_jax.benchmark.table import rows_of
 from nash_jax.data import Examples, load_dataset
 from nash_jax.execution import Serial
-from nash_jax.runs import RECIPES, execute, open_run, read_run
+from nash_jax.runs import RECIPES, StoppedError, execute, open_run, read_run
+from nash_jax.runs.engine import Engine
 
 SEARCH = {
     **{"strategy": "random_search", "num_samples": 1, "num_edits": 1, "widths": (4, 6)},
@@ -77,6 +88,73 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(folder):
     longer = dataclasses.replace(PLAN, given={"epochs_neighbours": 2})
     with pytest.raises(ValueError, match="epochs_neighbours"):
         benchmark.make(longer, folder.parent, perform, lambda text: None)
+
+
+def copied(folder, tmp_path):
+    """A benchmark of its own, to be damaged."""
+    shutil.copytree(folder.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "digits"
+
+
+def test_networks_of_another_space_are_not_used(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    drawn = [copy / "networks" / f"edits-random{number}.json" for number in (0, 1)]
+    right = drawn[0].read_text()
+    drawn[0].write_text(drawn[1].read_text())  # as of a command that failed, with other sizes
+    with pytest.raises(ValueError, match="network was .*, is .*; or remove the folder"):
+        benchmark.make(PLAN, copy.parent, nothing, nothing)
+    workdir = copy / "trained-paper" / "edits-random0"
+    shutil.rmtree(workdir)
+    made = []
+    benchmark.make(PLAN, copy.parent, lambda _, workdir, *__: made.append(workdir), made.append)
+    assert made == ["digits: training 3 of 4, paper, edits-random0", workdir]
+    assert drawn[0].read_text() == right
+    wider = dataclasses.replace(PLAN, given={"widths": (4, 8)})
+    for act in (benchmark.make, benchmark.trained_in):
+        with pytest.raises(ValueError, match="edits-seed0 goes on with .*; widths was .4, 6., is"):
+            act(wider, copy.parent, *([nothing] if act is benchmark.make else []), nothing)
+    assert drawn[0].read_text() == right
+    shutil.rmtree(copy / "searches")
+    with pytest.raises(ValueError, match="must be of the space that is searched; .*random1.json"):
+        benchmark.make(wider, copy.parent, nothing, nothing)
+
+
+def test_what_a_search_found_goes_with_it(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    shutil.rmtree(copy / "searches" / "edits-seed0")
+
+    def fails(*_):
+        raise StoppedError("diverged")
+
+    assert benchmark.make(PLAN, copy.parent, fails, lambda text: None) == ["digits: diverged"]
+    found = [x.number for x in benchmark.trained_in(PLAN, copy.parent, nothing) if not x.drawn]
+    assert found == [1]
+
+
+def test_an_interrupted_search_has_found_nothing(folder, tmp_path, monkeypatch):
+    decide = Engine._decide
+
+    def interrupted(engine, *decision):
+        decide(engine, *decision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_decide", interrupted)
+    workdir = copied(folder, tmp_path) / "searches" / "edits-seed0"
+    with pytest.raises(KeyboardInterrupt):
+        perform(PLAN.search("edits", "digits", 0), workdir, load_dataset("digits"), True)
+
+
+def test_all_sets_are_looked_at_before_the_first_is_trained_on(tmp_path):
+    plan = dataclasses.replace(PLAN, datasets={**PLAN.datasets, "npz:missing.npz": {}})
+    with pytest.raises(ValueError, match=r"missing\.npz"):
+        benchmark.make(plan, tmp_path, nothing, nothing)
+
+
+def test_the_seconds_of_a_run_are_its_own(monkeypatch):
+    monkeypatch.setattr(command.launching, "perform", lambda *_, **options: options["since"])
+    perform_run = command._perform(None)
+    first, second = (perform_run(None, None, None, False) for _ in range(2))
+    assert 0 < first < second
 
 
 def test_rows_are_what_the_runs_say(folder):
