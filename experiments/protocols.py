@@ -27,7 +27,6 @@ from nash_jax.runs import prepare, protocols, space_of
 from nash_jax.spaces import Bounded, Choices
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("genotypes", 8, "random genotypes under each protocol; the paper: 8", 1)
 flags.DEFINE_integer(
     "resnet50", 0, "also ResNet-50, with so many channels in its first bottlenecks (64); 0: not", 0
 )
@@ -82,6 +81,11 @@ class Networks:
         return settings
 
 
+def numbers(study: Study) -> range:
+    """Of the networks of each kind; the paper has 8."""
+    return range(study.config.seed, study.config.seed + (FLAGS.genotypes or 8))
+
+
 def cells(study: Study) -> Networks:
     """Random genotypes of the study's space."""
     data, settings = study.dataset, study.config.space
@@ -89,8 +93,8 @@ def cells(study: Study) -> Networks:
     bounded = space_of(study.config, model_0)
     assert isinstance(bounded, Bounded)
     assert isinstance(bounded.space, Choices)
-    first, each = study.config.seed, {}
-    for number in range(first, first + FLAGS.genotypes):
+    each = {}
+    for number in numbers(study):
         code = bounded.space.code(bounded.sample(jax.random.key(number)))
         each[f"genotype{number}"] = {"first": code}
     return Networks(study.config.values()["space"], each, study.seeds(papers=1))
@@ -98,11 +102,11 @@ def cells(study: Study) -> Networks:
 
 def resnet50(study: Study) -> Networks:
     """ResNet-50 with several seeds, as many as there are genotypes."""
-    first, name = study.config.seed, f"resnet50-{FLAGS.resnet50}"
+    name = f"resnet50-{FLAGS.resnet50}"
     return Networks(
         name,
         {name: {"space": "morphs", "model_0": name}},
-        seeds=range(first, first + FLAGS.genotypes),
+        seeds=numbers(study),
         of_tricks={"D": {"drop_path_by_depth": True}},  # stochastic depth
         without="50C",
     )

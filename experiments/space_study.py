@@ -42,7 +42,6 @@ NAME, COLUMNS_FILE = "space_study", "study.npz"
 PARTS = (1 / 60, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1)
 
 flags.DEFINE_string("curves", None, "npz file of learning curves to study; nothing is trained")
-flags.DEFINE_integer("genotypes", 16, "random genotypes of each space", 3)
 flags.DEFINE_list("depths", [], "other numbers of cells to train the same genotypes with")
 flags.DEFINE_list("others", [], "other spaces to compare with, such as suboptimal")
 flags.DEFINE_integer("smoothing", 0, "epochs of the moving mean; 0: a thirtieth, at least 2", 0)
@@ -207,7 +206,10 @@ def main(argv: list[str]) -> None:
         if not all(word.isdecimal() for word in FLAGS.depths):
             raise ValueError(f"depths must be whole numbers like 4,8; got {','.join(FLAGS.depths)}")
         depths, seeds = [*map(int, FLAGS.depths)], made.repeats or 2
-        arrays = space_trainings.trained_columns(made, FLAGS.genotypes, seeds, depths, FLAGS.others)
+        genotypes = FLAGS.genotypes or 16
+        if genotypes < 3:
+            raise ValueError(f"genotypes must be >= 3, for their order; got {genotypes}")
+        arrays = space_trainings.trained_columns(made, genotypes, seeds, depths, FLAGS.others)
         space_columns.write(made.folder / COLUMNS_FILE, arrays)
         data = f"data {made.dataset.name}, fingerprint {made.dataset.fingerprint()}"
         about = f"{when}, on {space_trainings.machines(made.folder)}; {data}."

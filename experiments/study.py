@@ -26,6 +26,7 @@ from experiments.tables import COLUMNS, Outcome, Row, cells_of, errors_figure, r
 from nash_jax import launching, search_flags
 from nash_jax.architecture import Architecture, count_flops, to_json
 from nash_jax.data import Dataset
+from nash_jax.machine import seconds_since_start
 from nash_jax.record.files import read_json, write_json
 from nash_jax.record.workdir import CONFIG_FILE, check_unchanged
 from nash_jax.runs import (
@@ -49,6 +50,9 @@ STUDY_FILE = "study.json"
 
 search_flags.define_flags()
 flags.DEFINE_list("rows", [], "the rows of a table to make, by name; default: all")
+flags.DEFINE_integer(
+    "genotypes", 0, "random genotypes of each space; 0: 16 in its study, 8 of protocols", 0
+)
 flags.adopt_module_key_flags(search_flags)
 
 
@@ -114,7 +118,8 @@ class Study:
         if not finished:
             self.console.print(f"{folder}", markup=False, highlight=False)
         try:
-            launching.perform(config, folder, self.console, self.dataset, quiet=finished)
+            since = seconds_since_start()
+            launching.perform(config, folder, self.console, self.dataset, finished, since=since)
         except StoppedError as error:
             self.failures[folder.name] = str(error)
             self.console.print(f"{folder} is given up: {error}", markup=False, highlight=False)

@@ -143,11 +143,13 @@ def perform(
     planned: dict[str, Any] | None = None,
     more_minutes: float = 0.0,
     only_search: bool = False,
+    since: float = 0.0,
 ) -> Result:
     """Begin a run, or go on with it, as the flags say; or quietly.
 
     If settings are given that are to be `planned`, all others follow from the minutes and the
-    machine. A run that is there may get more minutes.
+    machine. A run that is there may get more minutes. Its time begins `since` so many seconds after
+    the process did: those before are of other runs.
     """
     workers, devices = workers_from_flags(config), devices_from_flags()
     check_precision(config, devices)
@@ -191,7 +193,7 @@ def perform(
                 devices,
                 FLAGS.per_device,
                 FLAGS.baseline,
-                spent=seconds_since_start(),
+                spent=seconds_since_start() - since,
                 more_minutes=more_minutes,
                 only_search=only_search,
             )

@@ -14,6 +14,7 @@ from absl import app, flags
 from nash_jax import launching
 from nash_jax.data import Dataset
 from nash_jax.evaluation import Ranking
+from nash_jax.machine import seconds_since_start
 from nash_jax.record import provenance
 from nash_jax.reporting.ranking import as_markdown, write_ranking
 from nash_jax.runs import Result, preset
@@ -62,7 +63,8 @@ def rank_proxies(argv: list[str]) -> None:
         def perform(config: Any, folder: pathlib.Path, dataset: Dataset) -> Result:
             console.print(f"{folder}", markup=False, highlight=False)
             finished = (folder / "result.json").exists()
-            return launching.perform(config, folder, console, dataset, quiet=finished)
+            since = seconds_since_start()
+            return launching.perform(config, folder, console, dataset, finished, since=since)
 
         found = rank(config, FLAGS.proxy, workdir, perform, load)
         _show(found, workdir, console, f"Data {FLAGS.dataset}")

@@ -2,16 +2,27 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 import nash_jax as nj
 from nash_jax import benchmark, evaluation
-from nash_jax.benchmark import METHODS, Method, Plan, Trained, markdown, method_named, read_plan
+from nash_jax.benchmark import (
+    METHODS,
+    Method,
+    Plan,
+    Trained,
+    command,
+    markdown,
+    method_named,
+    read_plan,
+)
 from nash_jax.benchmark.table import rows_of
 from nash_jax.data import Examples, load_dataset
 from nash_jax.execution import Serial
-from nash_jax.runs import RECIPES, execute, open_run, read_run
+from nash_jax.runs import RECIPES, StoppedError, execute, open_run, read_run
+from nash_jax.runs.engine import Engine
 
 SEARCH = {
     **{"strategy": "random_search", "num_samples": 1, "num_edits": 1, "widths": (4, 6)},
@@ -79,6 +90,73 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(folder):
         benchmark.make(longer, folder.parent, perform, lambda text: None)
 
 
+def copied(folder, tmp_path):
+    """A benchmark of its own, to be damaged."""
+    shutil.copytree(folder.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "digits"
+
+
+def test_networks_of_another_space_are_not_used(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    drawn = [copy / "networks" / f"edits-random{number}.json" for number in (0, 1)]
+    right = drawn[0].read_text()
+    drawn[0].write_text(drawn[1].read_text())  # as of a command that failed, with other sizes
+    with pytest.raises(ValueError, match="network was .*, is .*; or remove the folder"):
+        benchmark.make(PLAN, copy.parent, nothing, nothing)
+    workdir = copy / "trained-paper" / "edits-random0"
+    shutil.rmtree(workdir)
+    made = []
+    benchmark.make(PLAN, copy.parent, lambda _, workdir, *__: made.append(workdir), made.append)
+    assert made == ["digits: training 3 of 4, paper, edits-random0", workdir]
+    assert drawn[0].read_text() == right
+    wider = dataclasses.replace(PLAN, given={"widths": (4, 8)})
+    for act in (benchmark.make, benchmark.trained_in):
+        with pytest.raises(ValueError, match="edits-seed0 goes on with .*; widths was .4, 6., is"):
+            act(wider, copy.parent, *([nothing] if act is benchmark.make else []), nothing)
+    assert drawn[0].read_text() == right
+    shutil.rmtree(copy / "searches")
+    with pytest.raises(ValueError, match="must be of the space that is searched; .*random1.json"):
+        benchmark.make(wider, copy.parent, nothing, nothing)
+
+
+def test_what_a_search_found_goes_with_it(folder, tmp_path):
+    copy = copied(folder, tmp_path)
+    shutil.rmtree(copy / "searches" / "edits-seed0")
+
+    def fails(*_):
+        raise StoppedError("diverged")
+
+    assert benchmark.make(PLAN, copy.parent, fails, lambda text: None) == ["digits: diverged"]
+    found = [x.number for x in benchmark.trained_in(PLAN, copy.parent, nothing) if not x.drawn]
+    assert found == [1]
+
+
+def test_an_interrupted_search_has_found_nothing(folder, tmp_path, monkeypatch):
+    decide = Engine._decide
+
+    def interrupted(engine, *decision):
+        decide(engine, *decision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_decide", interrupted)
+    workdir = copied(folder, tmp_path) / "searches" / "edits-seed0"
+    with pytest.raises(KeyboardInterrupt):
+        perform(PLAN.search("edits", "digits", 0), workdir, load_dataset("digits"), True)
+
+
+def test_all_sets_are_looked_at_before_the_first_is_trained_on(tmp_path):
+    plan = dataclasses.replace(PLAN, datasets={**PLAN.datasets, "npz:missing.npz": {}})
+    with pytest.raises(ValueError, match=r"missing\.npz"):
+        benchmark.make(plan, tmp_path, nothing, nothing)
+
+
+def test_the_seconds_of_a_run_are_its_own(monkeypatch):
+    monkeypatch.setattr(command.launching, "perform", lambda *_, **options: options["since"])
+    perform_run = command._perform(None)
+    first, second = (perform_run(None, None, None, False) for _ in range(2))
+    assert 0 < first < second
+
+
 def test_rows_are_what_the_runs_say(folder):
     trained = benchmark.trained_in(PLAN, folder.parent, nothing)
     accuracies = {
@@ -109,15 +187,19 @@ def test_no_choice_depends_on_the_test_set(tmp_path):
 
 def test_settings_of_runs():
     plan = Plan(
-        methods={"darts": METHODS["darts"], "manas": METHODS["manas"]},
-        datasets={"digits": {}},
+        methods={
+            **{"darts": METHODS["darts"], "manas": METHODS["manas"]},
+            "climb": Method({"strategy": "hill_climbing", "space": "darts"}),
+        },
+        datasets={"digits": {"crop_padding": 0}},
         protocols={"own": None, "modern": RECIPES["modern"]},
-        settings={"epochs_final": 100, "widths": (8, 8)},
+        settings={"epochs_final": 100, "widths": (8, 8), "crop_padding": 3},
         given={"channels": 4, "supernet_epochs": 3, "num_neighbours": 5},
     )
     search = plan.search("darts", "digits", 5).values()
     assert {**search, "space": "darts", "channels": 4, "supernet_epochs": 3, "seed": 5} == search
-    assert search["flip"] is False
+    assert (search["flip"], search["crop_padding"]) == (False, 0)  # the set's win
+    assert plan.search("climb", "digits", 0).values()["num_neighbours"] == 5
     own = plan.training("manas", "digits", "own", "x.json").values()
     assert (own["batch_size"], own["drop_path"], own["epochs_final"]) == (128, 0.2, 600)
     alike = [plan.training(m, "digits", "modern", "x.json") for m in plan.methods]
@@ -127,12 +209,27 @@ def test_settings_of_runs():
     assert elsewhere.search("darts", "digits", 0).values()["space"] == "nb201"
 
 
+def test_settings_of_all_runs_may_choose_the_space_and_its_sizes():
+    plan = dataclasses.replace(
+        PLAN,
+        methods={"random": Method({"strategy": "random_search"})},
+        settings={"space": "nb201", "channels": 8, "cells": 1, "max_flops": 10**7},
+        preset={"max_flops": 1000, "widths": (8,), "batch_size": 32},
+    )
+    search = plan.search("random", "digits", 0).values()
+    sizes = [search[name] for name in ("space", "channels", "cells", "max_flops", "batch_size")]
+    assert sizes == ["nb201", 8, 1, 10**7, 32]
+    default = dataclasses.replace(plan, settings={}).search("random", "digits", 0).values()
+    assert (default["space"], default["widths"], default["max_flops"]) == ("morphs", (8,), 1000)
+
+
 def test_a_plan_of_a_file(tmp_path):
     path = tmp_path / "plan.json"
     described = {
         "methods": {"slow": {"like": "enas", "search": {"controller_lr": 0.01}}, "manas": None},
         "datasets": ["digits"],
         "protocols": {"own": None, "long": {"epochs_final": 300}},
+        "settings": {"widths": [4, 6]},
         "seeds": 3,
     }
     path.write_text(json.dumps(described))
@@ -140,6 +237,7 @@ def test_a_plan_of_a_file(tmp_path):
     assert plan.methods["slow"].search == {**METHODS["enas"].search, "controller_lr": 0.01}
     assert plan.methods["manas"] == METHODS["manas"]
     assert plan.protocols == {"own": None, "long": {"epochs_final": 300}}
+    assert plan.settings == {"widths": (4, 6)}
     assert (plan.seeds, plan.num_random, plan.datasets) == (3, 8, {"digits": {}})
 
 
@@ -152,7 +250,20 @@ def test_a_plan_of_a_file(tmp_path):
         (lambda: dataclasses.replace(PLAN, given={"minutes": 5}), "minutes is no setting of a"),
         (
             lambda: dataclasses.replace(PLAN, protocols={"a b": {}, "a-b": {}}),
-            "names must differ in letters and digits; several are 'a-b'",
+            "names of protocols must differ in letters and digits; several are 'a-b'",
+        ),
+        (lambda: dataclasses.replace(PLAN, given={"population": 5}), "method here; got population"),
+        (
+            lambda: dataclasses.replace(PLAN, datasets={"digits": {"imagesize": 4}}),
+            "no setting 'imagesize', which set digits should have; did you mean image_size",
+        ),
+        (
+            lambda: dataclasses.replace(PLAN, protocols={"x": {"image_size": 4}}),
+            "image_size is a setting of a set, .* got it for protocol x; give it to the set",
+        ),
+        (
+            lambda: dataclasses.replace(PLAN, settings={"num_edits": "5"}),
+            "num_edits of all runs: a setting must be int; got '5'",
         ),
         (lambda: method_named("drats"), "got 'drats'; did you mean darts"),
         (
@@ -180,6 +291,7 @@ def test_a_plan_that_is_wrong_is_one_line(act, message):
     [
         ("[1]", "a plan must be an object of methods, datasets"),
         ("{", "is no JSON"),
+        ('{"settings": [1]}', "settings of a plan must be an object of settings; got"),
         ('{"seed": true}', "seed of a plan must be a whole number; got True"),
         ('{"method": []}', "what a plan says must be one of methods"),
         ('{"methods": {"x": {"settings": {}}}}', "may have search, training and like"),

@@ -81,6 +81,19 @@ def test_runs_that_separate_are_those_of_cohens_tables(effect, runs):
     assert evaluation.runs_to_separate(sample, sample) is None
 
 
+@pytest.mark.parametrize("effect", [12, 18, 26, 50, 1e3, 1e13])
+def test_two_runs_separate_what_is_far_apart(effect):
+    sample = np.array([-1.0, 0.0, 1.0])
+    assert evaluation.runs_to_separate(sample, sample + effect) == 2
+
+
+def test_runs_that_separate_do_not_depend_on_rounding():
+    assert evaluation.runs_to_separate([97.1] * 3, [10.3] * 3) == 2
+    assert evaluation.runs_to_separate([97.1] * 3, [97.1] * 2) is None
+    sample = np.array([-1.0, 0.0, 1.0])
+    assert evaluation.runs_to_separate(sample, sample + 0.0123) is None  # 103,764
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -232,7 +232,7 @@ def test_protocols_are_runs_of_the_same_networks(tmp_path):
 def test_all_protocols_of_two_kinds_of_networks(tmp_path, monkeypatch):
     asked = {}
 
-    def perform(config, workdir, console, dataset, quiet):
+    def perform(config, workdir, console, dataset, quiet, since):
         asked[workdir.name] = config.values()
         raise runs.StoppedError("not now")
 
@@ -318,8 +318,9 @@ def fresh(tmp_path):
 def test_a_run_that_cannot_be_trained_is_said_and_the_others_go_on(fresh, monkeypatch):
     tried = []
 
-    def perform(config, workdir, console, dataset, quiet):
+    def perform(config, workdir, console, dataset, quiet, since):
         tried.append(workdir.name)
+        assert since > 0  # the seconds before are not the run's
         raise runs.StoppedError("all trials of step 1 failed")
 
     monkeypatch.setattr(study.launching, "perform", perform)

@@ -20,12 +20,18 @@ from nash_jax.benchmark.plan import Plan, name_in_paths, protocol_named, read_pl
 from nash_jax.benchmark.table import Row, as_csv, markdown, rows_of
 from nash_jax.benchmark.work import make, trained_in
 from nash_jax.data import Dataset
+from nash_jax.machine import seconds_since_start
 from nash_jax.record.files import write_atomically
-from nash_jax.runs import PRESETS, RECIPES, Config, Result
+from nash_jax.runs import PRESETS, Config, Result, StoppedError
 
 FLAGS = flags.FLAGS
-#: Flags of a search that a benchmark has not, or decides by itself.
-_NOT_HERE = ("dataset", "table", "baseline", "repeats", "minutes", "hours")
+#: Flags of a search that a benchmark has not, or decides by itself, and what is to be done.
+_NOT_HERE = {
+    **{"dataset": "give --datasets", "strategy": "give --methods", "recipe": "give --protocols"},
+    **dict.fromkeys(("minutes", "hours"), "give --num_samples or --supernet_epochs, say"),
+    **dict.fromkeys(("table", "table_data", "table_epochs", "seconds"), "leave it out"),
+    **dict.fromkeys(("baseline", "repeats"), "leave it out"),
+}
 USAGE = """nash benchmark --methods=METHOD,... --datasets=DATA,... [--workdir=FOLDER] [--FLAG=VALUE]
 nash benchmark --plan=FILE.json ...
 
@@ -66,9 +72,9 @@ def plan_from_flags(**usual: Any) -> Plan:
     Raises:
       ValueError: for anything wrong with it.
     """
-    for name in _NOT_HERE:
+    for name, remedy in _NOT_HERE.items():
         if FLAGS[name].present:
-            raise ValueError(f"{name} is no flag of a benchmark; leave it out; --help lists them")
+            raise ValueError(f"{name} is no flag of a benchmark; got {FLAGS[name].value}; {remedy}")
     said = usual
     if FLAGS.plan is not None:
         said = {**usual, **read_plan(pathlib.Path(os.path.expanduser(FLAGS.plan)))}
@@ -87,12 +93,10 @@ def plan_from_flags(**usual: Any) -> Plan:
             said[field] = FLAGS[flag].value
     given = search_flags.given_settings()
     given.pop("seed", None)
-    presets = {**PRESETS[FLAGS.preset], **RECIPES[FLAGS.recipe]}
-    settings = {**presets, **said.pop("settings", {})}
     for needed in ("methods", "datasets"):
         if not said.get(needed):
             raise ValueError(f"a benchmark needs {needed}; got none; give --{needed} or --plan")
-    return Plan(**said, settings=settings, given=given)
+    return Plan(**said, given=given, preset=PRESETS[FLAGS.preset])
 
 
 def run(
@@ -110,21 +114,29 @@ def run(
     say = functools.partial(console.print, markup=False, highlight=False)
     with launching.workdir_from_flags("benchmark") as folder, launching.exiting_on_errors(folder):
         plan = plan_from_flags(**usual)
-        failures = [] if FLAGS.only_report else make(plan, folder, _perform(console), say)
-        trained = trained_in(plan, folder, lambda text: None)
+        load = launching.dataset_from_flags
+        failures = [] if FLAGS.only_report else make(plan, folder, _perform(console), say, load)
+        trained = trained_in(plan, folder, lambda text: None, load)
+        if failures and not trained:
+            raise StoppedError(f"no network was trained; {failures[0]}")
         if not trained:
-            raise ValueError(f"{folder} has no trained network yet; leave --only_report out")
-        text = markdown(trained, plan.against) + about(rows_of(trained))
+            raise ValueError(
+                f"{folder} has no trained network yet; leave --only_report out, or give the "
+                "--workdir of a benchmark"
+            )
+        rows = rows_of(trained)
+        against = plan.against if plan.against in {row.method for row in rows} else ""
+        text = markdown(trained, against) + about(rows)
         for failure in failures:
             text += f"\nNot finished: {failure}.\n"
         command = shlex.join(launching.command())
         write_atomically(folder / "benchmark.md", f"`{command}`\n\n{text}".encode())
         write_atomically(folder / "benchmark.csv", as_csv(trained).encode())
         for protocol in plan.protocols:
-            rows = [row for row in rows_of(trained) if row.protocol == protocol]
-            pictures = {"random": figures.beside_random(rows)} if rows else {}
-            for name in dict.fromkeys(row.dataset for row in rows):
-                of_set = [row for row in rows if row.dataset == name]
+            here = [row for row in rows if row.protocol == protocol]
+            pictures = {"random": figures.beside_random(here)} if here else {}
+            for name in dict.fromkeys(row.dataset for row in here):
+                of_set = [row for row in here if row.dataset == name]
                 pictures[f"cost-{name_in_paths(name)}"] = figures.beside_cost(of_set)
             for name, figure in pictures.items():
                 picture = io.BytesIO()
@@ -141,7 +153,10 @@ def _perform(console: rich.console.Console) -> Any:
     def perform(
         config: Config, workdir: pathlib.Path, dataset: Dataset, only_search: bool
     ) -> Result:
-        return launching.perform(config, workdir, console, dataset, only_search=only_search)
+        since = seconds_since_start()
+        return launching.perform(
+            config, workdir, console, dataset, only_search=only_search, since=since
+        )
 
     return perform
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from nash_jax.benchmark.methods import Method, method_named
 from nash_jax.checks import check_least, check_word, did_you_mean
 from nash_jax.runs import RECIPES, Config
-from nash_jax.runs.config import KINDS, all_settings
+from nash_jax.runs.config import KINDS, all_settings, typed
 from nash_jax.runs.presets import with_defaults
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ OF_DATASETS: dict[str, dict[str, Any]] = {"digits": {"crop_padding": 1, "flip": 
 class Plan:
     """A benchmark.
 
-    Later settings win over earlier ones: those of all runs, of the method or the protocol, of the
-    set, `given`. A method that does not have a setting does without it.
+    Later settings win over earlier ones: those of the preset, of all runs, of the method or the
+    protocol, of the set, `given`. A method that does not have a setting does without it.
 
     Attributes:
       methods: by name.
@@ -39,6 +39,7 @@ class Plan:
       num_random: random networks of every space.
       seed: the first; all networks are trained with it, and the random ones drawn by it.
       against: a method that the others are compared with; they must search the same space.
+      preset: defaults of all runs; its bound is of the space of morphs alone, as in `runs.preset`.
     """
 
     methods: Mapping[str, Method]
@@ -52,6 +53,7 @@ class Plan:
     num_random: int = 8
     seed: int = 0
     against: str = ""
+    preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_least(self, seed=0)
@@ -64,27 +66,20 @@ class Plan:
         for what in ("methods", "datasets", "protocols"):
             if not getattr(self, what):
                 raise ValueError(f"{what} must be one or more; got none")
-            for name in getattr(self, what):
-                if not name_in_paths(name):
+            paths = [name_in_paths(name) for name in getattr(self, what)]
+            for name, path in zip(getattr(self, what), paths):
+                if not path:
                     raise ValueError(f"{what} must have names with letters; got {name!r:.80}")
-        names = [name_in_paths(name) for name in (*self.methods, *self.datasets, *self.protocols)]
-        for name in {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"names must differ in letters and digits; several are {name!r}")
-        of_all = {**self.settings, **self.given}
-        for name in ("seed", "dataset", "minutes"):
-            if of_all.get(name):
-                raise ValueError(
-                    f"{name} is no setting of a benchmark's runs; got {of_all[name]}; "
-                    + {
-                        "seed": "give it beside the settings",
-                        "dataset": "give datasets",
-                        "minutes": "give --num_steps, --num_samples or --supernet_epochs",
-                    }[name]
-                )
-        known = [setting.name for setting in all_settings()]
-        for name in of_all:
+                if paths.count(path) > 1:
+                    raise ValueError(
+                        f"names of {what} must differ in letters and digits; several are {path!r}"
+                    )
+        _check_settings(self)
+        first = next(iter(self.datasets))
+        known = {n for method in self.methods for n in self.search(method, first, 0).values()}
+        for name in self.given:
             if name not in known:
-                raise ValueError(f"there is no setting {name!r}{did_you_mean(name, known)}")
+                raise ValueError(f"flags must be of a method here; got {name}; leave it out")
 
     def search(self, method: str, dataset: str, seed: int) -> Config:
         """The settings of a search; it ends before the final training.
@@ -98,13 +93,8 @@ class Plan:
         known = Config().replace(**kinds).values()
         # A method's own settings must be known, unless its strategy or space is another one now.
         checked = () if any(name in self.given for name in KINDS) else own
-        later = {
-            name: value
-            for name, value in settings.items()
-            if name not in self.settings or name in {**own, **self.given}
-            if name in known or name in checked
-        }
-        return with_defaults(self.settings, {**later, "dataset": dataset, "seed": seed})
+        later = {n: value for n, value in settings.items() if n in known or n in checked}
+        return with_defaults(self.preset, {**later, "dataset": dataset, "seed": seed})
 
     def training(self, method: str, dataset: str, protocol: str, network: pathlib.Path) -> Config:
         """The settings with which a network is trained.
@@ -120,7 +110,7 @@ class Plan:
         """
         own = self.protocols[protocol]
         own = self.methods[method].training if own is None else own
-        settings = {**self.settings, **own, **self._of_set(dataset), **self.given}
+        settings = {**self.preset, **self.settings, **own, **self._of_set(dataset), **self.given}
         names = {s.name for s in Config().settings() if s.group in ("data", "recipes")}
         for name in own:
             if name not in names:
@@ -136,6 +126,48 @@ class Plan:
 
     def _of_set(self, dataset: str) -> dict[str, Any]:
         return {**OF_DATASETS.get(dataset, {}), **self.datasets[dataset]}
+
+
+#: What a benchmark decides by itself, and how it is told.
+_NOT_OF_RUNS = {
+    "seed": "give it beside the settings",
+    "dataset": "give datasets",
+    "minutes": "give --num_steps, --num_samples or --supernet_epochs",
+}
+#: What the images of a set are, for all that is made of it.
+_OF_SETS = ("label", "image_size", "corrupt_images", "groups")
+
+
+def _check_settings(plan: Plan) -> None:
+    """Raises `ValueError` for a setting that is unknown, of another type, or has no place there."""
+    of_methods = {
+        f"method {name}": {**method.training, **method.search}
+        for name, method in plan.methods.items()
+    }
+    of_protocols = {f"protocol {name}": each or {} for name, each in plan.protocols.items()}
+    of_sets = {f"set {name}": settings for name, settings in plan.datasets.items()}
+    groups = {"all runs": plan.settings, "the flags": plan.given}
+    defaults = {setting.name: setting.default for setting in all_settings()}
+    for whose, settings in (groups | of_methods | of_protocols | of_sets).items():
+        for name, value in settings.items():
+            if name not in defaults:
+                raise ValueError(
+                    f"there is no setting {name!r}, which {whose} should have"
+                    f"{did_you_mean(name, list(defaults))}"
+                )
+            if value and name in _NOT_OF_RUNS:
+                raise ValueError(
+                    f"{name} is no setting of a benchmark's runs; got {value}; {_NOT_OF_RUNS[name]}"
+                )
+            if name in _OF_SETS and whose in of_methods | of_protocols:
+                raise ValueError(
+                    f"{name} is a setting of a set, for all that is made of it; got it for "
+                    f"{whose}; give it to the set, or to all runs"
+                )
+            try:
+                typed(value, defaults[name])
+            except TypeError as error:
+                raise ValueError(f"{name} of {whose}: {error}") from None
 
 
 def name_in_paths(name: str) -> str:
@@ -162,7 +194,8 @@ def read_plan(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"plan {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"plan {path} is no JSON: {error}") from None
-    fields = [field.name for field in dataclasses.fields(Plan) if field.name != "given"]
+    fields = [field.name for field in dataclasses.fields(Plan)]
+    fields = [name for name in fields if name not in ("given", "preset")]
     if not isinstance(plan, dict):
         raise ValueError(f"a plan must be an object of {', '.join(fields)}; got {plan!r:.80}")
     for name, value in plan.items():
@@ -177,6 +210,8 @@ def read_plan(path: pathlib.Path) -> dict[str, Any]:
             protocol_named(name) if settings is None else _object(name, settings)
         ),
     }
+    if "settings" in plan:
+        plan["settings"] = _object("settings", plan["settings"])
     return {
         name: _by_name(value, found[name]) if name in found else value
         for name, value in plan.items()

@@ -139,7 +139,7 @@ def runs_to_separate(
     """How many runs of each side would show a difference as large as that of two samples.
 
     Were their means and deviations the true ones, the two-sided t-test of so many runs on each side
-    would find the difference with probability `power`.
+    would find the difference, and its sign, with probability `power`.
 
     Args:
       first: results of one method, `[n]`, n >= 2.
@@ -167,23 +167,20 @@ def runs_to_separate(
             f"a deviation needs two runs on each side; got {len(a)} and {len(b)}; make more"
         )
     difference, variance = abs(a.mean() - b.mean()), a.var(ddof=1) + b.var(ddof=1)
-    if not difference:
+    rounding = 1e-12 * np.abs([*a, *b]).max()  # means of equal numbers may differ by it
+    if difference <= rounding:
         return None
-    if not variance:
+    if variance <= rounding**2:
         return 2
 
     def enough(number: int) -> bool:
         freedom, shift = 2 * (number - 1), difference * np.sqrt(number / variance)
         quantile = stats.t.ppf((1 + confidence) / 2, freedom)
-        upper = stats.nct.sf(quantile, freedom, shift)
-        return bool(upper + stats.nct.cdf(-quantile, freedom, shift) >= power)
+        # Far out SciPy's t distribution is no number; there the power is 1 in any case.
+        return bool(stats.nct.sf(quantile, freedom, min(shift, 30 * quantile)) >= power)
 
-    most = 2
-    while not enough(most):  # by doubling: far beyond the answer the t distribution underflows
-        if most > MOST_RUNS:
-            return None
-        most *= 2
-    return bisect.bisect_left(range(most), True, lo=most // 2, key=enough)
+    found = bisect.bisect_left(range(MOST_RUNS + 1), True, lo=2, key=enough)
+    return found if found <= MOST_RUNS else None
 
 
 def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:

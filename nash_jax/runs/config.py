@@ -340,10 +340,10 @@ def config_of(settings: Mapping[str, Any]) -> Config:
                 "program that made it"
             )
     try:
-        kinds = {group: _typed(settings[group], "") for group in KINDS if group in settings}
+        kinds = {group: typed(settings[group], "") for group in KINDS if group in settings}
         config = Config().replace(**kinds)
         given = {
-            setting.name: _typed(settings[setting.name], setting.default)
+            setting.name: typed(settings[setting.name], setting.default)
             for setting in config.settings()
             if setting.name in settings
         }
@@ -372,10 +372,14 @@ def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _typed(value: Any, default: Any) -> Any:
-    """A setting's value from JSON, converted to the type of its default."""
-    if isinstance(default, tuple):
-        return tuple(_typed(item, 0) for item in value)
+def typed(value: Any, default: Any) -> Any:
+    """A setting's value from JSON, converted to the type of its default.
+
+    Raises:
+      TypeError: if it is of another type.
+    """
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(typed(item, 0) for item in value)
     kinds = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
         raise TypeError(f"a setting must be {type(default).__name__}; got {value!r:.80}")

@@ -139,7 +139,11 @@ def execute(
       only_search: return the network that the search chose, as it is: nothing is trained to the
         end, and the test set is not looked at. A later call can do both.
 
+    Returns:
+      What was found; after an interrupt, the current best.
+
     Raises:
+      KeyboardInterrupt: if it is interrupted before there is a best, or with `only_search`.
       ValueError: if trials cannot be made here, or a baseline would be measured otherwise.
       StoppedError: if the strategy cannot go on, because all trials that it could choose from
         failed, or if the final network cannot be trained.
@@ -162,7 +166,7 @@ def execute(
         run.deadline.extend(more_minutes)
         record.end_training(FINAL)  # what is there of it was to have another length
     at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
-    planned = [*config.strategy.plan, Planned(FINAL, 1)]
+    planned = [*config.strategy.plan, Planned(FINAL, 0 if only_search else 1)]
     epochs = sum(
         number * (recipes[recipe].epochs if budget is None else round(budget))
         for recipe, number, budget in planned
@@ -190,7 +194,7 @@ def execute(
             final = result(engine.train_to_the_end(best), finished=True)
         except KeyboardInterrupt:
             incumbent = engine.incumbent()
-            if incumbent is None:
+            if incumbent is None or only_search:  # it is not what the search chose
                 raise
             return result(incumbent, finished=False)
     if isinstance(record, Workdir):

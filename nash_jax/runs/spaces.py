@@ -240,6 +240,11 @@ def _start(
     return Start(spec, variables, checksum, path.name)
 
 
+def checksum_of(path: pathlib.Path) -> str:
+    """What a network's file is known by."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _read(path: pathlib.Path) -> tuple[str, Architecture, Variables | None]:
     """A checksum of what is there, the architecture and the weights."""
     if path.is_dir():
@@ -249,8 +254,7 @@ def _read(path: pathlib.Path) -> tuple[str, Architecture, Variables | None]:
             digest.update(f"{jax.tree_util.keystr(where)} {x.dtype} {x.shape}".encode())
             digest.update(np.asarray(x).tobytes())
         return digest.hexdigest()[:16], spec, variables
-    content = path.read_bytes()
-    checksum = hashlib.sha256(content).hexdigest()[:16]
+    checksum, content = checksum_of(path), path.read_bytes()
     if path.suffix == NETWORK_ENDING:
         return checksum, *load_network(path)
     try:
