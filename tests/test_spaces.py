@@ -311,3 +311,8 @@ def test_where_a_macro_structure_reduces_and_how_wide_it_is():
     for num, first, second, width in itertools.product((0, 5), (0, 2), (0, 2), (0, 1)):
         network = space.build((*cells, num, first, second, width), "search")
         assert network.shapes[network.nodes[-3].name] == (4, 4, 4 * 4 * space.WIDTHS[width])
+
+
+def test_shuffled_channels_are_refused_before_a_search():
+    with pytest.raises(ValueError, match="search_channels must be a multiple of 4 .*; take 8"):
+        spaces.CNAS(search_channels=6)

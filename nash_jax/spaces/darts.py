@@ -199,6 +199,14 @@ class CNAS(Darts):
     groups: ClassVar = tuple((3 * n, 3 * n + 1, 3 * n + 2) for n in range(12))
     op_places: ClassVar = tuple(n for n in range(36) if n % 3)
 
+    def __post_init__(self) -> None:
+        for name in ("channels", "search_channels"):
+            if (value := getattr(self, name)) % 4:
+                raise ValueError(
+                    f"{name} must be a multiple of 4 in CNAS's cells, which shuffle groups of "
+                    f"them; got {value}; take {4 * (value // 4 + 1)}"
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class MacroDarts(Darts):
