@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,6 +146,8 @@ def run(
                 write_atomically(path, picture.getvalue())
         say(text)
     say(f"written: {folder}/benchmark.md, benchmark.csv and pictures")
+    if failures:
+        sys.exit(1)
 
 
 def _perform(console: rich.console.Console) -> Any:

@@ -15,6 +15,7 @@ from nash_jax.evaluation import (
     paired_interval,
     relative_improvement,
     runs_to_separate,
+    superiority,
 )
 
 
@@ -88,6 +89,13 @@ class Row(NamedTuple):
         return improvement_interval([*self.found.values()], self.drawn)
 
     @property
+    def superiority(self) -> float | None:
+        """How often what it found is better than a random network; None where a side has none."""
+        if not self.found or not self.drawn:
+            return None
+        return superiority([*self.found.values()], self.drawn)
+
+    @property
     def separating(self) -> int | None:
         """How many runs of each side would tell the two apart: see `runs_to_separate`."""
         if min(len(self.found), len(self.drawn)) < 2:
@@ -123,7 +131,7 @@ def rows_of(trained: Sequence[Trained]) -> list[Row]:
 
 COLUMNS = (
     *("method", "space", "random %", "found %", "RI %", "95% interval"),
-    *("runs to tell apart", "params", "search s"),
+    *("runs to tell apart", "better in", "params", "search s"),
 )
 
 
@@ -140,8 +148,8 @@ def markdown(trained: Sequence[Trained], against: str = "") -> str:
     """
     rows = rows_of(trained)
     if against:
-        random, spaces = ({row.method: getattr(row, name) for row in rows} for name in BOTH)
-        check_comparable(against, random, spaces)
+        spaces = {row.method: row.space for row in rows}
+        check_comparable(against, {row.method: row.random for row in rows}, spaces)
     lines = []
     for dataset, protocol in dict.fromkeys((row.dataset, row.protocol) for row in rows):
         here = [row for row in rows if (row.dataset, row.protocol) == (dataset, protocol)]
@@ -156,10 +164,6 @@ def markdown(trained: Sequence[Trained], against: str = "") -> str:
         cells = [[m, *(_improvement(of.get((m, name))) for name in sets)] for m in methods]
         lines += ["", f"### RI %, {protocol}", "", *_table(["", *sets], cells)]
     return "\n".join(lines).strip() + "\n"
-
-
-#: What must be the same for methods that share a column.
-BOTH = ("random", "space")
 
 
 def check_comparable(against: str, random: Mapping[str, str], spaces: Mapping[str, str]) -> None:
@@ -205,6 +209,7 @@ def _cells(row: Row) -> list[str]:
         _improvement(row),
         f"{interval.low:+.2f} to {interval.high:+.2f}" if interval else "",
         "" if interval is None else "very many" if separating is None else f"{separating:,}",
+        "" if row.superiority is None else f"{row.superiority:.0%}",
         f"{row.params:,.0f}",
         f"{row.search_seconds:,.0f}",
     ]

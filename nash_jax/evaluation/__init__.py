@@ -19,6 +19,7 @@ from nash_jax.evaluation.statistics import (
     paired_interval,
     relative_improvement,
     runs_to_separate,
+    superiority,
 )
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "smoothed",
     "spearman",
     "spearman_interval",
+    "superiority",
     "top_overlap",
 ]

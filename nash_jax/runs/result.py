@@ -54,7 +54,7 @@ class Result:
         return (
             f"Result({split} accuracy {self.best.estimate.accuracy:.2%}, "
             f"{count_params(self.best.spec):,} parameters, {len(self.history)} networks in "
-            f"{self.seconds:.0f} s{'' if self.finished else ', interrupted'})"
+            f"{self.seconds:.0f} s{'' if self.finished else ', unfinished'})"
         )
 
     def _repr_html_(self) -> str:
