@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from nash_jax.benchmark.table import Row
 
@@ -87,6 +88,8 @@ def beside_cost(rows: Sequence[Row]) -> Figure:
             label=f"random networks, {space}",
         )
     axes.set(xscale="log", xlabel="seconds of a search", ylabel="test %", title=rows[0].dataset)
+    axes.xaxis.set_major_formatter(LogFormatter())  # plain numbers
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     figure.legend(loc="outside right center", fontsize=8)
     axes.grid(alpha=0.3)
     return figure
