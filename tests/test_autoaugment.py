@@ -67,7 +67,7 @@ def test_every_operation_of_the_policy_is_pillow_s():
 
 def test_sub_policies_are_drawn_alike_and_used_as_often_as_they_say():
     """Also of a population, each member of which is augmented as it would be alone."""
-    images = np.repeat(photo(0)[None], 1500, axis=0)
+    images = np.repeat(photo(0)[None], 500, axis=0)
     settings = training.TrainingSettings(crop_padding=0, flip=False, auto_augment=True)
     augment = functools.partial(training.augment, settings=settings, fill=GREY)
     keys, alone = jax.random.split(jax.random.key(0)), jax.jit(augment)
@@ -80,7 +80,7 @@ def test_sub_policies_are_drawn_alike_and_used_as_often_as_they_say():
         math.prod(1 - p for name, p, size in pair if (name, size) != ("color", 0))
         for pair in POLICY
     ]
-    assert abs((found == images).all(axis=(2, 3, 4)).mean() - np.mean(idle)) < 0.03
+    assert abs((found == images).all(axis=(2, 3, 4)).mean() - np.mean(idle)) < 0.05
     inverted = (found == 255 - images).all(axis=(2, 3, 4)).mean()
     assert 0 < inverted < 0.02  # alone by the first sub-policy, and seldom
 
