@@ -96,13 +96,7 @@ class Processes:
         """
         _check_that_processes_can_be()
         self._images, self._tools, self._num_workers = images, tools, num_workers
-        self._environment = {
-            # These two decide the last bits.
-            "NPROC": str(threads_per_worker),
-            "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
-            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
-            "JAX_PLATFORMS": "cpu",
-        }
+        self._environment = cpu_environment(threads_per_worker)
         self._cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         self._settings = settings()
         self._closing, self._beginning = False, threading.Lock()
@@ -274,6 +268,17 @@ class Processes:
         self._equip(number)
         code = process.exitcode
         return f"died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+
+
+def cpu_environment(threads: int) -> dict[str, str]:
+    """Variables with which a process of CPU workers begins, with so many threads of XLA."""
+    return {
+        # These two decide the last bits.
+        "NPROC": str(threads),
+        "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
+        "JAX_PLATFORMS": "cpu",
+    }
 
 
 def _check_that_processes_can_be() -> None:
