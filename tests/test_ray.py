@@ -1,4 +1,4 @@
-"""A cluster of Ray's: two nodes of this machine, in which the data and the run's folder are not there."""
+"""A cluster of Ray's: two nodes of this machine, which see neither data nor the run's folder."""
 
 import importlib.util
 import json
@@ -80,17 +80,18 @@ class Cluster:
         words += [f"--node-name={name}", "--num-cpus=1", "--disable-usage-stats", *options]
         words += ["--object-store-memory=80000000"]
         hide = f'mount -t tmpfs none "{self.hidden}" && exec "$@"'
-        log = pathlib.Path(self.folder, name).open("w+b")
-        program = subprocess.Popen(
-            ["unshare", "--map-root-user", "--mount", "sh", "-c", hide, "sh", *words],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=self.environment,
-            cwd="/",
-        )
-        self.programs.append((program, log))
-        while b"Ray runtime started" not in pathlib.Path(log.name).read_bytes():
-            assert program.poll() is None, pathlib.Path(log.name).read_text()
+        log = pathlib.Path(self.folder, name)
+        with log.open("wb") as file:
+            program = subprocess.Popen(
+                ["unshare", "--map-root-user", "--mount", "sh", "-c", hide, "sh", *words],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                cwd="/",
+            )
+        self.programs.append(program)
+        while b"Ray runtime started" not in log.read_bytes():
+            assert program.poll() is None, log.read_text()
             time.sleep(0.1)
 
     def end(self):
@@ -98,9 +99,8 @@ class Cluster:
         left = processes(self.folder)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-        for program, log in self.programs:
+        for program in self.programs:
             program.wait()
-            log.close()
         start = time.monotonic()
         while processes(self.folder) or any(pathlib.Path(f"/proc/{pid}").exists() for pid in left):
             assert time.monotonic() - start < 30

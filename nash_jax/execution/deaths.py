@@ -6,7 +6,10 @@ knows of. So a job that a worker died of is done again, from then on with nothin
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import Counter
+from collections.abc import Iterator
 
 #: So many workers that died make a job a failure; nothing was beside the last two of them.
 MOST = 3
@@ -38,3 +41,30 @@ class Deaths:
         self._all[name] += 1
         self._alone[name] += alone
         return self._all[name] >= MOST and self._alone[name] >= MOST - 1
+
+
+class Room:
+    """Lets several threads do jobs side by side, or one do a job with nothing beside it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = self._asked = 0
+
+    @contextlib.contextmanager
+    def taken(self, alone: bool) -> Iterator[None]:
+        """Wait until a job may be done; who is to be alone comes before all others."""
+        with self._changed:
+            if alone:
+                self._asked += 1
+                self._changed.wait_for(lambda: not self._inside)
+                self._asked -= 1
+                self._inside = -1
+            else:
+                self._changed.wait_for(lambda: self._inside >= 0 and not self._asked)
+                self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1 if self._inside > 0 else -1
+                self._changed.notify_all()

@@ -32,6 +32,7 @@ from nash_jax.architecture import Variables, count_flops
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Seconds, Tools, perform
 from nash_jax.execution.cache import use_cache
+from nash_jax.execution.deaths import Deaths, Room
 from nash_jax.execution.executor import Jobs
 from nash_jax.jax_settings import adopt, settings
 from nash_jax.record.files import writing
@@ -104,7 +105,7 @@ class Processes:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._networks: dict[str, Network] = {}
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._jobs = Jobs()
+        self._jobs, self._room = Jobs(), Room()
         self._processes: list[tuple[Any, multiprocessing.connection.Connection]] = []
         self._threads: list[threading.Thread] = []
 
@@ -200,16 +201,19 @@ class Processes:
             self._jobs.end(error)
 
     def _outcome(self, number: int, task: _Task) -> Outcome:
-        """A task's outcome; a process that dies is replaced, and the new one tries once more."""
-        outcome, how = self._ask(number, task), ""
-        for again in (True, False):
-            if outcome is None and (how := self._replace(number)) and again:
-                self._tools.note(f"the worker of {task.job.name} {how}; another tries again")
+        """A task's outcome; a process that dies is replaced, and tries again: see `Deaths`."""
+        name, deaths = task.job.name, Deaths()
+        while True:
+            alone = deaths.suspects(name) or self._num_workers == 1
+            with self._room.taken(alone):
                 outcome = self._ask(number, task)
-        if outcome is None:
-            failure = f"its worker {how}"
-            return Outcome(Estimate(0.0, math.inf, Seconds(), failure=failure), None)
-        return outcome
+            if outcome is not None:
+                return outcome
+            how = self._replace(number)
+            if not how or deaths.blames(name, alone):
+                failure = f"its worker {how}"
+                return Outcome(Estimate(0.0, math.inf, Seconds(), failure=failure), None)
+            self._tools.note(f"the worker of {name} {how}; another tries again")
 
     def _equip(self, number: int) -> None:
         """Send a process all that it needs; if it is killed, that will be seen later."""
