@@ -152,6 +152,7 @@ def perform(
     """
     workers, devices = workers_from_flags(config), devices_from_flags()
     place = Place(FLAGS.executor, devices, workers, FLAGS.per_device, FLAGS.address)
+    place.check(config)
     check_precision(config, devices)
     if math.isnan(FLAGS.checkpoint_seconds):
         raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
