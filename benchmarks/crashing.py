@@ -180,7 +180,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 def content(workdir: pathlib.Path) -> dict[str, Any]:
     """All of a finished run that does not depend on the clock or the number of workers."""
-    clock = ("seconds", "elapsed", "workers")
+    clock = ("seconds", "elapsed", "workers", "place")
     return {
         **{path.name: path.read_bytes() for path in (workdir / "networks").iterdir()},
         **{

@@ -43,6 +43,7 @@ from nash_jax.runs import (
     use_cache,
 )
 from nash_jax.runs.config import read_run
+from nash_jax.runs.places import Place
 from nash_jax.runs.tables import described, is_of_table, run_in_table
 from nash_jax.search_flags import (
     More,
@@ -152,21 +153,26 @@ def perform(
     the process did: those before are of other runs.
     """
     workers, devices = workers_from_flags(config), devices_from_flags()
+    place = Place(FLAGS.executor, devices, workers, FLAGS.per_device, FLAGS.address)
+    place.check(config)
     check_precision(config, devices)
     if math.isnan(FLAGS.checkpoint_seconds):
         raise ValueError("checkpoint_seconds must be a number; got nan; 60 is usual")
     cache = cache_from_flags()
     origin = provenance(command())
-    with tell_from_flags(workdir, console, quiet) as tell:
+    with contextlib.ExitStack() as stack:
+        tell = stack.enter_context(tell_from_flags(workdir, console, quiet))
 
         def note(text: str) -> None:
             tell(Note(text))
 
+        stack.enter_context(place.joined(config, note))
         if dataset is None:
             dataset = dataset_from_flags(config, note)
         if planned is not None:
             recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
-            config, text = plan(dataset, workers=workers, recipe=recipe, **planned)
+            at_once = place.at_once(config) if FLAGS.executor == "ray" else workers
+            config, text = plan(dataset, workers=at_once, recipe=recipe, **planned)
             note(text)
         elif config.minutes and FLAGS["preset"].present:
             note(
@@ -196,6 +202,8 @@ def perform(
                 spent=seconds_since_start() - since,
                 more_minutes=more_minutes,
                 only_search=only_search,
+                executor=place.executor,
+                address=place.address,
             )
 
 
@@ -293,9 +301,11 @@ def _warn(event: Event) -> None:
 
 
 def workers_from_flags(config: Config) -> int:
-    """How many children to train side by side on this machine's CPU."""
+    """How many children to train side by side on CPU; 0, of a cluster: as many as it can."""
     if FLAGS.workers < 0:
         raise ValueError(f"workers must be >= 0; got {FLAGS.workers}")
+    if FLAGS.executor == "ray":
+        return int(FLAGS.workers)
     cores = num_cores()
     most = max(1, cores // config.threads_per_child)
     if FLAGS.workers > most:

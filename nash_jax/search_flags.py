@@ -11,6 +11,7 @@ from absl import flags
 
 from nash_jax.runs import PRESETS, RECIPES, Config, preset
 from nash_jax.runs.config import all_settings
+from nash_jax.runs.places import EXECUTORS
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +44,22 @@ def define_flags() -> None:
         "checkpoint_seconds", 60.0, "between two writings of a training that is not finished", 0.0
     )
     flags.DEFINE_integer(
-        "workers", 0, "children trained side by side on CPU, with the same result; 0: one per core"
+        "workers",
+        0,
+        "children trained side by side on CPU, with the same result; 0: one per core, of the "
+        "cluster with --executor=ray",
+    )
+    flags.DEFINE_enum(
+        "executor",
+        "auto",
+        list(EXECUTORS),
+        "where children are trained, with the same result; auto: processes on CPU, else devices",
+    )
+    flags.DEFINE_string(
+        "address",
+        "auto",
+        "cluster of --executor=ray: auto, the one that this machine is a node of; local, a new one "
+        "of this machine alone; HOST:PORT; or ray://HOST:PORT",
     )
     flags.DEFINE_boolean(
         "baseline",

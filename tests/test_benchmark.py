@@ -52,7 +52,7 @@ def nothing(*_):
 def _in_this_process():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "nash_jax.runs.run.Processes", lambda images, tools, *_: Serial(images, tools)
+            "nash_jax.runs.places.Processes", lambda images, tools, *_: Serial(images, tools)
         )
         yield
 

@@ -627,6 +627,30 @@ def test_a_decision_that_is_another_than_recorded_is_said_and_recorded_anew(engi
     assert content(record) == content(whole)
 
 
+def test_a_report_says_which_node_did_what(engine, tmp_path):
+    class OnNodes(MadeUp):
+        def done(self):
+            for name, outcome in super().done():
+                child = "child" in name
+                yield name, outcome._replace(place=f"n{name[-1]}" if child else "")
+
+    engine(TINY, executor=OnNodes(), workdir=tmp_path)
+    view = runs.read_run(tmp_path)
+    assert [(node.name, node.trials, node.failed) for node in view.nodes] == [
+        ("n1", 2, 0),
+        ("n2", 2, 0),
+        ("n3", 2, 0),
+    ]
+    assert all(node.seconds == 2 * 2.0 * TINY.recipes.epochs_neighbours for node in view.nodes)
+    assert "<h2>The nodes</h2>" in render(view)
+    record = Memory()
+    engine(TINY, record)
+    assert content(record)[0] == [
+        {key: value for key, value in line.items() if key not in ("elapsed", "seconds", "place")}
+        for line in runs.read_ledger(tmp_path)
+    ]
+
+
 @pytest.mark.parametrize("name", ["darts", "p_darts", "enas"])
 def test_a_report_shows_the_edges_of_a_supernet_and_the_cells(name, engine, tmp_path):
     engine(CONFIGS[name], workdir=tmp_path)

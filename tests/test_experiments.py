@@ -50,7 +50,7 @@ def _in_this_process():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # launchers add to them
         patch.setattr(
-            "nash_jax.runs.run.Processes", lambda images, tools, *_: Serial(images, tools)
+            "nash_jax.runs.places.Processes", lambda images, tools, *_: Serial(images, tools)
         )
         yield
 

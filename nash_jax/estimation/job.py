@@ -105,10 +105,17 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What a job gives: scores, and the trained weights if it did not fail."""
+    """What a job gives.
+
+    Attributes:
+      estimate: scores.
+      variables: the trained weights, if it did not fail.
+      place: the node of a cluster on which it was done.
+    """
 
     estimate: Estimate
     variables: Variables | None
+    place: str = ""
 
 
 class Images(NamedTuple):

@@ -32,6 +32,7 @@ from nash_jax.architecture import Variables, count_flops
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Seconds, Tools, perform
 from nash_jax.execution.cache import use_cache
+from nash_jax.execution.deaths import Deaths, Room
 from nash_jax.execution.executor import Jobs
 from nash_jax.jax_settings import adopt, settings
 from nash_jax.record.files import writing
@@ -96,13 +97,7 @@ class Processes:
         """
         _check_that_processes_can_be()
         self._images, self._tools, self._num_workers = images, tools, num_workers
-        self._environment = {
-            # These two decide the last bits.
-            "NPROC": str(threads_per_worker),
-            "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
-            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
-            "JAX_PLATFORMS": "cpu",
-        }
+        self._environment = cpu_environment(threads_per_worker)
         self._cache: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
         self._settings = settings()
         self._closing, self._beginning = False, threading.Lock()
@@ -110,7 +105,7 @@ class Processes:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._networks: dict[str, Network] = {}
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._jobs = Jobs()
+        self._jobs, self._room = Jobs(), Room()
         self._processes: list[tuple[Any, multiprocessing.connection.Connection]] = []
         self._threads: list[threading.Thread] = []
 
@@ -206,16 +201,19 @@ class Processes:
             self._jobs.end(error)
 
     def _outcome(self, number: int, task: _Task) -> Outcome:
-        """A task's outcome; a process that dies is replaced, and the new one tries once more."""
-        outcome, how = self._ask(number, task), ""
-        for again in (True, False):
-            if outcome is None and (how := self._replace(number)) and again:
-                self._tools.note(f"the worker of {task.job.name} {how}; another tries again")
+        """A task's outcome; a process that dies is replaced, and tries again: see `Deaths`."""
+        name, deaths = task.job.name, Deaths()
+        while True:
+            alone = deaths.suspects(name) or self._num_workers == 1
+            with self._room.taken(alone):
                 outcome = self._ask(number, task)
-        if outcome is None:
-            failure = f"its worker {how}"
-            return Outcome(Estimate(0.0, math.inf, Seconds(), failure=failure), None)
-        return outcome
+            if outcome is not None:
+                return outcome
+            how = self._replace(number)
+            if not how or deaths.blames(name, alone):
+                failure = f"its worker {how}"
+                return Outcome(Estimate(0.0, math.inf, Seconds(), failure=failure), None)
+            self._tools.note(f"the worker of {name} {how}; another tries again")
 
     def _equip(self, number: int) -> None:
         """Send a process all that it needs; if it is killed, that will be seen later."""
@@ -274,6 +272,17 @@ class Processes:
         self._equip(number)
         code = process.exitcode
         return f"died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+
+
+def cpu_environment(threads: int) -> dict[str, str]:
+    """Variables with which a process of CPU workers begins, with so many threads of XLA."""
+    return {
+        # These two decide the last bits.
+        "NPROC": str(threads),
+        "XLA_FLAGS": faster_flags(os.environ.get("XLA_FLAGS", "")),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY),
+        "JAX_PLATFORMS": "cpu",
+    }
 
 
 def _check_that_processes_can_be() -> None:

@@ -10,7 +10,7 @@ from nash_jax.record.files import read_inside
 from nash_jax.record.ledger import LATER, Ledger, Line, in_order
 
 #: Of a line: seconds and places, and the checksum of settings and data, which is compared first.
-_NOT_COMPARED = {"seconds", "elapsed", "workers", "told", "config"}
+_NOT_COMPARED = {"seconds", "elapsed", "workers", "place", "told", "config"}
 
 _MISSING = "there", "missing"
 

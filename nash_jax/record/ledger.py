@@ -82,6 +82,7 @@ def line_of(trial: Trial, config: str, told: Line | None = None) -> Line:
         "seconds": dataclasses.asdict(estimate.seconds.rounded),
         "elapsed": round(trial.elapsed, 3),
         "workers": trial.workers,
+        **({"place": trial.place} if trial.place else {}),
         "memory_bytes": estimate.required_bytes,
         **({f"{split}_balanced_accuracy": balanced} if balanced is not None else {}),
         **({"objectives": dict(estimate.objectives)} if estimate.objectives else {}),
@@ -162,6 +163,7 @@ def trial_of(line: Line, build: Build) -> Trial:
         index_of(line),
         line["elapsed"],
         line["workers"],
+        place=line.get("place", ""),
     )
 
 
@@ -400,8 +402,8 @@ def _check(line: Line, what: str) -> None:
         numbers.append(line.get(f"{split}_balanced_accuracy"))
         if not all(x is None or isinstance(x, int | float) for x in numbers):
             raise ValueError("an accuracy or a loss is no number")
-        if not isinstance(line.get("failure", ""), str):
-            raise ValueError("failure is no text")
+        if not all(isinstance(line.get(key, ""), str) for key in ("failure", "place")):
+            raise ValueError("a failure or a place is no text")
         measured = line.get("lambdas", {}) | line.get("objectives", {})
         if not all(isinstance(x, int | float) for x in measured.values()):
             raise ValueError("a lambda or an objective is no number")

@@ -66,6 +66,12 @@ def changes(
     return lines
 
 
+def versions() -> dict[str, str]:
+    """Versions that decide what a training gives, of packages and of Python."""
+    names = [name for name in _PACKAGES if name != "scikit-learn"]  # data alone come from it
+    return {**{name: _version(name) for name in names}, "python": platform.python_version()}
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nash_jax.architecture import Architecture
 from nash_jax.architecture.serialization import from_dict
@@ -16,6 +16,22 @@ from nash_jax.record.ledger import LEDGER_FILE, Build, Line, ledger_in, trials_o
 from nash_jax.record.workdir import CONFIG_FILE, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
 from nash_jax.spaces import Stage
+
+
+class Node(NamedTuple):
+    """What a node of a cluster has done.
+
+    Attributes:
+      name: of the node.
+      trials: that were made there.
+      failed: how many of them failed.
+      seconds: that its workers were busy with them.
+    """
+
+    name: str
+    trials: int
+    failed: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +91,20 @@ class RunView:
     @property
     def seconds(self) -> float:
         return max((trial.elapsed for trial in self.trials), default=0.0)
+
+    @functools.cached_property
+    def nodes(self) -> list[Node]:
+        """What each node of a cluster has done; empty if there was none."""
+        made = [trial for trial in self.trials if trial.place]
+        return [
+            Node(
+                place,
+                len(there := [trial for trial in made if trial.place == place]),
+                sum(trial.failed for trial in there),
+                sum(dataclasses.replace(t.estimate.seconds, wait=0.0).total for t in there),
+            )
+            for place in sorted({trial.place for trial in made})
+        ]
 
     @property
     def state(self) -> str:

@@ -302,6 +302,7 @@ class Engine:
                 "take the versions that began the run (config.json has them)"
             )
         trial = self._trial(asked, estimate_of(line), line["elapsed"], line["workers"])
+        trial = dataclasses.replace(trial, place=line.get("place", ""))
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
 
@@ -419,6 +420,7 @@ class Engine:
             round(self.elapsed(), 3),
             self._workers,
         )
+        trial = dataclasses.replace(trial, place=outcome.place)
         with uninterrupted():
             if outcome.variables is not None:
                 self._record.save(name, asked.spec, outcome.variables)

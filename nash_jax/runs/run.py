@@ -14,7 +14,7 @@ import jax
 from nash_jax.architecture.serialization import to_dict
 from nash_jax.data import Dataset, shared
 from nash_jax.estimation import Images, Tools
-from nash_jax.execution import Devices, Executor, Processes, Serial, memory_limit
+from nash_jax.execution import Executor, Serial, memory_limit
 from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
 from nash_jax.record.ledger import trials_of
@@ -25,6 +25,7 @@ from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.engine import FINAL, Engine, Run
+from nash_jax.runs.places import Place
 from nash_jax.runs.problem import dataset_of, prepare, searches, space_of
 from nash_jax.runs.result import Result, write_result
 from nash_jax.runs.spaces import MorphsSettings
@@ -115,6 +116,8 @@ def execute(
     spent: float = 0.0,
     more_minutes: float = 0.0,
     only_search: bool = False,
+    executor: str = "auto",
+    address: str = "auto",
 ) -> Result:
     """Search, train the best network to the end, test it, and write everything to the workdir.
 
@@ -124,7 +127,8 @@ def execute(
     Args:
       run: what to do.
       tell: is told how it goes.
-      workers: trials that are made side by side on CPU; does not change the result.
+      workers: trials that are made side by side on CPU; does not change the result. 0, with Ray: as
+        many as the cluster has room for, also later.
       devices: accelerators to make trials on; by default all of this machine. If their number
         divides the batch size, networks that are trained alone are trained on all devices together;
         the result equals that of one device up to rounding.
@@ -138,6 +142,10 @@ def execute(
         time; its network takes the place of the earlier one.
       only_search: return the network that the search chose, as it is: nothing is trained to the
         end, and the test set is not looked at. A later call can do both.
+      executor: where trials are made: serial, processes, devices or ray; 'auto' is processes on
+        CPU, else devices. Those that are `alone` are made in this process.
+      address: of a cluster of Ray's: 'auto', the one that this machine is a node of; 'local', a new
+        one of this machine alone; HOST:PORT; or ray://HOST:PORT.
 
     Returns:
       What was found; after an interrupt, the current best.
@@ -151,21 +159,17 @@ def execute(
     """
     config, record = run.config, run.record
     devices = jax.local_devices() if devices is None else devices
-    on_cpu = devices[0].platform == "cpu"
+    place = Place(executor, devices, workers, per_device, address)
+    place.check(config)
     recipes = config.recipes_by_name()
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1; got {workers}; take one per core")
     if baseline and config.recipes.estimator != "training":
         raise ValueError(
             f"baseline is trained, and compares with what is trained; got estimator "
             f"{config.recipes.estimator}; leave baseline out"
         )
-    if per_device < 1:
-        raise ValueError(f"per_device must be >= 1; got {per_device}; 1 is usual")
     if more_minutes:
         run.deadline.extend(more_minutes)
         record.end_training(FINAL)  # what is there of it was to have another length
-    at_once = min(workers, config.strategy.num_at_once) if on_cpu else per_device
     planned = [*config.strategy.plan, Planned(FINAL, 0 if only_search else 1)]
     epochs = sum(
         number * (recipes[recipe].epochs if budget is None else round(budget))
@@ -174,15 +178,16 @@ def execute(
     build = space_of(config, run.problem.model_0).build
     tell(Begun(epochs, trials_of(record.lines.values(), build), run.problem.limits))
     with contextlib.ExitStack() as stack:
-        executors = _executors(run, tell, at_once, devices, lambda name: engine.lengths(name))
-        for executor in executors:
-            stack.callback(executor.close)
-        at_once *= 1 if on_cpu else len(devices)
+        stack.enter_context(place.joined(config, lambda text: tell(Note(text))))
+        at_once = place.at_once(config)
+        executors = _executors(run, tell, place, at_once, lambda name: engine.lengths(name))
+        for each in executors:
+            stack.callback(each.close)
         engine = Engine(run, tell, *executors, at_once, spent)
 
         def result(best: Trial, finished: bool) -> Result:
             history = engine.history()
-            shares = shares_of_time(history, overlapped=not on_cpu)
+            shares = shares_of_time(history, overlapped=not place.on_cpu)
             return Result(best, history, engine.elapsed(), shares, finished)
 
         try:
@@ -205,15 +210,15 @@ def execute(
 def _executors(
     run: Run,
     tell: Tell,
+    place: Place,
     at_once: int,
-    devices: Sequence[jax.Device],
     lengths: Callable[[str], Lengths | None],
 ) -> tuple[Executor, Executor]:
     """The executor of jobs that need the whole machine, and the executor of all others.
 
-    The second one does `at_once` jobs at the same time, on the CPU or on each accelerator.
+    The second one does `at_once` jobs at the same time.
     """
-    config, problem = run.config, run.problem
+    config, problem, devices = run.config, run.problem, place.devices
     images = Images(problem.train, problem.valid, run.test)
     together = (
         devices
@@ -231,9 +236,7 @@ def _executors(
     others = dataclasses.replace(tools, devices=None)
     if not searches(config):
         return alone, alone
-    if devices[0].platform != "cpu":
-        return alone, Devices(images, others, [*devices] * at_once, config.bounds.max_memory)
-    return alone, Processes(images, others, at_once, config.threads_per_child)
+    return alone, place.executor_of(config, images, others, at_once)
 
 
 def run_search(
@@ -245,6 +248,8 @@ def run_search(
     per_device: int = 1,
     workdir: str | os.PathLike[str] | None = None,
     baseline: bool = False,
+    executor: str = "auto",
+    address: str = "auto",
 ) -> Result:
     """Run NASH, by default in memory alone.
 
@@ -256,11 +261,13 @@ def run_search(
       dataset: the data; by default what the config names. `data.make_dataset` makes one of
         arrays.
       tell: is told of every epoch and every trial: `plain()`, or a function of yours.
-      workers: trials that are made side by side on CPU; by default one per core.
+      workers: trials that are made side by side on CPU; by default one per core, of the cluster
+        with executor ray.
       devices: accelerators to make trials on; by default all.
       per_device: trials that are made side by side on each of them, where its memory allows.
       workdir: where to keep the run, so that it can be resumed; by default it is not kept.
       baseline: also train model_0 for as many epochs as the best network: see `execute`.
+      executor, address: where trials are made: see `execute`.
 
     Returns:
       The best network, the history and the times.
@@ -272,7 +279,25 @@ def run_search(
     check_devices()
     config = config or Config()
     folder = None if workdir is None else pathlib.Path(workdir)
-    most = max(1, num_cores() // config.threads_per_child)
+    most = 0 if executor == "ray" else max(1, num_cores() // config.threads_per_child)
+    devices = jax.local_devices() if devices is None else devices
     check_precision(config, devices)
-    with open_run(config, folder, provenance(), lambda text: tell(Note(text)), dataset) as opened:
-        return execute(opened, tell, workers or most, devices, per_device, baseline)
+    place = Place(executor, devices, workers or most, per_device, address)
+
+    def note(text: str) -> None:
+        tell(Note(text))
+
+    with (
+        place.joined(config, note),
+        open_run(config, folder, provenance(), note, dataset) as opened,
+    ):
+        return execute(
+            opened,
+            tell,
+            place.workers,
+            devices,
+            per_device,
+            baseline,
+            executor=executor,
+            address=address,
+        )

@@ -61,6 +61,7 @@ class Trial:
       workers: how many trials could be made at a time.
       variables: its trained weights, in a run's result; a strategy is told of trials without them.
       metric: what the search climbs.
+      place: the node of a cluster on which it was made; empty for this machine.
     """
 
     proposal: Proposal
@@ -72,6 +73,7 @@ class Trial:
     workers: int = 1
     variables: Variables | None = None
     metric: Metric = "accuracy"
+    place: str = ""
 
     @property
     def spec(self) -> Architecture:
