@@ -125,7 +125,7 @@ def seconds_of(workdir: pathlib.Path) -> float:
     """Of the search: from the first network to the last child."""
     lines = {line["name"]: line["elapsed"] for line in read_ledger(workdir)}
     children = [elapsed for name, elapsed in lines.items() if "child" in name]
-    return float(max(children) - lines["model_0"])
+    return float(round(max(children) - lines["model_0"], 3))
 
 
 def measure(folder: pathlib.Path, cluster: Cluster) -> None:
