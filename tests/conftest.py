@@ -26,10 +26,16 @@ hypothesis.settings.load_profile("nash")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_programs():
-    """Drop XLA's programs: each holds memory maps, and a process may have only 65,530 of them."""
+def _as_before():
+    """Drop what a module leaves to the next one in its process.
+
+    XLA's programs hold memory maps, of which a process may have only 65,530; and launchers add to
+    the flags that processes of later tests begin with.
+    """
+    flags = os.environ["XLA_FLAGS"]
     yield
     jax.clear_caches()
+    os.environ["XLA_FLAGS"] = flags
 
 
 @pytest.fixture

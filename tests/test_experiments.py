@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import tempfile
 
@@ -48,7 +47,6 @@ TINY = (
 def _in_this_process():
     """Dozens of searches: the processes of their workers would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # launchers add to them
         patch.setattr(
             "nash_jax.runs.places.Processes", lambda images, tools, *_: Serial(images, tools)
         )
@@ -264,7 +262,6 @@ def test_the_spread_of_protocols_beside_that_of_networks_by_hand():
     [
         (["--space=nb201"], "space must be one of two cells; got nb201; give --space=darts"),
         (["--recipe=modern"], "recipe must be left out: every row has its own; got modern"),
-        (["--image_size=4"], "image_size is for tfds: and folder:"),
         (
             ["--batch_size=200", "--rows=C"],
             "protocol C for darts: batch_size must be at most .* in --rows=base,C",

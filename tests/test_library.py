@@ -58,7 +58,7 @@ def test_an_interrupted_search_returns_what_it_has(searched):
     assert not result.finished
     assert result.best.name == "model_0"
     assert len(result.history) == 2
-    assert "interrupted" in repr(result)
+    assert "unfinished" in repr(result)
     assert history(result.history[:1]) == history(searched[0].history[:1])
 
 

@@ -147,7 +147,7 @@ def test_presets_are_valid(preset):
         ("--recipe=modern", "cutout must be smaller than the images, 8 pixels; got 8"),
         ("--recipe=A", "auxiliary_weight needs a network of cells, as those of the spaces darts"),
         ("--recipe=D", "drop_path needs a network with paths that can be dropped, as the cells"),
-        ("--recipe=C+D+A+50C", "channels is a setting of space darts, darts_macro, enas, nasnet"),
+        ("--recipe=C+D+A+50C", "channels is a setting of space cnas, darts, darts_macro, enas"),
         ("--precision=half", "precision must be one of float32, tf32, bfloat16, auto; got 'half'"),
         ("--max_memory=-1", "max_memory must be >= 0 and finite; got -1.0"),
         ("--max_memory=nan", "max_memory must be >= 0 and finite; got nan"),
