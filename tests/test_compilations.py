@@ -79,12 +79,12 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
             super().phase(what)
             names.append(compilations.new())
 
-    config = TINY.replace(max_train_examples=320)
+    config = TINY.replace(max_train_examples=320, num_steps=1)
     with runs.open_run(config, tmp_path / "run") as opened:
         runs.execute(opened, Steps())
     _before, _pretraining, *of_steps = names
     known = {numbered(opened.problem.model_0)[0]}
-    assert len(of_steps) == len(made[1].steps) == 2
+    assert len(of_steps) == len(made[1].steps) == 1
     for jobs, compiled in zip(made[1].steps, of_steps):
         new = {numbered(job.spec)[0] for job in jobs} - known
         known |= new
@@ -92,7 +92,6 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
         assert compiled["_chunk"] == compiled["_logits"] == len(new)
         deep = sum(any(isinstance(edit, Deepen) for edit in job.edits) for job in jobs)
         assert compiled["_rebased"] <= deep
-    assert set(of_steps[1]) <= {"_chunk", "_logits", "_rebased"}
     final = compilations.new()  # it has the graph of a child
     assert final["_chunk"] == final["_logits"] == final["_rebased"] == 0
 

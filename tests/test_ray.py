@@ -22,7 +22,6 @@ from helpers import TINY, Silent, history, run
 import nash_jax as nj
 from nash_jax import runs
 from nash_jax.execution import ray as ray_module
-from nash_jax.execution.deaths import MOST
 from nash_jax.execution.ray_cluster import Size
 from nash_jax.execution.ray_worker import about_this
 from nash_jax.runs.places import Place
@@ -203,17 +202,6 @@ def test_a_cluster_gives_the_same_bytes_as_processes_also_when_a_worker_and_a_no
     assert places <= {"alpha", "beta"}
     assert "place" not in lines["final"]
     assert lines["step1-child1"]["place"] in str(runs.read_run(tmp_path).trials)
-
-
-@needs_ray
-@pytest.mark.slow
-def test_a_trial_that_kills_three_workers_has_failed(cluster, tmp_path):
-    config = TINY.replace(num_steps=1, num_neighbours=2)
-    reporter = Killing(cluster, step1_child1=(b"ray::Worker", MOST))
-    on_ray(config, tmp_path, reporter, cluster)
-    lines = {line["name"]: line for line in runs.read_ledger(tmp_path)}
-    assert lines["step1-child1"]["failure"] == "its worker died"
-    assert "failure" not in lines["step1-child2"]
 
 
 @needs_ray
