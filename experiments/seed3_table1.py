@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from nash_jax.benchmark import METHODS
 from nash_jax.benchmark.command import main
 from nash_jax.benchmark.table import Row
+from nash_jax.text import markdown_table
 
 #: Their relative improvements in percent, by set.
 SETS = ("CIFAR-10", "CIFAR-100", "SPORT8", "MIT67", "FLOWERS102")
@@ -33,9 +34,8 @@ PAPER = {
 def papers(rows: Sequence[Row]) -> str:
     """The paper's numbers for the methods of a table."""
     methods = [method for method in PAPER if method in {row.method for row in rows}]
-    lines = [["paper", *SETS], ["---"] * (1 + len(SETS))]
-    lines += [[method, *(f"{value:+.2f}" for value in PAPER[method])] for method in methods]
-    return "\n### RI %, in the paper\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [[method, *(f"{value:+.2f}" for value in PAPER[method])] for method in methods]
+    return "\n### RI %, in the paper\n\n" + markdown_table(["paper", *SETS], lines)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from experiments.study import run, study_from_flags
 from nash_jax import launching
 from nash_jax.evaluation import correlations_with_end, kendall_tau, place_changes
 from nash_jax.record.files import write_atomically, writing
+from nash_jax.reporting.pictures import png
 
 FLAGS = flags.FLAGS
 NAME, COLUMNS_FILE = "space_study", "study.npz"
@@ -185,9 +186,7 @@ def study(columns: Columns, folder: pathlib.Path, about: str, smoothing: int = 0
     writer.writerows(figures)
     write_atomically(folder / f"{NAME}.csv", table.getvalue().encode())
     for name, figure in space_figures.figures(columns, shown_epochs(epochs), window).items():
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=130)
-        write_atomically(folder / f"{name}.png", picture.getvalue())
+        write_atomically(folder / f"{name}.png", png(figure))
     return text
 
 

@@ -29,6 +29,7 @@ from nash_jax.data import Dataset
 from nash_jax.machine import seconds_since_start
 from nash_jax.record.files import read_json, write_json
 from nash_jax.record.workdir import CONFIG_FILE, check_unchanged
+from nash_jax.reporting.pictures import png
 from nash_jax.runs import (
     Config,
     DamagedError,
@@ -42,6 +43,7 @@ from nash_jax.runs import (
     write_atomically,
 )
 from nash_jax.search import HillClimbingSettings
+from nash_jax.text import markdown_table
 
 FLAGS = flags.FLAGS
 
@@ -196,8 +198,7 @@ class Study:
         self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
         """Write a table for people, which also says how it came about, and print it."""
-        lines = [columns, ["---"] * len(columns), *rows]
-        table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+        table = markdown_table(columns, rows)
         title = title.replace("\n", ", ")
         self.write(
             name, ".md", f"# {title}\n\n{self.about()}\n{table}".encode(errors="backslashreplace")
@@ -205,9 +206,7 @@ class Study:
         self.console.print(table, markup=False, highlight=False)
 
     def write_figure(self, name: str, figure: Figure) -> None:
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=130)
-        self.write(name, ".png", picture.getvalue())
+        self.write(name, ".png", png(figure))
 
     def titled(self, title: str) -> str:
         """A title, with a second line that names the data and the recipe."""

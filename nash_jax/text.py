@@ -6,7 +6,7 @@ import io
 import itertools
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Kinds of characters: controls, lone surrogates, and ends of lines and paragraphs.
 _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
@@ -28,6 +28,18 @@ def listed(words: Iterable[object], most: int = 5) -> str:
     """The first few of many words, for people."""
     shown = [printable(word) for word in itertools.islice(words, most + 1)]
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, each line with its end.
+
+    >>> print(markdown_table(['a', 'b'], [['1', '2']]), end='')
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import os
 import pathlib
 import shlex
@@ -23,6 +22,7 @@ from nash_jax.benchmark.work import make, trained_in
 from nash_jax.data import Dataset
 from nash_jax.machine import seconds_since_start
 from nash_jax.record.files import write_atomically
+from nash_jax.reporting.pictures import png
 from nash_jax.runs import PRESETS, Config, Result, StoppedError
 
 FLAGS = flags.FLAGS
@@ -140,10 +140,8 @@ def run(
                 of_set = [row for row in here if row.dataset == name]
                 pictures[f"cost-{name_in_paths(name)}"] = figures.beside_cost(of_set)
             for name, figure in pictures.items():
-                picture = io.BytesIO()
-                figure.savefig(picture, format="png", dpi=130)
                 path = folder / f"{name}-{name_in_paths(protocol)}.png"
-                write_atomically(path, picture.getvalue())
+                write_atomically(path, png(figure))
         say(text)
     say(f"written: {folder}/benchmark.md, benchmark.csv and pictures")
     if failures:

@@ -17,6 +17,7 @@ from nash_jax.evaluation import (
     runs_to_separate,
     superiority,
 )
+from nash_jax.text import markdown_table
 
 
 class Trained(NamedTuple):
@@ -150,20 +151,21 @@ def markdown(trained: Sequence[Trained], against: str = "") -> str:
     if against:
         spaces = {row.method: row.space for row in rows}
         check_comparable(against, {row.method: row.random for row in rows}, spaces)
-    lines = []
+    parts = []
     for dataset, protocol in dict.fromkeys((row.dataset, row.protocol) for row in rows):
         here = [row for row in rows if (row.dataset, row.protocol) == (dataset, protocol)]
         compared = [f"minus {against}"] if against else []
         cells = [[*_cells(row), *([_minus(row, here, against)] if against else [])] for row in here]
-        lines += ["", f"### {dataset}, {protocol}", "", *_table([*COLUMNS, *compared], cells)]
+        table = markdown_table([*COLUMNS, *compared], cells)
+        parts.append(f"### {dataset}, {protocol}\n\n{table}")
     for protocol in dict.fromkeys(row.protocol for row in rows):
         here = [row for row in rows if row.protocol == protocol]
         sets = list(dict.fromkeys(row.dataset for row in here))
         methods = dict.fromkeys(row.method for row in here)
         of = {(row.method, row.dataset): row for row in here}
         cells = [[m, *(_improvement(of.get((m, name))) for name in sets)] for m in methods]
-        lines += ["", f"### RI %, {protocol}", "", *_table(["", *sets], cells)]
-    return "\n".join(lines).strip() + "\n"
+        parts.append(f"### RI %, {protocol}\n\n{markdown_table(['', *sets], cells)}")
+    return "\n".join(parts)
 
 
 def check_comparable(against: str, random: Mapping[str, str], spaces: Mapping[str, str]) -> None:
@@ -237,8 +239,3 @@ def _spread(values: Sequence[float]) -> str:
         return ""
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{mean_interval(values).mean:.2f}{deviation} ({len(values)})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 from typing import assert_never
 
@@ -26,6 +27,13 @@ BOX_COLORS = {
 def draw_network(spec: Architecture, path: pathlib.Path) -> None:
     """Write `network_figure` to a file."""
     network_figure(spec).savefig(path, dpi=130)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130)
+    return picture.getvalue()
 
 
 def network_figure(spec: Architecture, marked: frozenset[str] = frozenset()) -> Figure:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from nash_jax.evaluation import FULL, Ranking, Row
 from nash_jax.record.files import write_atomically, writing
 from nash_jax.reporting.charts import GRID, INK
-from nash_jax.reporting.pictures import BEST, MORPHED
+from nash_jax.reporting.pictures import BEST, MORPHED, png
+from nash_jax.text import markdown_table
 
 #: The files of a ranking.
 TABLE_FILE, ROWS_FILE = "rank.md", "rank.csv"
@@ -48,8 +49,7 @@ def cells(row: Row) -> list[str]:
 
 def as_markdown(ranking: Ranking) -> str:
     """The table for people."""
-    lines = [columns(ranking), ["---"] * len(columns(ranking)), *map(cells, ranking.rows)]
-    return "".join("| " + " | ".join(each) + " |\n" for each in lines)
+    return markdown_table(columns(ranking), map(cells, ranking.rows))
 
 
 def write_ranking(ranking: Ranking, workdir: pathlib.Path, about: str) -> None:
@@ -76,9 +76,7 @@ def write_ranking(ranking: Ranking, workdir: pathlib.Path, about: str) -> None:
     _write_csv(workdir / ROWS_FILE, (*head, "compile_seconds", "failed"), records)
     by_genotype = list(zip(ranking.codes, *(v.tolist() for v in ranking.values.values())))
     _write_csv(workdir / VALUES_FILE, ("genotype", *ranking.values), by_genotype)
-    picture = io.BytesIO()
-    ranking_figure(ranking).savefig(picture, format="png", dpi=130)
-    write_atomically(workdir / PICTURE_FILE, picture.getvalue())
+    write_atomically(workdir / PICTURE_FILE, png(ranking_figure(ranking)))
 
 
 def _write_csv(
