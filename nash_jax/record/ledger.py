@@ -33,14 +33,12 @@ from nash_jax.record.files import (
     write_atomically,
     writing,
 )
-from nash_jax.search import AFTER, Proposal, Trial
+from nash_jax.search import AFTER, Deferred, Proposal, Trial, resolved
 from nash_jax.spaces import Edge, Stage, Supernet
 
 LEDGER_FILE = "ledger.jsonl"
 
 Line = dict[str, Any]
-#: An architecture, or what builds it.
-Network = Architecture | Callable[[], Architecture]
 
 
 #: The `kind` in a trial's line, by its recipe; 'child' for all others.
@@ -196,7 +194,7 @@ def times_of(line: Line) -> Line:
     return told or {name: line[name] for name in ("seconds", "elapsed", "workers")}
 
 
-def was_proposed(line: Line, proposal: Proposal, network: Network) -> bool:
+def was_proposed(line: Line, proposal: Proposal, network: Deferred) -> bool:
     """Whether a line is of this proposal; those of early versions have no checksum of it.
 
     Args:
@@ -206,7 +204,7 @@ def was_proposed(line: Line, proposal: Proposal, network: Network) -> bool:
     """
     if "spec" not in line:
         return bool(line["proposal"] == proposal_checksum(proposal, None))
-    spec = network if isinstance(network, Architecture) else network()
+    spec = resolved(network)
     if "proposal" in line:
         return bool(line["proposal"] == proposal_checksum(proposal, spec))
     edits = [edit_to_dict(edit) for edit in proposal.edits]
@@ -217,7 +215,7 @@ def was_proposed(line: Line, proposal: Proposal, network: Network) -> bool:
     )
 
 
-def network_of(line: Line, build: Build) -> Network:
+def network_of(line: Line, build: Build) -> Deferred:
     """The architecture of a trial, or what builds it."""
     if "spec" in line:
         return from_dict(line["spec"])

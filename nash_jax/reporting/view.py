@@ -224,11 +224,16 @@ def read_run(
         (line["spec"] for line in ledger.trials if "spec" in line), None
     )
 
-    @functools.lru_cache(maxsize=1024)
-    def build(genotype: Any, stage: Stage) -> Architecture:
+    @functools.cache
+    def built() -> Build:
+        """Made only if a network is wanted: most readers want none."""
         if start is None:
             raise DamagedError(f"{workdir / CONFIG_FILE} does not say which network was the first")
-        return build_of(config, from_dict(start))(genotype, stage)
+        return build_of(config, from_dict(start))
+
+    @functools.lru_cache(maxsize=1024)
+    def build(genotype: Any, stage: Stage) -> Architecture:
+        return built()(genotype, stage)
 
     trials = trials_of(ledger.trials, build)
     return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)

@@ -12,7 +12,7 @@ import collections
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -43,12 +43,14 @@ from nash_jax.search import (
     STRATEGIES,
     AllFailedError,
     Ask,
+    Deferred,
     Keys,
     Proposal,
     Strategy,
     Trial,
     epochs_in_all,
     num_due,
+    resolved,
     within,
 )
 from nash_jax.spaces import Supernet
@@ -111,14 +113,14 @@ class _Asked:
     """A proposal, and where it stands in the run."""
 
     proposal: Proposal
-    network: Architecture | Callable[[], Architecture]
+    network: Deferred
     step: int
     index: int
 
     @property
     def spec(self) -> Architecture:
         """Its architecture."""
-        return self.network if isinstance(self.network, Architecture) else self.network()
+        return resolved(self.network)
 
 
 class Engine:
@@ -272,7 +274,7 @@ class Engine:
                 f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
             )
 
-    def _network_of(self, genotype: Any) -> Architecture | Callable[[], Architecture]:
+    def _network_of(self, genotype: Any) -> Deferred:
         """The architecture of a genotype in the search; of small whole numbers, what builds it."""
         if isinstance(genotype, tuple):
             return functools.partial(self._build, genotype, "search")

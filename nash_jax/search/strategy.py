@@ -47,6 +47,15 @@ class Proposal(NamedTuple):
     budget: float | None = None
 
 
+#: An architecture, or what builds it when somebody looks.
+Deferred: TypeAlias = Architecture | Callable[[], Architecture]
+
+
+def resolved(network: Deferred) -> Architecture:
+    """The architecture."""
+    return network if isinstance(network, Architecture) else network()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
     """A proposal with its outcome.
@@ -65,7 +74,7 @@ class Trial:
     """
 
     proposal: Proposal
-    network: Architecture | Callable[[], Architecture]
+    network: Deferred
     estimate: Estimate
     step: int = 0
     index: int = 0
@@ -78,7 +87,7 @@ class Trial:
     @property
     def spec(self) -> Architecture:
         """The architecture that was trained."""
-        return self.network if isinstance(self.network, Architecture) else self.network()
+        return resolved(self.network)
 
     @property
     def name(self) -> str:
