@@ -106,7 +106,7 @@ def watch() -> None:
 
         setattr(module, name, wrapped)
 
-    dying_after(nash_jax.record.workdir.Workdir, "keep_only", "other networks let go")
+    dying_after(nash_jax.record.workdir.Workdir, "release", "other networks let go")
     for name, chooses in (
         ("hill_climbing", "select"),
         ("aging_evolution", "select"),

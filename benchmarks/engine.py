@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ class Table:
 
     def put(self, name: str, network: Network) -> None: ...
 
-    def keep_only(self, names: Collection[str]) -> None: ...
+    def release(self, name: str) -> None: ...
 
     def close(self) -> None: ...
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import collections
 import heapq
+import itertools
 import pathlib
 import resource
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -30,14 +32,23 @@ from benchmarks.machine import machine
 from nash_jax.estimation import Estimate, Job, Network, Outcome, Seconds
 from nash_jax.record import files, ledger
 from nash_jax.runs import run
+from nash_jax.search import STRATEGIES, Strategy, Trial, aging_evolution
+from nash_jax.spaces import NB201
 
 WORKERS = flags.DEFINE_multi_integer("workers", [1, 10, 100, 1000], "simulated workers")
 WINDOWS = flags.DEFINE_list("window", ["1", "2", "3"], "trials at a time, in times of workers")
 TRIALS = flags.DEFINE_integer("trials", 10_000, "of each search", lower_bound=2)
+ORDERS = flags.DEFINE_list("order", ["proposal"], "of trials: proposal, arrival")
 LEDGER = flags.DEFINE_string("ledger", "", "a run's folder, whose trials say how long trials take")
 REPLAY = flags.DEFINE_bool("replay", False, "measure how long a record takes to be replayed")
 STRAGGLERS = flags.DEFINE_float("stragglers", 0.01, "share of trials that take five times as long")
 FAILURES = flags.DEFINE_float("failures", 0.01, "share of trials that lose a worker on the way")
+
+
+#: Milliseconds of a trial, of what the driver does.
+PARTS = ("engine, record", "strategy", "building")
+#: Seconds of two of them.
+SPENT: dict[str, float] = {}
 
 
 class Simulated:
@@ -60,7 +71,7 @@ class Simulated:
 
     def put(self, name: str, network: Network) -> None: ...
 
-    def keep_only(self, names: Collection[str]) -> None: ...
+    def release(self, name: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -98,15 +109,20 @@ def durations() -> np.ndarray:
     return np.maximum(1.0, np.random.default_rng(1).normal(60.0, 30.0, 10_000))
 
 
-def search(simulated: Simulated, window: int, workdir: pathlib.Path | None) -> float:
-    """A search of the simulated workers; the driver's seconds."""
+def search(
+    simulated: Simulated, window: int, workdir: pathlib.Path | None, trials: int, order: str
+) -> float:
+    """A search of the simulated workers; the driver's seconds, without those of its beginning."""
     run._executors = lambda *_: (simulated, simulated)
     config = nj.Config().replace(
         **{"space": "nb201", "channels": 4, "cells": 1, "strategy": "aging_evolution"},
-        **{"num_samples": TRIALS.value, "window": window, "population": max(100, window)},
+        **{"num_samples": trials, "window": window, "population": max(100, window)},
+        trial_order=order,
     )
+    dataset = nj.data.load_dataset("digits")
     start = time.perf_counter()
-    with nj.runs.open_run(config, workdir, dataset=nj.data.load_dataset("digits")) as opened:
+    SPENT.clear()
+    with nj.runs.open_run(config, workdir, dataset=dataset) as opened:
         nj.runs.execute(opened, only_search=True)
     return time.perf_counter() - start
 
@@ -116,37 +132,70 @@ def _no_flush(descriptor: int) -> None:
     del descriptor
 
 
+def parts(seconds: float) -> list[str]:
+    """Milliseconds of a trial in `PARTS` of the driver, for a search that took so long."""
+    spent = [seconds - sum(SPENT.values()), SPENT["strategy"], SPENT.get("build", 0.0)]
+    return [f"{1e3 * each / TRIALS.value:.2f}" for each in spent]
+
+
+def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; what it takes is added to `SPENT`."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            SPENT[part] = SPENT.get(part, 0.0) + time.perf_counter() - start
+
+    return wrapped
+
+
+def timed_evolution(*args: Any) -> Strategy:
+    """Aging evolution; what it takes is added to `SPENT`."""
+    strategy = aging_evolution(*args)
+    ask = timed("strategy", next)(strategy)
+    send = timed("strategy", strategy.send)
+    while True:
+        told = yield ask
+        try:
+            ask = send(told)
+        except StopIteration as end:
+            returned: Sequence[Trial] = end.value
+            return returned
+
+
 def memory() -> float:
     """The most that this process has had, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def throughput() -> None:
-    print("| workers | window | trials | busy % | driver, ms per trial | trials/s at most |")
-    print("|---" * 6 + "|")
-    for workers in WORKERS.value:
-        for times in WINDOWS.value:
-            simulated = Simulated(workers, durations())
-            seconds = search(simulated, round(float(times) * workers), None)
-            busy = 100 * simulated.busy / (workers * simulated.clock)
-            each = 1e3 * seconds / TRIALS.value
-            print(
-                f"| {workers:,} | {times} x | {TRIALS.value:,} | {busy:.1f} | {each:.2f} | "
-                f"{1e3 / each:,.0f} |",
-                flush=True,
-            )
+    head = ("workers", "window", "order", "trials", "busy %", *PARTS, "trials/s at most")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for workers, times, order in itertools.product(WORKERS.value, WINDOWS.value, ORDERS.value):
+        simulated = Simulated(workers, durations())
+        seconds = search(simulated, round(float(times) * workers), None, TRIALS.value, order)
+        busy = 100 * simulated.busy / (workers * simulated.clock)
+        print(
+            f"| {workers:,} | {times} x | {order} | {TRIALS.value:,} | {busy:.1f} | "
+            f"{' | '.join(parts(seconds))} | {TRIALS.value / seconds:,.0f} |",
+            flush=True,
+        )
 
 
 def replay() -> None:
-    print("| | seconds | ms per trial | memory GiB | ledger MiB |\n|---|---|---|---|---|")
+    print(f"| | seconds | {' | '.join(PARTS)} | memory GiB | ledger MiB |")
+    print("|---" * (4 + len(PARTS)) + "|")
     with tempfile.TemporaryDirectory() as folder:
         workdir = pathlib.Path(folder, "run")
         for what in ("made", "replayed"):
-            seconds = search(Simulated(1000, durations()), 3000, workdir)
+            executor = Simulated(1000, durations())
+            seconds = search(executor, 3000, workdir, TRIALS.value, ORDERS.value[0])
             size = (workdir / "ledger.jsonl").stat().st_size / 2**20
             print(
                 f"| {TRIALS.value:,} trials {what} | {seconds:.1f} | "
-                f"{1e3 * seconds / TRIALS.value:.2f} | {memory():.2f} | {size:.0f} |",
+                f"{' | '.join(parts(seconds))} | {memory():.2f} | {size:.0f} |",
                 flush=True,
             )
 
@@ -155,6 +204,9 @@ def main(argv: list[str]) -> None:
     del argv
     print(f"{machine()}\n")
     setattr(files.os, "fsync", _no_flush)  # noqa: B010
+    STRATEGIES["aging_evolution"] = timed_evolution
+    setattr(NB201, "build", timed("build", NB201.build))  # noqa: B010
+    search(Simulated(1, durations()), 1, None, 20, "proposal")  # everything is compiled
     replay() if REPLAY.value else throughput()
 
 

@@ -435,6 +435,11 @@ def _search_table(workdir: pathlib.Path, given: dict[str, Any]) -> None:
             f"minutes is for searches that train; got {given['minutes']:g} with a table; give "
             "--seconds, the table's clock"
         )
+    if given.get("trial_order", "proposal") != "proposal":
+        raise ValueError(
+            "trial_order is for searches that train; got arrival with a table, whose trials arrive "
+            "in the order of their proposals; leave it out"
+        )
     if FLAGS.repeats < 0:
         raise ValueError(f"repeats must be >= 0; got {FLAGS.repeats}")
     config, repeats = Config().replace(**given), FLAGS.repeats or 1

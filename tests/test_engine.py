@@ -27,12 +27,18 @@ from nash_jax.runs.engine import Engine
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
 
+def by_no_order(name):
+    return hashlib.sha256(name.encode()).digest()
+
+
 class MadeUp:
     """Makes outcomes up, in an order that has nothing to do with that of the proposals."""
 
-    def __init__(self, stop_after=None, failing=lambda name: False, in_order=False):
+    def __init__(
+        self, stop_after=None, failing=lambda name: False, in_order=False, order=by_no_order
+    ):
         self.jobs, self.made, self.there = [], [], set()
-        self.submitted, self.in_order = [], in_order
+        self.submitted, self.in_order, self.order = [], in_order, order
         self.stop_after, self.failing = stop_after, failing
 
     def start(self):
@@ -42,8 +48,8 @@ class MadeUp:
         assert name not in self.there
         self.there.add(name)
 
-    def keep_only(self, names):
-        self.there &= set(names)
+    def release(self, name):
+        self.there.discard(name)
 
     def submit(self, job):
         assert job.parent is None or job.parent in self.there
@@ -55,7 +61,7 @@ class MadeUp:
             if self.stop_after is not None and len(self.made) >= self.stop_after:
                 raise KeyboardInterrupt
             if not self.in_order:  # several workers
-                self.jobs.sort(key=lambda job: hashlib.sha256(job.name.encode()).digest())
+                self.jobs.sort(key=lambda job: self.order(job.name))
             job = self.jobs.pop(0 if self.in_order else -1)
             self.made.append(job.name)
             if self.failing(job.name):
@@ -79,12 +85,14 @@ def engine(monkeypatch):
     """Runs a config on a record with an executor."""
     digits = nj.data.load_dataset("digits")
 
-    def run(config, record=None, executor=None, reporter=None, workdir=None, **options):
+    def run(
+        config, record=None, executor=None, reporter=None, workdir=None, repeated=None, **options
+    ):
         executor = executor or MadeUp()
         monkeypatch.setattr(run_module, "_executors", lambda *_: (executor, executor))
         with runs.open_run(config, workdir, dataset=digits) as opened:
             if record is not None:
-                opened = dataclasses.replace(opened, record=record)
+                opened = dataclasses.replace(opened, record=record, **(repeated or {}))
             return runs.execute(opened, reporter or Silent(), **options)
 
     return run
@@ -261,6 +269,63 @@ def test_a_run_that_is_stopped_anywhere_has_the_record_of_one_that_is_not(name, 
         assert again.best.name == result.best.name
         assert again.best.variables == result.best.variables
         assert len(first.made) + len(second.made) == len(executor.made)
+
+
+def copied(record):
+    copy = Memory()
+    copy.lines, copy.decisions = dict(record.lines), dict(record.decisions)
+    for name in record.lines:
+        if (variables := record.variables(name, None)) is not None:
+            copy.save(name, None, variables)
+    return copy
+
+
+def slow(stop_after=None):
+    """One of its workers takes long for sample1, and the others go on."""
+    return MadeUp(stop_after, order=lambda name: name != "sample1")
+
+
+def test_by_arrival_nothing_waits_for_a_slow_trial_and_the_record_says_what_came_when(engine):
+    settings = {"window": 3, "trial_order": "arrival"}
+    config = CONFIGS["aging_evolution"].replace(**settings)
+    whole, executor = Memory(), slow()
+    result = engine(config, whole, executor)
+    assert executor.made[-2:] == ["sample1", "final"]  # all others were proposed before it was done
+    arrived = [name for line in whole.decisions.values() for name in line.get("arrived", [])]
+    assert arrived == executor.made[: len(arrived)]
+    assert len(arrived) == 7 - 2  # the last answers have all that is out
+
+    by_proposal = slow()
+    engine(config.replace(trial_order="proposal"), Memory(), by_proposal)
+    assert by_proposal.made.index("sample1") == 2
+    for stop in range(1, len(executor.made)):
+        record = Memory()
+        with contextlib.suppress(KeyboardInterrupt):
+            engine(config, record, slow(stop))
+        known = dict(record.decisions)
+        engine(config, record, MadeUp())  # in another order
+        assert record.decisions.items() >= known.items()
+        kept, nothing = content(record), MadeUp(stop_after=0)
+        assert engine(config, record, nothing).finished
+        assert content(record) == kept
+    for name in list(whole.lines)[:-1]:  # a line that is damaged, of a trial or a decision
+        record, again = copied(whole), MadeUp()
+        del record.lines[name]
+        engine(config, record, again)
+        assert again.made == [name]
+        assert content(record) == content(whole)
+    for step in whole.decisions:
+        record = copied(whole)
+        del record.decisions[step]
+        assert engine(config, record, MadeUp(stop_after=0)).finished
+        assert content(record) == content(whole)
+    followed, known = Memory(), {"repeats": whole.lines, "decisions": whole.decisions}
+    engine(config, followed, MadeUp(), repeated=known)
+    assert content(followed)[1] == whole.decisions
+    assert result.finished
+    whole.decisions[1]["arrived"] = ["sample9"]
+    with pytest.raises(runs.StoppedError, match="other arrivals at step 1 than trials"):
+        engine(config, whole, MadeUp())
 
 
 def test_a_baseline_is_trained_as_long_as_the_best_was_and_changes_nothing_else(engine):

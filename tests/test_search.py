@@ -266,7 +266,8 @@ def test_the_oldest_of_a_population_dies_and_each_child_is_one_edit_from_its_par
         living = names[max(0, number - 4) : number]
         best = [search.select(told[:number]).name] if number else []
         assert ask.incumbent == (best[0] if best else None)
-        assert ask.alive == {*living, *best}
+        assert ask.alive is None
+        assert set(ask.dropped) == set(names[max(0, number - 5) : number]) - set(living)
         if number >= 4:
             assert proposal.parent in living
             parent = told[names.index(proposal.parent)].genotype
@@ -283,7 +284,9 @@ def test_so_many_are_out_and_a_child_is_proposed_for_each_that_is_told():
 def test_what_failed_does_not_live():
     settings = AgingEvolutionSettings(12, population=4, tournament=2, window=1)
     asks, _ = evolved(settings, failing=lambda name: name in ("sample2", "child5"))
-    assert not any({"sample2", "child5"} & set(ask.alive) for ask in asks)
+    asked = [proposal for ask in asks for proposal in ask.proposals]
+    assert not {"sample2", "child5"} & {each.parent for each in asked}
+    assert not any({"sample2", "child5"} & set(ask.dropped) for ask in asks)
     with pytest.raises(search.AllFailedError, match="all of sample1, .*, sample4 failed"):
         evolved(settings, failing=lambda name: True)
 

@@ -9,7 +9,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -128,9 +128,10 @@ class Devices:
     def put(self, name: str, network: Network) -> None:
         self._networks[name] = network
 
-    def keep_only(self, names: Collection[str]) -> None:
-        self._networks = {name: x for name, x in self._networks.items() if name in names}
-        self._placed = {key: x for key, x in self._placed.items() if key[0] in names}
+    def release(self, name: str) -> None:
+        self._networks.pop(name, None)
+        for device in self._devices:
+            self._placed.pop((name, device), None)
 
     def submit(self, job: Job) -> None:
         self._jobs.submit(job)
@@ -149,7 +150,7 @@ class Devices:
         """Bind what has been submitted to devices, the largest first, and have it compiled."""
         jobs, now = self._jobs.take(), time.time()
         bound = []
-        for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
+        for job in jobs:
             number = min(range(len(self._devices)), key=lambda n: self._load[n])
             self._load[number] += count_flops(job.spec)
             bound.append((job, number))

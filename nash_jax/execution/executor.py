@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import jax
 
+from nash_jax.architecture import count_flops
 from nash_jax.estimation import Network, Outcome
 from nash_jax.estimation.job import Job
 
@@ -21,8 +22,8 @@ class Executor(Protocol):
     def put(self, name: str, network: Network) -> None:
         """Give a network for the jobs that begin with it; one call, however many they are."""
 
-    def keep_only(self, names: Collection[str]) -> None:
-        """Let go of all other networks."""
+    def release(self, name: str) -> None:
+        """Let go of a network that was `put`; no job that begins with it is out."""
 
     def submit(self, job: Job) -> None:
         """Take a job to be done. The network that it begins with was `put` before."""
@@ -51,9 +52,9 @@ class Jobs:
         self.out += 1
 
     def take(self) -> list[Job]:
-        """What has been submitted since the last time."""
+        """What has been submitted since the last time, the largest first: then all end together."""
         jobs, self._submitted = self._submitted, []
-        return jobs
+        return sorted(jobs, key=lambda job: -count_flops(job.spec)) if len(jobs) > 1 else jobs
 
     def end(self, result: tuple[str, Outcome] | BaseException) -> None:
         """From any thread: a job's name and outcome, or an error that the main thread raises."""

@@ -22,13 +22,13 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nash_jax.architecture import Variables, count_flops
+from nash_jax.architecture import Variables
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Images, Job, Network, Outcome, Seconds, Tools, perform
 from nash_jax.execution.cache import use_cache
@@ -36,7 +36,7 @@ from nash_jax.execution.deaths import Deaths, Room
 from nash_jax.execution.executor import Jobs
 from nash_jax.jax_settings import adopt, settings
 from nash_jax.record.files import writing
-from nash_jax.record.networks import NETWORK_ENDING, files_in, load_network, save_network
+from nash_jax.record.networks import NETWORK_ENDING, load_network, save_network
 from nash_jax.training import faster_flags
 
 #: Settings that make glibc, where it is the C library, keep memory between updates. Without them
@@ -131,12 +131,10 @@ class Processes:
     def put(self, name: str, network: Network) -> None:
         self._networks[name] = network  # written if there is a job for it
 
-    def keep_only(self, names: Collection[str]) -> None:
-        self._networks = {name: x for name, x in self._networks.items() if name in names}
+    def release(self, name: str) -> None:
+        self._networks.pop(name, None)
         if self._folder is not None:
-            for name, path in files_in(self._path).items():
-                if name not in names:
-                    path.unlink()
+            _network_path(self._path, name).unlink(missing_ok=True)
 
     def submit(self, job: Job) -> None:
         self._jobs.submit(job)
@@ -171,7 +169,7 @@ class Processes:
         jobs, now = self._jobs.take(), time.time()
         if jobs:
             self.start()
-        for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
+        for job in jobs:
             if job.parent is not None:
                 path = _network_path(self._path, job.parent)
                 if not path.exists():

@@ -19,13 +19,12 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nash_jax.architecture import count_flops
 from nash_jax.estimation import (
     ESTIMATORS,
     Estimate,
@@ -173,9 +172,9 @@ class Ray:
     def put(self, name: str, network: Network) -> None:
         self._networks[name] = network  # put into the object store if there is a job for it
 
-    def keep_only(self, names: Collection[str]) -> None:
-        self._networks = {name: x for name, x in self._networks.items() if name in names}
-        self._there = {name: x for name, x in self._there.items() if name in names}
+    def release(self, name: str) -> None:
+        self._networks.pop(name, None)
+        self._there.pop(name, None)
 
     def submit(self, job: Job) -> None:
         self._jobs.submit(job)
@@ -199,7 +198,7 @@ class Ray:
             return
         self.start()
         given = []
-        for job in sorted(jobs, key=lambda job: -count_flops(job.spec)):
+        for job in jobs:
             if job.parent is not None and job.parent not in self._there:
                 network = self._networks[job.parent]
                 on_this = network._replace(variables=on_host(network.variables))

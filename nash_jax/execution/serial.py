@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from nash_jax.estimation import Images, Network, Outcome, Tools, perform
 from nash_jax.estimation.job import Job
@@ -23,8 +23,8 @@ class Serial:
     def put(self, name: str, network: Network) -> None:
         self._networks[name] = network
 
-    def keep_only(self, names: Collection[str]) -> None:
-        self._networks = {name: x for name, x in self._networks.items() if name in names}
+    def release(self, name: str) -> None:
+        self._networks.pop(name, None)
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)

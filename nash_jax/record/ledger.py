@@ -7,7 +7,6 @@ builds; those of early versions have one all the same.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
@@ -77,7 +76,7 @@ def line_of(trial: Trial, config: str, told: Line | None = None) -> Line:
         f"{split}_accuracy": None if estimate.failure else estimate.accuracy,
         f"{split}_loss": estimate.loss if math.isfinite(estimate.loss) else None,
         "train_losses": list(estimate.train_losses),
-        "seconds": dataclasses.asdict(estimate.seconds.rounded),
+        "seconds": dict(vars(estimate.seconds.rounded)),
         "elapsed": round(trial.elapsed, 3),
         "workers": trial.workers,
         **({"place": trial.place} if trial.place else {}),
@@ -247,7 +246,8 @@ class Ledger(NamedTuple):
     Attributes:
       trials: in the order in which they were written; of several with one name the last counts.
       decisions: by step, what the strategy said when it asked (`incumbent`, and `dropped` if it
-        dropped any) or ended (`returned`).
+        dropped any) or ended (`returned`); with what it had been told of (`arrived`), where that is
+        not decided by the order of the proposals.
       timings: what was decided by time, in the order in which it was: how many epochs a training
         that went on was to have in all (LENGTH), and more minutes for the run (EXTENSION).
       damages: what is wrong with the other lines.
@@ -440,6 +440,7 @@ def _check(line: Line, what: str) -> None:
 def _check_decision(line: Line) -> None:
     """Raises `ValueError` unless this is what a strategy said."""
     names = [line["incumbent"], *line["returned"], *line.get("dropped", {})]
+    names += line.get("arrived", [])
     if not isinstance(line["step"], int) or not isinstance(line["config"], str):
         raise ValueError("a decision has a step and a config")
     if not all(x is None or (isinstance(x, str) and _NAME.fullmatch(x)) for x in names):

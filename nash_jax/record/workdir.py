@@ -94,6 +94,9 @@ class Record(Protocol):
     def add_timing(self, line: Line) -> None:
         """Add what was decided by time."""
 
+    def release(self, names: Collection[str]) -> None:
+        """Let go of the weights of trials, where they are there."""
+
     def keep_only(self, names: Collection[str]) -> None:
         """Let go of the weights of all others."""
 
@@ -128,6 +131,10 @@ class Memory:
     def add_timing(self, line: Line) -> None:
         self.timings.append(line)
 
+    def release(self, names: Collection[str]) -> None:
+        for name in names:
+            self._variables.pop(name, None)
+
     def keep_only(self, names: Collection[str]) -> None:
         self._variables = {name: x for name, x in self._variables.items() if name in names}
 
@@ -148,6 +155,7 @@ class Workdir:
         self.decisions = dict(ledger.decisions)
         self.timings = list(ledger.timings)
         self.checkpoints = Checkpoints(path / TRAININGS, checkpoint_seconds)
+        self._kept = set(files_in(path / NETWORKS))
 
     def variables(self, name: str, spec: Architecture) -> Variables | None:
         path = self._network(name)
@@ -163,6 +171,7 @@ class Workdir:
 
     def save(self, name: str, spec: Architecture, variables: Variables) -> None:
         save_network(self._network(name), spec, variables)
+        self._kept.add(name)
 
     def add(self, line: Line) -> None:
         append_line(self.path, line)
@@ -181,13 +190,15 @@ class Workdir:
         append_line(self.path, line)
         self.timings.append(line)
 
+    def release(self, names: Collection[str]) -> None:
+        for name in () if self._keep_all else self._kept.intersection(names):
+            path = self._network(name)
+            with writing(path):
+                path.unlink(missing_ok=True)
+            self._kept.remove(name)
+
     def keep_only(self, names: Collection[str]) -> None:
-        if self._keep_all:
-            return
-        for name, path in files_in(self.path / NETWORKS).items():
-            if name not in names:
-                with writing(path):
-                    path.unlink(missing_ok=True)
+        self.release(self._kept.difference(names))
 
     def _network(self, name: str) -> pathlib.Path:
         return self.path / NETWORKS / (name + NETWORK_ENDING)

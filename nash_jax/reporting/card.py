@@ -139,6 +139,11 @@ def _images(run: RunView) -> Iterable[str]:
             "recorded, and `nash reproduce` follows it. Sizes that neither flags nor a preset gave "
             "were planned by the machine's pace, and flips by the validation images."
         )
+    if run.config.trial_order == "arrival":
+        yield (
+            "- The strategy was told of trials in the order of their arrival, which the machines "
+            "decided. It is recorded, and `nash reproduce` follows it."
+        )
     if more := [f"{x['minutes']:g}" for x in run.timings if x["kind"] == EXTENSION]:
         yield (
             f"- It got {' and '.join(more)} min more; a final network that stood before was tested "

@@ -25,6 +25,8 @@ from nash_jax.training import TrainingSettings
 #: How many times the FLOPs of model_0 a network may have by default: for the paper's model_0 on
 #: CIFAR's images, that is 1 GFLOP.
 GROWTH = 12.5
+#: In which order a strategy is told of trials.
+TRIAL_ORDERS = ("proposal", "arrival")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +211,9 @@ class Config:
       minutes: ends the run in about so much time, of which the search has 60% at most, and the
         final training the rest; 0: no limit. Without a preset, `nash search` plans the sizes by it;
         +10 gives the run in workdir ten minutes more. The result depends on the machine then.
+      trial_order: in which order a strategy is told of trials that are out: of their proposals; or
+        of their arrival, so that a slow one holds up no other. The result depends on the workers
+        then; the record has what arrived when.
       seed: decides every random choice.
       threads_per_child: XLA's threads for each child, on CPU.
 
@@ -224,12 +229,14 @@ class Config:
     bounds: Bounds = Bounds()
     metric: str = "accuracy"
     minutes: float = 0.0
+    trial_order: str = "proposal"
     seed: int = 0
     threads_per_child: int = 1
 
     def __post_init__(self) -> None:
         check_least(self, seed=0, threads_per_child=1, minutes=0)
         check_word("metric", self.metric, METRICS)
+        check_word("trial_order", self.trial_order, TRIAL_ORDERS)
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32; got {self.seed}")
 
@@ -321,6 +328,7 @@ def settings_of(config: Config) -> Settings:
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
             *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
             *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov", "auto_augment"),
+            "trial_order",
         ),
     )
 

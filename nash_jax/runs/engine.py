@@ -11,8 +11,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import heapq
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -85,6 +87,7 @@ class Run:
       record: has what was recorded before, and takes everything new.
       repeats: the trials of the run that this one repeats, by name: what is decided by time follows
         the times recorded there.
+      decisions: of that run, by step: trials arrive as they did there.
     """
 
     config: Config
@@ -93,6 +96,7 @@ class Run:
     fingerprint: str
     record: Record
     repeats: Mapping[str, Line] = dataclasses.field(default_factory=dict)
+    decisions: Mapping[int, Line] = dataclasses.field(default_factory=dict)
 
     @property
     def deadline(self) -> Deadline:
@@ -117,7 +121,7 @@ class _Asked:
     step: int
     index: int
 
-    @property
+    @functools.cached_property
     def spec(self) -> Architecture:
         """Its architecture."""
         return resolved(self.network)
@@ -140,6 +144,7 @@ class Engine:
         self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
         self._recipes = run.config.recipes_by_name()
         self._metric = cast(Metric, run.config.metric)
+        self._by_arrival = run.config.trial_order == "arrival"
         self._space = space_of(run.config, run.problem.model_0)
         self._build = functools.lru_cache(maxsize=1024)(self._space.build)
         self._start = time.perf_counter()
@@ -147,19 +152,28 @@ class Engine:
         self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
         self._forgotten: set[str] = set()  # trials of the record that are made again
         self._deadline = run.deadline
+        self._there: set[tuple[Executor, str]] = set()
         self._begin()
 
     def _begin(self) -> None:
         """Forget what a strategy asked for."""
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _Asked] = {}  # what the strategy was not told of
         self._trials: dict[str, Trial] = {}
         self._replayed: set[str] = set()
         self._told: set[str] = set()
         self._phase = ""
         self._out: dict[str, Executor] = {}
+        self._arrived: list[tuple[int, str]] = []  # what it can be told of, by arrival: a heap
+        self._arrivals: Mapping[str, int] = collections.defaultdict(
+            itertools.count(len(self._record.lines)).__next__,
+            {name: number for number, name in enumerate(self._record.lines)},
+        )
+        self._held: set[str] = set()  # what it was told of, whose weights may still be wanted
+        self._children = collections.Counter[str]()  # by parent, trials that are out
+        for executor, name in self._there:
+            executor.release(name)
+        self._there.clear()
         self._incumbents: dict[str, None] = {}  # from the first to the current one
-        self._later = set(self._record.lines)  # recorded trials that were not asked for yet
-        self._there: set[tuple[Executor, str]] = set()
 
     def elapsed(self) -> float:
         """Seconds of the run, in this process and in those before it."""
@@ -201,62 +215,97 @@ class Engine:
 
     def _drive(self, strategy: Strategy) -> Sequence[Trial]:
         """Run a strategy to its end."""
-        waiting: collections.deque[str] = collections.deque()
-        ask, step = next(strategy), 0
+        waiting = collections.OrderedDict[str, None]()
+        ask, step, arrived = next(strategy), 0, list[str]()
         while True:
-            self._ask(ask, step, waiting)
-            due = [waiting.popleft() for _ in range(num_due(ask, len(waiting)))]
-            trials = [self._as_told(self._wait(name)) for name in due]
-            self._told |= set(due)
+            self._ask(ask, step, waiting, arrived)
             step += 1
+            due, arrived = self._due(num_due(ask, len(waiting)), step, waiting)
+            trials = [self._as_told(self._wait(name)) for name in due]
+            trials.sort(key=lambda trial: (trial.step, trial.index))
+            for name in due:
+                del self._asked[name]
+            self._told.update(due)
+            self._held.update(due)
             try:
                 ask = strategy.send(trials)
             except StopIteration as end:
                 returned: Sequence[Trial] = end.value
                 break
         self._wait_for_all()
-        self._decide(step, None, [trial.name for trial in returned], {})
+        self._decide(step, None, [trial.name for trial in returned], {}, arrived)
         return returned
+
+    def _due(
+        self, num: int, step: int, waiting: collections.OrderedDict[str, None]
+    ) -> tuple[list[str], list[str]]:
+        """The trials that a strategy is told of next, and which of them is to be recorded.
+
+        Raises:
+          StoppedError: if the record says that something else had arrived.
+        """
+        if not self._by_arrival or num == len(waiting):
+            return [waiting.popitem(last=False)[0] for _ in range(num)], []
+        known = self._record.decisions.get(step) or self._run.decisions.get(step, {})
+        names: list[str] = known.get("arrived", [])
+        if names and not (len(names) == num and waiting.keys() >= set(names)):
+            raise _otherwise(f"the ledger has other arrivals at step {step} than trials are out")
+        while len(names) < num:
+            while not self._arrived:
+                self._next(next(iter(self._out.values())))
+            _, name = heapq.heappop(self._arrived)
+            names = [*names, name] if name in waiting else names
+        for name in names:
+            del waiting[name]
+        return names, names
 
     def _wait_for_all(self) -> None:
         """Finish and record all submitted trials, so that the record does not depend on speed."""
         while self._out:
             self._next(next(iter(self._out.values())))
 
-    def _ask(self, ask: Ask, step: int, waiting: collections.deque[str]) -> None:
+    def _ask(
+        self,
+        ask: Ask,
+        step: int,
+        waiting: collections.OrderedDict[str, None],
+        arrived: list[str],
+    ) -> None:
         """Take proposals that are in the record from there, and have the others made."""
         phase = self._run.config.strategy.phase(step)
         if phase != self._phase:
             self._phase = phase
             self._tell(Phase(phase))
-        if ask.incumbent is not None or ask.dropped:
-            self._decide(step, ask.incumbent, [], ask.dropped)
+        if ask.incumbent is not None or ask.dropped or arrived:
+            self._decide(step, ask.incumbent, [], ask.dropped, arrived)
         new = []
         for index, proposal in enumerate(ask.proposals):
             self._check(proposal)
             asked = _Asked(proposal, self._network_of(proposal.genotype), step, index)
             self._check_bound(asked)
             self._asked[proposal.name] = asked
-            self._later.discard(proposal.name)
             line = self._record.lines.get(proposal.name)
             if line is None or proposal.name in self._forgotten:
                 new.append(asked)
             else:
                 self._recall(asked, line)
-            waiting.append(proposal.name)
+            waiting[proposal.name] = None
         briefly = [a for a in new if a.proposal.recipe == "brief" and a.proposal.parent]
-        if briefly and all(a.spec == self._asked[str(a.proposal.parent)].spec for a in briefly):
+        if briefly and all(
+            a.proposal.genotype == self._proposed(str(a.proposal.parent)).proposal.genotype
+            for a in briefly
+        ):
             parents = ", ".join(sorted({str(a.proposal.parent) for a in briefly}))
             text = f"no edit keeps the bounds; its children are {parents} trained on"
             self._tell(Note(f"step {step}: {text}"))
-        self._keep(ask, waiting)
         for asked in new:
             self._submit(asked)
+        self._let_go(ask)
 
     def _check(self, proposal: Proposal) -> None:
         """Raises `ValueError` if a strategy asks for something that is not allowed."""
         check_name(proposal.name)
-        if proposal.name in self._asked:
+        if proposal.name in self._asked or proposal.name in self._trials:
             raise ValueError(f"a strategy must ask once for each name; got {proposal.name!r} again")
         if proposal.name in AFTER:
             raise ValueError(
@@ -299,14 +348,18 @@ class Engine:
           StoppedError: if its line is of another proposal.
         """
         if not was_proposed(line, asked.proposal, asked.network):
-            raise StoppedError(
-                f"the ledger's {asked.proposal.name} was made in another way than is proposed now; "
-                "take the versions that began the run (config.json has them)"
-            )
+            name = asked.proposal.name
+            raise _otherwise(f"the ledger's {name} was made in another way than is proposed now")
         trial = self._trial(asked, estimate_of(line), line["elapsed"], line["workers"])
         trial = dataclasses.replace(trial, place=line.get("place", ""))
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
+        self._arrive(trial.name)
+
+    def _arrive(self, name: str) -> None:
+        """A trial is there; those of the record came in the order of its lines."""
+        if self._by_arrival:
+            heapq.heappush(self._arrived, (self._arrivals[name], name))
 
     def _trial(self, asked: _Asked, estimate: Estimate, elapsed: float, workers: int) -> Trial:
         """A proposal with its outcome."""
@@ -334,6 +387,8 @@ class Engine:
             self._there.add((executor, source))
         key = jax.device_get(jax.random.key_data(proposal.key))
         self._out[proposal.name] = executor
+        if proposal.parent is not None:
+            self._children[proposal.parent] += 1
         part = self._part(proposal)
         executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits, part))
 
@@ -341,26 +396,34 @@ class Engine:
         """What a job must know of a supernet: of one that is trained, or judged by."""
         if isinstance(proposal.genotype, Supernet):
             return Part(self._space, proposal.genotype)
-        parent = self._asked.get(proposal.parent or "")
-        if parent is None or self._recipes[proposal.recipe].weights != "shared":
+        if proposal.parent is None or self._recipes[proposal.recipe].weights != "shared":
             return None
-        return Part(self._space, parent.proposal.genotype, proposal.genotype)
+        supernet = self._proposed(proposal.parent).proposal.genotype
+        return Part(self._space, supernet, proposal.genotype)
 
     def _recipe(self, proposal: Proposal, spec: Architecture) -> Recipe:
         recipe = self._recipes[proposal.recipe]
-        own = proposal.parent is None or self._asked[proposal.parent].spec == spec
-        if not own and not proposal.edits and recipe.weights not in ("by_name", "shared"):
-            recipe = dataclasses.replace(recipe, weights="nothing")  # none can be passed on
+        carried = proposal.edits or recipe.weights in ("by_name", "nothing", "shared")
+        parent = None if carried or proposal.parent is None else self._proposed(proposal.parent)
+        if parent is not None and parent.spec != spec:  # none of its weights can be passed on
+            recipe = dataclasses.replace(recipe, weights="nothing")
         if proposal.budget is None:
             return recipe
         return dataclasses.replace(recipe, epochs=round(proposal.budget))
+
+    def _proposed(self, name: str) -> _Asked:
+        """A proposal, also if the strategy was told of its trial."""
+        if name in self._asked:
+            return self._asked[name]
+        trial = self._trials[name]
+        return _Asked(trial.proposal, trial.network, trial.step, trial.index)
 
     def _network(self, name: str) -> Network:
         """A network that others begin with."""
         if name == START:
             spec, variables = self._run.problem.start.spec, self._run.problem.start.variables
             return Network(spec, init(spec, self._keys.init) if variables is None else variables)
-        return Network(self._asked[name].spec, self.variables(name))
+        return Network(self._proposed(name).spec, self.variables(name))
 
     def variables(self, name: str) -> Variables:
         """The weights of a trial, which is made again if they are lost.
@@ -368,11 +431,11 @@ class Engine:
         Raises:
           StoppedError: if it cannot be made again.
         """
-        spec = self._asked[name].spec
-        variables = self._record.variables(name, spec)
+        asked = self._proposed(name)
+        variables = self._record.variables(name, asked.spec)
         if variables is not None:
             return variables
-        self._submit(self._asked[name])
+        self._submit(asked)
         trial = self._made(name)
         if trial.variables is None:
             raise StoppedError(
@@ -409,11 +472,11 @@ class Engine:
     def _next(self, executor: Executor) -> Trial:
         """Wait for an executor, and record what it has made."""
         name, outcome = next(executor.done())
-        return self._finish(self._asked[name], outcome)
+        return self._finish(self._proposed(name), outcome)
 
     def _finish(self, asked: _Asked, outcome: Outcome) -> Trial:
         """Record a trial; if it was made again because its weights were lost, its line stays."""
-        name, estimate = asked.proposal.name, outcome.estimate
+        (name, *_), estimate = asked.proposal, outcome.estimate
         del self._out[name]
         # Rounded as in the record: a strategy is told the same when the run is replayed.
         trial = self._trial(
@@ -430,8 +493,9 @@ class Engine:
             if line is None or "failure" in line or name in self._forgotten:
                 repeated = self._run.repeats.get(name)
                 told = None if repeated is None else times_of(repeated)
-                self._record.add(line_of(trial, self._run.fingerprint, told))
-                self._tell(Done(trial))
+                built = dataclasses.replace(trial, network=asked.spec)
+                self._record.add(line_of(built, self._run.fingerprint, told))
+                self._tell(Done(built))
             else:
                 self._record.end_training(name)
                 if not trial.failed and estimate_of(line).accuracy != estimate.accuracy:
@@ -441,11 +505,21 @@ class Engine:
                             f"{estimate.accuracy:.4f}: the machine or the versions are others"
                         )
                     )
-        self._trials.setdefault(name, trial)
+        if self._trials.setdefault(name, trial) is trial:
+            self._arrive(name)
+        if parent := asked.proposal.parent:
+            self._children[parent] -= 1
+            if not self._children[parent]:
+                self._release([parent])
         return dataclasses.replace(trial, variables=outcome.variables)
 
     def _decide(
-        self, step: int, incumbent: str | None, returned: list[str], dropped: Mapping[str, str]
+        self,
+        step: int,
+        incumbent: str | None,
+        returned: list[str],
+        dropped: Mapping[str, str],
+        arrived: list[str],
     ) -> None:
         """Record what the strategy decided, where it is new.
 
@@ -464,6 +538,7 @@ class Engine:
                 self._incumbents[name] = None
         line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
         line |= {"dropped": dict(dropped)} if dropped else {}
+        line |= {"arrived": arrived} if arrived else {}
         line["config"] = self._run.fingerprint
         known = self._record.decisions.get(step)
         best = next(reversed(self._incumbents), None)
@@ -481,21 +556,25 @@ class Engine:
                 self._record.decide(line)
             return
         chosen = returned or incumbent != before
-        if known is not None or chosen or dropped:
+        if known is not None or chosen or dropped or arrived:
             self._record.decide(line)
         if best is not None and (known is not None or chosen):
             self._tell(Chosen(self._trials[best]))
 
-    def _keep(self, ask: Ask, waiting: collections.deque[str]) -> None:
-        """Delete weights that are not wanted; recorded trials not asked for yet keep theirs."""
-        if ask.alive is None:
-            return
-        parents = {self._asked[name].proposal.parent for name in waiting}
-        wanted = {*ask.alive, *waiting, *filter(None, parents), START}
-        self._record.keep_only({*wanted, *self._incumbents, *self._later})
-        for executor in (self._alone, self._others):
-            executor.keep_only(wanted)
-        self._there = {(executor, name) for executor, name in self._there if name in wanted}
+    def _let_go(self, ask: Ask) -> None:
+        """Let go of weights that the strategy does not want any more."""
+        unwanted = ask.dropped if ask.alive is None else self._held.difference(ask.alive)
+        self._held.difference_update(unwanted)
+        self._release(unwanted)
+
+    def _release(self, names: Iterable[str]) -> None:
+        """Delete weights that are neither held nor those that a trial begins with which is out."""
+        gone = [name for name in names if name not in self._held and not self._children[name]]
+        for executor, name in itertools.product((self._alone, self._others), gone):
+            if (executor, name) in self._there:
+                self._there.remove((executor, name))
+                executor.release(name)
+        self._record.release([name for name in gone if name not in self._incumbents])
 
     def incumbent(self) -> Trial | None:
         """The best so far, with its weights; None if there is none yet."""
@@ -574,6 +653,11 @@ class Engine:
             del self._out[name]
             raise _stopped([self._trial(asked, outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
+
+
+def _otherwise(what: str) -> StoppedError:
+    """The record has something that is not proposed now."""
+    return StoppedError(f"{what}; take the versions that began the run (config.json has them)")
 
 
 def _stopped(failed: Sequence[Trial]) -> StoppedError:

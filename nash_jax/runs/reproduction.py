@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nash_jax.architecture import Architecture, Variables
@@ -156,7 +156,7 @@ def reproduce(
         for line in ledger.timings[len(opened.record.timings) :]:
             opened.record.add_timing({**line, "config": opened.fingerprint})
         result = execute(
-            dataclasses.replace(opened, repeats=lines),
+            dataclasses.replace(opened, repeats=lines, decisions=ledger.decisions),
             tell,
             workers or max(1, num_cores() // config.threads_per_child),
             baseline=BASELINE in lines,
@@ -332,7 +332,7 @@ class _NoExecutor:
     def put(self, name: str, network: Network) -> None:
         """There is nothing to begin with."""
 
-    def keep_only(self, names: Collection[str]) -> None:
+    def release(self, name: str) -> None:
         """There is nothing to let go of."""
 
     def submit(self, job: Job) -> None:

@@ -177,6 +177,10 @@ def execute(
     )
     build = space_of(config, run.problem.model_0).build
     tell(Begun(epochs, trials_of(record.lines.values(), build), run.problem.limits))
+    if config.trial_order == "arrival":
+        tell(
+            Note("trials count by arrival: another number or speed of workers gives another result")
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(place.joined(config, lambda text: tell(Note(text))))
         at_once = place.at_once(config)

@@ -138,8 +138,7 @@ def aging_evolution(space: Space, settings: AgingEvolutionSettings, keys: Keys) 
         asked = [propose(number) for number in range(num_proposed, until)]
         num_proposed = until
         incumbent = best[0].name if best else None
-        alive = {trial.name for trial in [*population, *best]}
-        told = yield Ask(asked, num_out - 1, incumbent, alive, dropped)
+        told = yield Ask(asked, num_out - 1, incumbent, dropped=dropped)
         dropped = {}
         for trial in told:
             history.append(trial)

@@ -166,10 +166,10 @@ class Ask(NamedTuple):
         order of their proposals; 0: the answer has all. If the answer would have none and there are
         no new proposals, it has all too.
       incumbent: the trial that is the best so far; it is recorded, and reports take it from there.
-      alive: trials whose weights may still be wanted; None: all. Parents of unanswered proposals
-        are kept in any case.
+      alive: trials whose weights may still be wanted; None: all but those that were dropped.
+        Parents of trials that are not done yet are kept in any case.
       dropped: trials that will not be looked at again, each with the reason, for people; it is
-        recorded, and reports take it from there.
+        recorded, and reports take it from there. Their weights are not wanted any more.
     """
 
     proposals: Sequence[Proposal]

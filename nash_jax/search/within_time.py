@@ -29,19 +29,20 @@ def within(strategy: Strategy, seconds: float, work: Callable[[Proposal], float]
       AllFailedError: as the strategy does, or if all trials failed when the time is over.
     """
     told: list[Trial] = []
-    ask, out = next(strategy), 0
+    good: list[Trial] = []
+    ask, out, now = next(strategy), 0, 0.0
     while True:
         out += len(ask.proposals)
         trials = yield ask
         out -= len(trials)
         told += trials
+        good += [trial for trial in trials if not trial.failed]
+        now = max([now, *(trial.elapsed for trial in trials)])
         try:
             following = strategy.send(trials)
         except StopIteration as end:
             returned: list[Trial] = list(end.value)
             return returned
-        now = max((trial.elapsed for trial in told), default=0.0)
-        good = [trial for trial in told if not trial.failed]
         if good and now + _expected(following, good, work) > seconds:
             break
         ask = following
