@@ -80,16 +80,17 @@ def watch() -> None:
         else:
             write_atomically(path, data)
 
-    def appending(workdir: pathlib.Path, line: Any) -> None:
+    def appending(workdir: pathlib.Path, line: Any) -> bytes:
         if reach("ledger line half written"):
             before = (workdir / "ledger.jsonl").read_bytes() if line["step"] else b""
             append_line(workdir, line)
             whole = (workdir / "ledger.jsonl").read_bytes()
             os.truncate(workdir / "ledger.jsonl", (len(before) + len(whole)) // 2)
             die()
-        append_line(workdir, line)
+        text = append_line(workdir, line)
         if reach("ledger line written"):
             die()
+        return text
 
     for module in (files, nash_jax.record.networks):
         module.write_atomically = writing  # type: ignore[attr-defined]

@@ -96,7 +96,7 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_without_a_stop(finished, t
     again = run(config, tmp_path, last, workers=2)
     assert_same(tmp_path, finished)
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
-    assert [trial.name for trial in last.known] == NAMES[:-1]
+    assert set(last.known) == set(NAMES[:-1])
     # At most one epoch of each worker per stop is trained twice.
     assert epochs + last.epochs <= last.total + 2 * 6
     assert last.notes == []

@@ -22,6 +22,7 @@ from nash_jax.architecture.weights import (
     check_key,
     check_variables,
     init,
+    key_numbers,
     traced,
     with_edge_weights,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "chain",
     "check_images",
     "check_key",
+    "key_numbers",
     "check_variables",
     "count_activation_bytes",
     "count_bytes",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, Variables, check_key, count_flops, ops
+from nash_jax.architecture import Architecture, Variables, check_key, count_flops, key_numbers, ops
 from nash_jax.architecture.spec import Node
 from nash_jax.morphisms.branches import SkipAdd, SkipConcat
 from nash_jax.morphisms.deepen import Deepen, positions
@@ -206,8 +206,7 @@ def apply_random(
 
 def generator(key: jax.Array) -> np.random.Generator:
     """NumPy's generator from a JAX key: drawing small whole numbers needs no compilation."""
-    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())
+    return np.random.default_rng(key_numbers(key).ravel())
 
 
 def _deepen_edits(

@@ -51,7 +51,7 @@ class Part(NamedTuple):
 def same_trials(before: Ledger, after: Ledger) -> Part:
     """Trials by name, in the order of their proposals: all that is said but seconds and places."""
     first, second = (
-        {line["name"]: _compared(line) for line in in_order(ledger.trials)}
+        {line["name"]: _compared(line) for line in in_order(ledger.trials.values())}
         for ledger in (before, after)
     )
     for name, line in first.items():

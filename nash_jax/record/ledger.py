@@ -8,20 +8,20 @@ builds; those of early versions have one all the same.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any, NamedTuple, TypeVar
 
-import jax
-
-from nash_jax.architecture import Architecture
+from nash_jax.architecture import Architecture, key_numbers
 from nash_jax.architecture.serialization import from_dict, to_dict
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import edit_from_dict, edit_to_dict
 from nash_jax.record.files import (
+    CHECKSUM,
     DamagedError,
     checked,
     checksum,
@@ -38,6 +38,7 @@ from nash_jax.spaces import Edge, Stage, Supernet
 LEDGER_FILE = "ledger.jsonl"
 
 Line = dict[str, Any]
+Key = TypeVar("Key", str, int)
 
 
 #: The `kind` in a trial's line, by its recipe; 'child' for all others.
@@ -122,7 +123,7 @@ def proposal_checksum(proposal: Proposal, spec: Architecture | None) -> str:
     return checksum(
         {
             **genotype,
-            "key": jax.random.key_data(proposal.key).tolist(),
+            "key": key_numbers(proposal.key).tolist(),
             "parent": proposal.parent,
             "edits": [edit_to_dict(edit) for edit in proposal.edits],
             "recipe": proposal.recipe,
@@ -221,14 +222,23 @@ def network_of(line: Line, build: Build) -> Deferred:
     return functools.partial(build, tuple(line["genotype"]), "search")
 
 
-def append_line(workdir: pathlib.Path, line: Line) -> None:
+def _text_of(line: Line) -> bytes:
+    """A line as it is written."""
+    return json.dumps(with_checksum(line), allow_nan=False).encode()
+
+
+def append_line(workdir: pathlib.Path, line: Line) -> bytes:
     """Add a line, so that it is on the disk.
+
+    Returns:
+      Its text.
 
     Raises:
       WriteError: if it cannot be written; the ledger is as it was.
     """
     path = workdir / LEDGER_FILE
-    data = (json.dumps(with_checksum(line), allow_nan=False) + "\n").encode()
+    text = _text_of(line)
+    data = text + b"\n"
     with writing(path), path.open("ab", buffering=0) as ledger:
         size = ledger.tell()
         try:
@@ -238,13 +248,49 @@ def append_line(workdir: pathlib.Path, line: Line) -> None:
         except OSError:
             ledger.truncate(size)
             raise
+    return text
+
+
+class Lines(MutableMapping[Key, Line]):
+    """Lines by name or step, in the order in which they were written.
+
+    They are held as text, and read when they are wanted: a million dictionaries are gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[Key, bytes] = {}
+
+    def put(self, key: Key, text: bytes) -> None:
+        """Add a line that is written already, behind all others."""
+        self._texts.pop(key, None)
+        self._texts[key] = text
+
+    def __getitem__(self, key: Key) -> Line:
+        line: Line = json.loads(self._texts[key])
+        del line[CHECKSUM]
+        return line
+
+    def __setitem__(self, key: Key, line: Line) -> None:
+        self.put(key, _text_of(line))
+
+    def __delitem__(self, key: Key) -> None:
+        del self._texts[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._texts
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 class Ledger(NamedTuple):
     """The good lines of a ledger.
 
     Attributes:
-      trials: in the order in which they were written; of several with one name the last counts.
+      trials: by name; of several with one name the last counts.
       decisions: by step, what the strategy said when it asked (`incumbent`, and `dropped` if it
         dropped any) or ended (`returned`); with what it had been told of (`arrived`), where that is
         not decided by the order of the proposals.
@@ -253,16 +299,15 @@ class Ledger(NamedTuple):
       damages: what is wrong with the other lines.
     """
 
-    trials: list[Line]
-    decisions: dict[int, Line]
+    trials: Lines[str]
+    decisions: Lines[int]
     timings: list[Line]
     damages: list[str]
 
 
 def parse_ledger(data: bytes, what: str) -> Ledger:
     """The lines of a ledger."""
-    lines: dict[str, Line] = {}
-    decisions: dict[int, Line] = {}
+    lines, decisions = Lines[str](), Lines[int]()
     timings: list[Line] = []
     damages = []
     for number, text in enumerate(data.split(b"\n")[:-1], start=1):
@@ -273,16 +318,15 @@ def parse_ledger(data: bytes, what: str) -> Ledger:
             damages.append(str(error))
             continue
         if line["kind"] == DECISION:
-            decisions[line["step"]] = line
+            decisions.put(line["step"], text)
             continue
         if line["kind"] in (LENGTH, EXTENSION):
             timings.append(line)
             continue
-        lines.pop(line["name"], None)
-        lines[line["name"]] = line
+        lines.put(line["name"], text)
     if not data.endswith(b"\n") and data:
         damages.append(f"the last line of {what} is torn: it was being written")
-    return Ledger(list(lines.values()), decisions, timings, damages)
+    return Ledger(lines, decisions, timings, damages)
 
 
 def read_ledger(workdir: pathlib.Path) -> list[Line]:
@@ -291,7 +335,7 @@ def read_ledger(workdir: pathlib.Path) -> list[Line]:
     Raises:
       ValueError: if there is no ledger, or it cannot be read.
     """
-    return in_order(ledger_in(workdir).trials)
+    return in_order(ledger_in(workdir).trials.values())
 
 
 def ledger_in(workdir: pathlib.Path) -> Ledger:
@@ -323,16 +367,15 @@ def repair_ledger(workdir: pathlib.Path) -> Ledger:
     """
     path = workdir / LEDGER_FILE
     if not path.exists():
-        return Ledger([], {}, [], [])
+        return Ledger(Lines(), Lines(), [], [])
     data = read_inside(workdir, LEDGER_FILE)
     ledger = parse_ledger(data, str(path))
     if ledger.damages:
         whole = data[: data.rfind(b"\n") + 1]
         if parse_ledger(whole, str(path)).damages:
             write_atomically(path.with_name(LEDGER_FILE + ".damaged"), data)
-        lines = [*ledger.trials, *ledger.decisions.values(), *ledger.timings]
-        good = "".join(json.dumps(with_checksum(line), allow_nan=False) + "\n" for line in lines)
-        write_atomically(path, good.encode())
+        lines = itertools.chain(ledger.trials.values(), ledger.decisions.values(), ledger.timings)
+        write_atomically(path, b"".join(_text_of(line) + b"\n" for line in lines))
     return ledger
 
 

@@ -61,11 +61,11 @@ class Record(Protocol):
     """What a run remembers of its trials."""
 
     @property
-    def lines(self) -> dict[str, Line]:
+    def lines(self) -> Mapping[str, Line]:
         """The ledger's trials by name, in the order in which they were written."""
 
     @property
-    def decisions(self) -> dict[int, Line]:
+    def decisions(self) -> Mapping[int, Line]:
         """What the strategy decided, by step."""
 
     @property
@@ -151,8 +151,7 @@ class Workdir:
         note: Callable[[str], None],
     ) -> None:
         self.path, self._keep_all, self._note = path, keep_all, note
-        self.lines = {line["name"]: line for line in ledger.trials}
-        self.decisions = dict(ledger.decisions)
+        self.lines, self.decisions = ledger.trials, ledger.decisions
         self.timings = list(ledger.timings)
         self.checkpoints = Checkpoints(path / TRAININGS, checkpoint_seconds)
         self._kept = set(files_in(path / NETWORKS))
@@ -174,17 +173,14 @@ class Workdir:
         self._kept.add(name)
 
     def add(self, line: Line) -> None:
-        append_line(self.path, line)
-        self.lines.pop(line["name"], None)
-        self.lines[line["name"]] = line
+        self.lines.put(line["name"], append_line(self.path, line))
         self.end_training(line["name"])
 
     def end_training(self, name: str) -> None:
         self.checkpoints.remove(name)
 
     def decide(self, line: Line) -> None:
-        append_line(self.path, line)
-        self.decisions[line["step"]] = line
+        self.decisions.put(line["step"], append_line(self.path, line))
 
     def add_timing(self, line: Line) -> None:
         append_line(self.path, line)
@@ -246,7 +242,7 @@ def open_workdir(
             for left in path.rglob("*" + UNFINISHED):
                 if not left.is_dir():
                     left.unlink(missing_ok=True)
-            done = {line["name"] for line in ledger.trials if "failure" not in line}
+            done = {line["name"] for line in ledger.trials.values() if "failure" not in line}
             early = files_in(path / TRAININGS)
             for name, left in early.items():
                 if left.is_dir():
@@ -404,7 +400,7 @@ def _recover(
     ledger = repair_ledger(path)
     for damage in ledger.damages:
         note(f"{damage}; what it said is made again")
-    if any(line["config"] not in accepted for line in ledger.trials):
+    if any(line["config"] not in accepted for line in ledger.trials.values()):
         raise ValueError(
             f"a run goes on with the settings that it began with; {path / LEDGER_FILE} was made "
             "with others than those given; give these, or choose another workdir"

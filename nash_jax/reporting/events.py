@@ -10,7 +10,7 @@ step 1 of 5 begins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -22,12 +22,12 @@ class Begun(NamedTuple):
 
     Attributes:
       total_epochs: of training in all.
-      known: the trials that are in the record already.
+      known: the trials that are in the record already, by name: how many epochs each has.
       limits: the most that each cost of `architecture.COSTS` may be, of those with a bound.
     """
 
     total_epochs: int
-    known: Sequence[Trial]
+    known: Mapping[str, int]
     limits: Mapping[str, float] = MappingProxyType({})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import assert_never
 
@@ -12,7 +12,6 @@ import rich.progress
 
 from nash_jax.reporting.describe import describe_trial
 from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase, Tell
-from nash_jax.search import Trial
 
 
 def plain(write: Callable[[str], None] = print) -> Tell:
@@ -43,9 +42,9 @@ def plain(write: Callable[[str], None] = print) -> Tell:
     return tell
 
 
-def goes_on(known: Sequence[Trial]) -> str:
+def goes_on(known: Mapping[str, int]) -> str:
     """The line that is shown for a run that has trials already."""
-    if known[-1].recipe == "final":
+    if "final" in known:
         return "the run is finished"
     return f"the run goes on: {len(known)} networks are there"
 
@@ -99,8 +98,8 @@ class Progress:
             case _:
                 assert_never(event)
 
-    def _begin(self, total_epochs: int, known: Sequence[Trial]) -> None:
-        self._epochs = {trial.name: len(trial.estimate.train_losses) for trial in known}
+    def _begin(self, total_epochs: int, known: Mapping[str, int]) -> None:
+        self._epochs = dict(known)
         self._progress.update(self._task, total=total_epochs)
         self._progress.start()
         if known:

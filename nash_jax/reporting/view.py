@@ -51,7 +51,7 @@ class RunView:
     config: Any
     about: dict[str, Any]
     trials: Sequence[Trial]
-    decisions: dict[int, Line] = dataclasses.field(default_factory=dict)
+    decisions: Mapping[int, Line] = dataclasses.field(default_factory=dict)
     timings: Sequence[Line] = ()
 
     @functools.cached_property
@@ -221,7 +221,7 @@ def read_run(
         return RunView(workdir, config, about, [])
     ledger = ledger_in(workdir)
     start = about.get(FIRST_NETWORK) or next(
-        (line["spec"] for line in ledger.trials if "spec" in line), None
+        (line["spec"] for line in ledger.trials.values() if "spec" in line), None
     )
 
     @functools.cache
@@ -235,7 +235,7 @@ def read_run(
     def build(genotype: Any, stage: Stage) -> Architecture:
         return built()(genotype, stage)
 
-    trials = trials_of(ledger.trials, build)
+    trials = trials_of(ledger.trials.values(), build)
     return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)
 
 

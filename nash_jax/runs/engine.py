@@ -13,13 +13,14 @@ import dataclasses
 import functools
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
 
-from nash_jax.architecture import Architecture, Variables, count_flops, exceeded, init
+from nash_jax.architecture import Architecture, Variables, count_flops, exceeded, init, key_numbers
 from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Part, Recipe, Seconds
 from nash_jax.execution import Executor
@@ -29,7 +30,6 @@ from nash_jax.record.ledger import (
     Line,
     check_name,
     estimate_of,
-    in_order,
     line_of,
     times_of,
     trial_of,
@@ -160,13 +160,12 @@ class Engine:
         self._asked: dict[str, _Asked] = {}  # what the strategy was not told of
         self._trials: dict[str, Trial] = {}
         self._replayed: set[str] = set()
-        self._told: set[str] = set()
         self._phase = ""
         self._out: dict[str, Executor] = {}
         self._arrived: list[tuple[int, str]] = []  # what it can be told of, by arrival: a heap
+        known = self._record.lines if self._by_arrival else ()
         self._arrivals: Mapping[str, int] = collections.defaultdict(
-            itertools.count(len(self._record.lines)).__next__,
-            {name: number for number, name in enumerate(self._record.lines)},
+            itertools.count(len(known)).__next__, {name: n for n, name in enumerate(known)}
         )
         self._held: set[str] = set()  # what it was told of, whose weights may still be wanted
         self._children = collections.Counter[str]()  # by parent, trials that are out
@@ -181,10 +180,9 @@ class Engine:
 
     def history(self) -> tuple[Trial, ...]:
         """Every trial of the record, in the order of the proposals."""
-        lines = in_order(self._record.lines.values())
-        return tuple(
-            self._trials.get(line["name"]) or trial_of(line, self._build) for line in lines
-        )
+        lines, build = self._record.lines, self._build
+        trials = (self._trials.get(name) or trial_of(lines[name], build) for name in lines)
+        return tuple(sorted(trials, key=_place))
 
     def search(self) -> Trial:
         """What the strategy returns first.
@@ -222,10 +220,9 @@ class Engine:
             step += 1
             due, arrived = self._due(num_due(ask, len(waiting)), step, waiting)
             trials = [self._as_told(self._wait(name)) for name in due]
-            trials.sort(key=lambda trial: (trial.step, trial.index))
+            trials.sort(key=_place)
             for name in due:
                 del self._asked[name]
-            self._told.update(due)
             self._held.update(due)
             try:
                 ask = strategy.send(trials)
@@ -281,6 +278,7 @@ class Engine:
         new = []
         for index, proposal in enumerate(ask.proposals):
             self._check(proposal)
+            proposal = proposal._replace(key=cast(jax.Array, key_numbers(proposal.key)))
             asked = _Asked(proposal, self._network_of(proposal.genotype), step, index)
             self._check_bound(asked)
             self._asked[proposal.name] = asked
@@ -318,7 +316,7 @@ class Engine:
                 f"{proposal.name}"
             )
         parent = proposal.parent
-        if parent is not None and (parent not in self._told or self._trials[parent].failed):
+        if parent is not None and (not self._was_told(parent) or self._trials[parent].failed):
             raise ValueError(
                 f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
             )
@@ -350,8 +348,8 @@ class Engine:
         if not was_proposed(line, asked.proposal, asked.network):
             name = asked.proposal.name
             raise _otherwise(f"the ledger's {name} was made in another way than is proposed now")
-        trial = self._trial(asked, estimate_of(line), line["elapsed"], line["workers"])
-        trial = dataclasses.replace(trial, place=line.get("place", ""))
+        estimate, place = estimate_of(line), line.get("place", "")
+        trial = self._trial(asked, estimate, line["elapsed"], line["workers"], place)
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
         self._arrive(trial.name)
@@ -361,7 +359,13 @@ class Engine:
         if self._by_arrival:
             heapq.heappush(self._arrived, (self._arrivals[name], name))
 
-    def _trial(self, asked: _Asked, estimate: Estimate, elapsed: float, workers: int) -> Trial:
+    def _was_told(self, name: str) -> bool:
+        """Whether the strategy was told of a trial."""
+        return name in self._trials and name not in self._asked
+
+    def _trial(
+        self, asked: _Asked, estimate: Estimate, elapsed: float, workers: int, place: str = ""
+    ) -> Trial:
         """A proposal with its outcome."""
         return Trial(
             asked.proposal,
@@ -372,6 +376,7 @@ class Engine:
             elapsed,
             workers,
             metric=self._metric,
+            place=place,
         )
 
     def _submit(self, asked: _Asked) -> None:
@@ -385,7 +390,7 @@ class Engine:
         if source is not None and (executor, source) not in self._there:
             executor.put(source, self._network(source))
             self._there.add((executor, source))
-        key = jax.device_get(jax.random.key_data(proposal.key))
+        key = key_numbers(proposal.key)
         self._out[proposal.name] = executor
         if proposal.parent is not None:
             self._children[proposal.parent] += 1
@@ -484,8 +489,8 @@ class Engine:
             dataclasses.replace(estimate, seconds=estimate.seconds.rounded),
             round(self.elapsed(), 3),
             self._workers,
+            outcome.place,
         )
-        trial = dataclasses.replace(trial, place=outcome.place)
         with uninterrupted():
             if outcome.variables is not None:
                 self._record.save(name, asked.spec, outcome.variables)
@@ -527,7 +532,7 @@ class Engine:
           ValueError: if it names a trial that it was not told of.
         """
         for name in (incumbent, *returned, *dropped):
-            if name is not None and name not in self._told:
+            if name is not None and not self._was_told(name):
                 raise ValueError(
                     f"a strategy must choose among trials that it was told of; got {name!r}"
                 )
@@ -653,6 +658,11 @@ class Engine:
             del self._out[name]
             raise _stopped([self._trial(asked, outcome.estimate, self.elapsed(), self._workers)])
         return self._finish(asked, outcome)
+
+
+def _place(trial: Trial) -> tuple[float, int]:
+    """By which trials are in the order of their proposals."""
+    return math.inf if trial.recipe in AFTER else trial.step, trial.index
 
 
 def _otherwise(what: str) -> StoppedError:

@@ -131,7 +131,7 @@ def reproduce(
     if is_of_table(workdir):
         return _reproduce_in_table(workdir, out, "" if isinstance(dataset, Dataset) else dataset)
     about, ledger, lines = _finished(workdir)
-    record = checksum({"trials": ledger.trials, "timings": ledger.timings})
+    record = checksum({"trials": list(ledger.trials.values()), "timings": ledger.timings})
     _check_out(out, workdir, record)
     places = {"dataset": dataset if isinstance(dataset, str) else "", "model_0": model_0}
     config = config_of(about).replace(**{name: place for name, place in places.items() if place})
@@ -226,7 +226,7 @@ def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger, dict[str, 
             f"a run is reproduced from a whole record; in {workdir} {ledger.damages[0]}; {go_on}, "
             "which makes again what is missing"
         )
-    lines = {line["name"]: line for line in ledger.trials}
+    lines = dict(ledger.trials)
     extended = [line["elapsed"] for line in ledger.timings if line["kind"] == EXTENSION]
     if times_of(lines[FINAL])["elapsed"] <= max(extended, default=-1):
         raise ValueError(
@@ -314,7 +314,7 @@ class _Replayed(Memory):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
-        self.lines = {line["name"]: line for line in ledger.trials}
+        self.lines = dict(ledger.trials)
         self.decisions, self.timings = dict(ledger.decisions), list(ledger.timings)
 
     def variables(self, name: str, spec: Architecture) -> Variables | None:

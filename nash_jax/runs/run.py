@@ -17,7 +17,6 @@ from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Executor, Serial, memory_limit
 from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
-from nash_jax.record.ledger import trials_of
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
 from nash_jax.record.workdir import FIRST_NETWORK, Memory, Workdir, open_workdir
@@ -26,7 +25,7 @@ from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.engine import FINAL, Engine, Run
 from nash_jax.runs.places import Place
-from nash_jax.runs.problem import dataset_of, prepare, searches, space_of
+from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.runs.spaces import MorphsSettings
 from nash_jax.search import Planned, Trial
@@ -175,8 +174,8 @@ def execute(
         number * (recipes[recipe].epochs if budget is None else round(budget))
         for recipe, number, budget in planned
     )
-    build = space_of(config, run.problem.model_0).build
-    tell(Begun(epochs, trials_of(record.lines.values(), build), run.problem.limits))
+    known = {name: len(line["train_losses"]) for name, line in record.lines.items()}
+    tell(Begun(epochs, known, run.problem.limits))
     if config.trial_order == "arrival":
         tell(
             Note("trials count by arrival: another number or speed of workers gives another result")

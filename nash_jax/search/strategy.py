@@ -61,7 +61,8 @@ class Trial:
     """A proposal with its outcome.
 
     Attributes:
-      proposal: what was asked for.
+      proposal: what was asked for; its key as the numbers that it consists of, which `jax.random`
+        takes as well.
       network: the architecture that was trained, or what builds it: see `spec`.
       estimate: its scores.
       step: the round of the strategy in which it was asked for, from 0.
