@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.space_columns import Columns
 from nash_jax.evaluation import correlations_with_end, kendall_tau, place_changes, places
-from nash_jax.reporting.charts import GRID, INK, SEVERAL
+from nash_jax.reporting.axes import GRID, INK, SEVERAL
 
 
 def figures(columns: Columns, epochs: Sequence[int], window: int) -> dict[str, Figure]:

@@ -16,7 +16,7 @@ from nash_jax.architecture import COSTS
 from nash_jax.estimation import ESTIMATORS
 from nash_jax.morphisms import EDITS
 from nash_jax.record.ledger import trial_of
-from nash_jax.reporting import Begun, Done, Epoch, Note, Phase
+from nash_jax.reporting import Begun, Done, Epoch, Load, Note, Phase
 from nash_jax.search import STRATEGIES, STRATEGY_SETTINGS
 from nash_jax.spaces import Supernet
 
@@ -121,12 +121,14 @@ class Silent:
 
     def __init__(self):
         self.total = self.epochs = 0
-        self.trials, self.phases, self.notes, self.known = [], [], [], []
+        self.trials, self.phases, self.notes, self.known, self.loads = [], [], [], [], []
 
     def __call__(self, event):
         match event:
             case Begun():
                 self.total, self.known = event.total_epochs, event.known
+            case Load():
+                self.loads.append(event)
             case Phase(text):
                 self.phase(text)
             case Epoch():

@@ -195,6 +195,7 @@ def test_a_cluster_gives_the_same_bytes_as_processes_also_when_a_worker_and_a_no
     )
     on_ray(config, tmp_path, reporter, cluster)
     assert content(tmp_path) == content(workdir)
+    assert max(reporter.loads)[:2] == (2, 2)  # nodes and workers
     died = [note for note in reporter.notes if "died; another tries again" in note]
     assert "the worker of step1-child1 died; another tries again" in died
     lines = {line["name"]: line for line in runs.read_ledger(tmp_path)}

@@ -20,10 +20,11 @@ from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
 from nash_jax.record.files import with_checksum, write_json
 from nash_jax.record.ledger import append_line, line_of
-from nash_jax.reporting import charts
+from nash_jax.reporting import Begun, Done, Load, Progress, charts
 from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import edits_by_step, pictures, render, report, tip
+from nash_jax.reporting.timing import busy
 from nash_jax.reporting.view import changed_nodes
 from nash_jax.runs import read_run
 from nash_jax.search import Proposal, Trial
@@ -337,7 +338,7 @@ def test_a_reader_that_has_enough_is_told_of_no_error(finished, name):
 @pytest.mark.parametrize(("ending", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_pictures_are_files_of_their_own(finished, tmp_path, ending, begins):
     cli.main(["pictures", str(finished), f"--out={tmp_path}/out", f"--format={ending}"])
-    names = ["climb", "lineage", "curves", "cost", "time"]
+    names = ["climb", "lineage", "curves", "cost", "time", "workers"]
     names += [f"network-{name}" for name in ("model_0", "step1-child1", "step2-child1")]
     paths = {f"{name}.{ending}" for name in names}
     assert {path.name for path in (tmp_path / "out").iterdir()} == paths
@@ -537,3 +538,32 @@ def test_a_random_search_has_no_lineage(tmp_path):
     assert "The lineage" not in page
     assert "from scratch" in page
     assert [trial.name for trial in read_run(run).chosen] == ["sample2"]
+
+
+def test_how_busy_the_workers_were_is_counted_by_node():
+    """Two trials at a time from second 1 to 3, one from 0 to 5; then none, and one."""
+
+    def trial(place, begun, ended, wait=0.0):
+        estimate = Estimate(0.5, 1.0, Seconds(train=ended - begun, wait=wait))
+        proposal = Proposal("a", MODEL_0, jax.random.key(0))
+        return Trial(proposal, MODEL_0, estimate, elapsed=ended, workers=2, place=place)
+
+    found = busy([trial("a", 0, 5), trial("b", 1, 3, wait=9.0), trial("a", 6, 8)])
+    assert found.seconds.tolist() == [0, 1, 3, 5, 6, 8]
+    assert {node: counts.tolist() for node, counts in found.by_node.items()} == {
+        "a": [1, 1, 1, 0, 1, 0],
+        "b": [0, 1, 0, 0, 0, 0],
+    }
+    assert found.share(2) == (5 + 2 + 2) / 16
+
+
+def test_progress_shows_how_much_of_a_cluster_is_used(finished):
+    console = rich.console.Console(file=io.StringIO(), force_terminal=True, width=200)
+    with Progress(console) as progress:
+        progress(Begun(10, {}))
+        progress(Load(2, 8, 5))
+        progress(Done(read_run(finished).trials[0]))
+        progress(Load(2, 8, 4))
+    shown = console.file.getvalue()
+    assert "left, 2 nodes, 8 workers, 4 trials waiting, " in shown
+    assert " done per hour" in shown

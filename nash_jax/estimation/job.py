@@ -178,6 +178,8 @@ class Tools:
       trainings: where unfinished trainings are, and are written.
       max_bytes: bytes of memory; a network that needs more is not trained and counts as failed.
       devices: that share each batch; by default JAX's default device alone.
+      on_load: is told how many nodes of a cluster have workers, how many workers there are, and how
+        many jobs wait for one.
       lengths: for a trial's name, what may change how many epochs it has while they go on.
     """
 
@@ -186,6 +188,7 @@ class Tools:
     trainings: Trainings | None = None
     max_bytes: int | None = None
     devices: Sequence[jax.Device] | None = None
+    on_load: Callable[[int, int, int], None] = lambda nodes, workers, waiting: None
     lengths: Callable[[str], Lengths | None] = lambda name: None
 
     def unfinished(

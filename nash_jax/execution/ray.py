@@ -163,6 +163,7 @@ class Ray:
         self._refused: dict[str, str] = {}
         self._known: dict[str, Node] = {}
         self._patient_until = math.inf
+        self._load = (0, 0, 0)
 
     def start(self) -> None:
         if self._thread is None:
@@ -216,8 +217,9 @@ class Ray:
             while True:
                 if time.monotonic() - looked >= _TICK:
                     self._begin_workers()
+                    self._tell_load()
+                    self._assign()
                     looked = time.monotonic()
-                self._assign()
                 with contextlib.suppress(queue.Empty):
                     event = self._events.get(timeout=_TICK)
                     if event is _CLOSE:
@@ -242,12 +244,22 @@ class Ray:
                         self._admit(actor, answer, arrays)
                     case "equip":
                         actor.ready, actor.free = True, time.time()
+                        self._assign()
                     case _:
                         self._hear(actor, answer)
             case _Found(actor, looking) if actor in self._actors:
                 self._call(actor, "found", looking.result())
             case list(given):
                 self._waiting.extend(given)
+                self._assign()
+
+    def _tell_load(self) -> None:
+        """Tell how much of the cluster is used, if it is another than the last time."""
+        ready = [actor.node.id for actor in self._actors if actor.ready]
+        load = len(set(ready)), len(ready), len(self._waiting)
+        if load != self._load:
+            self._tools.on_load(*load)
+        self._load = load
 
     def _call(self, actor: _Actor, method: str, *args: Any) -> None:
         """Have a worker do something; its answer will be an event."""
@@ -397,6 +409,7 @@ class Ray:
         variables = jax.tree.map(np.array, outcome.variables)  # not in the object store
         result = given.job.name, Outcome(estimate, variables, actor.node.name)
         self._on_disk(self._jobs.end, result)  # when its snapshots are written
+        self._assign()
 
     def _let_go(self, actor: _Actor) -> _Given:
         """Take a worker's job from it."""
@@ -435,11 +448,13 @@ class Ray:
         elif self._deaths.blames(name, actor.alone):
             estimate = Estimate(0.0, math.inf, Seconds(), failure=f"its worker {_how(error)}")
             self._on_disk(self._jobs.end, (name, Outcome(estimate, None, actor.node.name)))
+            self._assign()
             return
         else:
             self._tools.note(f"the worker of {name} {_how(error)}; another tries again")
         self._waiting.appendleft(given)
         self._begin_workers()
+        self._assign()
 
     def _remove(self, actor: _Actor) -> None:
         """Have a worker no more; what it was doing is done by another."""

@@ -1,4 +1,4 @@
-"""Charts of a run, as matplotlib figures: the climb, the lineage, learning curves, costs, time.
+"""Charts of a run, as matplotlib figures: the climb, the lineage, learning curves, costs.
 
 Every element that shows a candidate has the gid `candidate-NAME`, so that a page can show details.
 """
@@ -6,38 +6,38 @@ Every element that shows a candidate has the gid `candidate-NAME`, so that a pag
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     EngFormatter,
     FormatStrFormatter,
-    Formatter,
-    LogLocator,
     MaxNLocator,
-    NullFormatter,
 )
 
 from nash_jax.architecture import Architecture
 from nash_jax.reporting import edges
+from nash_jax.reporting.axes import (
+    GID,
+    INK,
+    SEVERAL,
+    label_log,
+    legend_above,
+    new_axes,
+    plain,
+    tidy,
+)
 from nash_jax.reporting.pictures import BEST, MORPHED, UNCHANGED, network_figure
+from nash_jax.reporting.timing import time, workers
 from nash_jax.reporting.view import RunView, changed_nodes
 from nash_jax.search import ALONE, Trial, epochs_in_all
 from nash_jax.spaces import Supernet
 
-GID = "candidate-"
-INK, GRID, FROM_SCRATCH = "#222222", "#dddddd", "#8e7cc3"
-#: Where time goes.
-PARTS = {"compile": "#e69138", "train": "#3d85c6", "evaluate": "#6aa84f", "wait": "#cccccc"}
-
-#: Colours for several runs in one chart.
-SEVERAL = (MORPHED, BEST, "#6aa84f", "#e69138", "#8e7cc3", "#45818e", "#a64d79", "#999999")
+FROM_SCRATCH = "#8e7cc3"
 
 
 def figures(run: RunView) -> dict[str, Figure]:
@@ -48,10 +48,12 @@ def figures(run: RunView) -> dict[str, Figure]:
     elif run.dropped:
         name, first = "population", population
     charts: dict[str, Callable[[RunView], Figure]] = {name: first}
-    charts |= {"lineage": lineage, "curves": curves, "cost": cost, "time": time}
+    charts |= {"lineage": lineage, "curves": curves, "cost": cost, "time": time, "workers": workers}
     parents = any(trial.parent for trial in run.tried[1:])
     if not run.tried or name == "rungs" or (not parents and len(run.tried) > 1):
         del charts["lineage"]  # none came from another
+    if all(trial.workers == 1 for trial in run.tried):
+        del charts["workers"]
     drawn = {name: chart(run) for name, chart in charts.items()} if run.trials else {}
     if edges.supernets(run):
         drawn["edges"] = edges.edge_weights(run)
@@ -82,7 +84,7 @@ def climb(tried: Sequence[Trial], chosen: Sequence[Trial]) -> Figure:
       tried: all trials but the final one.
       chosen: those that led to the best, the first first.
     """
-    figure, axes = _axes(10.4, 4.2)
+    figure, axes = new_axes(10.4, 4.2)
     place = _beside(tried)
     axes.plot(
         [place[trial.name] for trial in chosen],
@@ -111,7 +113,7 @@ def population(run: RunView) -> Figure:
 
     A thin line goes down or up to it from its parent, at the time of its proposal.
     """
-    figure, axes = _axes(10.4, 5.0)
+    figure, axes = new_axes(10.4, 5.0)
     place = _in_order(run.tried)
     height, end = _heights(run.tried), len(run.tried) + 0.9
     steps = [trial.step for trial in run.tried]  # they rise
@@ -140,13 +142,13 @@ def population(run: RunView) -> Figure:
     _label_order(axes)
     axes.set_ylabel("validation accuracy (%)")
     _legend(axes, run.tried)
-    _outside(axes, 4)
+    legend_above(axes, 4)
     return figure
 
 
 def rungs(run: RunView) -> Figure:
     """Successive halving: validation accuracy by rung; a line for each network that went on."""
-    figure, axes = _axes(10.4, 4.6)
+    figure, axes = new_axes(10.4, 4.6)
     steps, height = _steps(run.tried), _heights(run.tried)
     place, before = _beside(run.tried), _went_on(run)
     on_way, name = set[str](), run.chosen[-1].name if run.chosen else None
@@ -178,11 +180,11 @@ def rungs(run: RunView) -> Figure:
 
 def climbs(runs: Sequence[RunView]) -> Figure:
     """Validation accuracy of the current best of several runs, by step."""
-    figure, axes = _axes(10.4, 4.2)
+    figure, axes = new_axes(10.4, 4.2)
     for number, run in enumerate(runs):
         steps = [trial.step for trial in run.chosen]
         color = SEVERAL[number % len(SEVERAL)]
-        label = _plain(str(run.workdir))
+        label = plain(str(run.workdir))
         accuracies = [_percent(trial) for trial in run.chosen]
         axes.plot(steps, accuracies, marker="o", linewidth=1.6, color=color, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -228,7 +230,7 @@ def lineage(run: RunView) -> Figure:
 
 def curves(run: RunView) -> Figure:
     """Training loss by epoch; a trial's curve follows its parent's; the chosen way stands out."""
-    figure, axes = _axes(10.4, 4.0)
+    figure, axes = new_axes(10.4, 4.0)
     on_way = {trial.name for trial in [*run.chosen, *([run.final] if run.final else [])]}
     for trial in run.trials:
         losses = [float("nan") if x is None else x for x in trial.estimate.train_losses]
@@ -250,7 +252,7 @@ def curves(run: RunView) -> Figure:
         axes.plot(epochs, losses, color=color, linewidth=7, alpha=0.0, zorder=4, gid=gid)
     if any(x is not None and x > 0 for trial in run.trials for x in trial.estimate.train_losses):
         axes.set_yscale("log")
-        _label_log(axes.yaxis, FormatStrFormatter("%g"))
+        label_log(axes.yaxis, FormatStrFormatter("%g"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch, those of the parents included")
     axes.set_ylabel("training loss (nats)")
@@ -260,7 +262,7 @@ def curves(run: RunView) -> Figure:
         (UNCHANGED, "without edits"),
     ):
         axes.plot([], [], color=color, label=label)
-    _outside(axes, 3)
+    legend_above(axes, 3)
     return figure
 
 
@@ -270,7 +272,7 @@ def cost(run: RunView) -> Figure:
     good = [trial for trial in run.tried if not trial.failed]
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, what, title in ((left, "params", "parameters"), (right, "flops", "FLOPs per image")):
-        _tidy(axes)
+        tidy(axes)
         front = pareto_front(good, what)
         axes.plot(
             [getattr(trial, what) for trial in front],
@@ -285,7 +287,7 @@ def cost(run: RunView) -> Figure:
             _point(axes, getattr(trial, what), _percent(trial), trial, run.chosen)
         if good:
             axes.set_xscale("log")
-            _label_log(axes.xaxis, EngFormatter(sep=""))
+            label_log(axes.xaxis, EngFormatter(sep=""))
         axes.set_xlabel(title)
     left.set_ylabel("validation accuracy (%)")
     _legend(right, good)
@@ -304,31 +306,6 @@ def pareto_front(trials: Sequence[Trial], what: str) -> list[Trial]:
         if not front or _percent(trial) > _percent(front[-1]):
             front.append(trial)
     return front
-
-
-def time(run: RunView) -> Figure:
-    """Seconds of every trial, by what they were spent on."""
-    figure, axes = _axes(10.4, 0.9 + 0.19 * len(run.trials))
-    for row, trial in enumerate(run.trials):
-        left = 0.0
-        for part, seconds in dataclasses.asdict(trial.estimate.seconds).items():
-            bar = axes.barh(row, seconds, 0.72, left, color=PARTS[part])
-            bar[0].set_gid(GID + trial.name)
-            left += seconds
-    axes.set_yticks(range(len(run.trials)), [trial.name for trial in run.trials], fontsize=7.5)
-    axes.set_ylim(len(run.trials) - 0.4, -0.6)
-    axes.set_xlabel("seconds")
-    axes.grid(axis="y", visible=False)
-    for part, color in PARTS.items():
-        axes.barh([0], [0], color=color, label=part)
-    _outside(axes, len(PARTS))
-    return figure
-
-
-def _plain(text: str) -> str:
-    """The text without anything that matplotlib reads as mathematics or its font does not have."""
-    text = text.encode("ascii", "replace").decode().replace("$", r"\$")
-    return f"./{text}" if text.startswith("_") else text
 
 
 def _percent(trial: Trial) -> float:
@@ -454,26 +431,6 @@ def _branch(
     )
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    _tidy(axes)
-    return figure, axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _label_log(axis: Axis, formatter: Formatter) -> None:
-    """Label a logarithmic axis at 1, 2, 5, 10, and so on."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(formatter)
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
     """A legend for the kinds of points that occur."""
     kinds = Counter(_kind(trial) for trial in trials)
@@ -486,8 +443,3 @@ def _legend(axes: Axes, trials: Sequence[Trial]) -> None:
         if kinds[kind]:
             axes.plot([], [], marker, color=color, label=label)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
-
-
-def _outside(axes: Axes, columns: int) -> None:
-    """A legend above the axes, in one row."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, fontsize=8, frameon=False)

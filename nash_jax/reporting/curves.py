@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nash_jax.reporting.charts import GRID, INK, SEVERAL
+from nash_jax.reporting.axes import GRID, INK, SEVERAL
 
 
 def draw_curves(curves: Mapping[str, np.ndarray], across: str, up: str) -> bytes:

@@ -31,6 +31,20 @@ class Begun(NamedTuple):
     limits: Mapping[str, float] = MappingProxyType({})
 
 
+class Load(NamedTuple):
+    """How much of a cluster is used now.
+
+    Attributes:
+      nodes: machines that have workers.
+      workers: that could begin a trial, or make one.
+      waiting: trials that no worker has begun.
+    """
+
+    nodes: int
+    workers: int
+    waiting: int
+
+
 class Phase(NamedTuple):
     """What follows: 'pretraining', 'step 1 of 5', 'final training'."""
 
@@ -71,7 +85,7 @@ class Note(NamedTuple):
     text: str
 
 
-Event: TypeAlias = Begun | Phase | Epoch | Done | Chosen | Note
+Event: TypeAlias = Begun | Load | Phase | Epoch | Done | Chosen | Note
 
 #: A function that is called with each event, from any thread.
 Tell: TypeAlias = Callable[[Event], None]

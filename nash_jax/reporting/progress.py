@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import assert_never
@@ -11,7 +12,7 @@ import rich.console
 import rich.progress
 
 from nash_jax.reporting.describe import describe_trial
-from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase, Tell
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Load, Note, Phase, Tell
 
 
 def plain(write: Callable[[str], None] = print) -> Tell:
@@ -30,7 +31,7 @@ def plain(write: Callable[[str], None] = print) -> Tell:
                     say(f"note: {goes_on(known)}")
             case Phase(text):
                 say(text)
-            case Epoch() | Chosen():
+            case Epoch() | Load() | Chosen():
                 pass
             case Done(trial):
                 say(describe_trial(trial, limits))
@@ -60,10 +61,11 @@ class Progress:
             rich.progress.TimeElapsedColumn(),
             rich.progress.TextColumn("and"),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("left"),
+            rich.progress.TextColumn("left{task.fields[cluster]}"),
             console=console,
         )
-        self._task = self._progress.add_task("NASH", total=None)
+        self._task = self._progress.add_task("NASH", total=None, cluster="")
+        self._since, self._done = time.monotonic(), 0
         self._epochs: dict[str, int] = {}
         self._phase = ""
         self._limits: Mapping[str, float] = {}
@@ -89,7 +91,13 @@ class Progress:
                 self._progress.update(self._task, description=text)
             case Epoch(name, number):
                 self._count(name, number)
+            case Load(nodes, workers, waiting):
+                hours = (time.monotonic() - self._since) / 3600
+                cluster = f", {nodes} nodes, {workers} workers, {waiting} trials waiting"
+                cluster += f", {self._done / hours:,.0f} done per hour" if self._done else ""
+                self._progress.update(self._task, cluster=cluster)
             case Done(trial):
+                self._done += 1
                 self._print(describe_trial(trial, self._limits))
             case Chosen():
                 pass

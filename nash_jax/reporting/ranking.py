@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from nash_jax.evaluation import FULL, Ranking, Row
 from nash_jax.record.files import write_atomically, writing
-from nash_jax.reporting.charts import GRID, INK
+from nash_jax.reporting.axes import GRID, INK
 from nash_jax.reporting.pictures import BEST, MORPHED, png
 from nash_jax.text import markdown_table
 

@@ -21,8 +21,10 @@ from matplotlib.figure import Figure
 
 from nash_jax.record.files import write_atomically, writing
 from nash_jax.reporting import charts
+from nash_jax.reporting.axes import GID
 from nash_jax.reporting.describe import describe_edit, origin, percent, split_of, used_of
 from nash_jax.reporting.pictures import BEST, BOX_COLORS, MORPHED, UNCHANGED
+from nash_jax.reporting.timing import PARTS
 from nash_jax.reporting.view import RunView
 from nash_jax.search import Trial
 
@@ -72,6 +74,7 @@ CHARTS = {
     ),
     "cost": ("Accuracy and cost", "Nothing beats a network on the Pareto front at its cost."),
     "time": ("Where the time went", "Seconds of every trial, in the order of the search."),
+    "workers": ("The workers", "How many trials were made at a time, and on which nodes."),
 }
 
 
@@ -150,7 +153,7 @@ def render(run: RunView) -> str:
         first_charts=("climb", "population", "rungs", "lineage"),
         settings=settings(run.config),
         shares=run.shares,
-        parts=charts.PARTS,
+        parts=PARTS,
     )
 
 
@@ -241,7 +244,7 @@ def row(run: RunView, trial: Trial) -> dict[str, Any]:
             f"{loss:.4f}" if math.isfinite(loss) else "",
             f"{trial.params:,}",
             f"{trial.flops / 1e6:,.2f}",
-            *(f"{seconds[part]:.1f}" for part in charts.PARTS),
+            *(f"{seconds[part]:.1f}" for part in PARTS),
             f"{trial.estimate.required_bytes / 2**20:,.1f}",
         ],
     }
@@ -304,8 +307,8 @@ def inline_svg(figure: Figure, name: str) -> Markup:
         attributes = {_local(key): value for key, value in element.attrib.items()}
         element.attrib.clear()
         for key, value in attributes.items():
-            if key == "id" and value.startswith(charts.GID):
-                element.set("data-candidate", value.removeprefix(charts.GID))
+            if key == "id" and value.startswith(GID):
+                element.set("data-candidate", value.removeprefix(GID))
             elif key == "id":
                 element.set("id", f"{name}-{value}")
             elif key == "href":

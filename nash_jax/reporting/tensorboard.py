@@ -9,7 +9,7 @@ import threading
 from typing import Any, assert_never
 
 from nash_jax.reporting.edges import entropy
-from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Note, Phase
+from nash_jax.reporting.events import Begun, Chosen, Done, Epoch, Event, Load, Note, Phase
 from nash_jax.search import Trial
 
 FOLDER = "tensorboard"
@@ -46,7 +46,7 @@ class TensorBoard:
                 self._done(trial)
             case Chosen(trial):
                 self._choose(trial)
-            case Begun() | Phase() | Note():
+            case Begun() | Load() | Phase() | Note():
                 pass
             case _:
                 assert_never(event)

@@ -20,7 +20,7 @@ from nash_jax.machine import num_cores
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
 from nash_jax.record.workdir import FIRST_NETWORK, Memory, Workdir, open_workdir
-from nash_jax.reporting.events import Begun, Epoch, Note, Tell, quiet
+from nash_jax.reporting.events import Begun, Epoch, Load, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
 from nash_jax.runs.engine import FINAL, Engine, Run
@@ -234,6 +234,7 @@ def _executors(
         run.record.checkpoints,
         memory_limit(config.bounds.max_memory),
         together,
+        on_load=lambda *load: tell(Load(*load)),
     )
     alone = Serial(images, dataclasses.replace(tools, lengths=lengths))
     others = dataclasses.replace(tools, devices=None)
