@@ -57,10 +57,13 @@ class Simulated:
     Attributes:
       clock: seconds of the simulation.
       busy: seconds that workers have worked, what was lost with them left out.
+      tenths: real seconds at which each tenth of the trials began to be told of.
     """
 
     def __init__(self, workers: int, durations: np.ndarray) -> None:
         self.workers, self.clock, self.busy = workers, 0.0, 0.0
+        self.tenths: list[float] = []
+        self._told = 0
         self._durations = durations
         self._rng = np.random.default_rng(0)
         self._waiting: collections.deque[Job] = collections.deque()
@@ -83,6 +86,9 @@ class Simulated:
         while self._ends:
             self.clock, _, job = heapq.heappop(self._ends)
             self._begin()
+            if self._told % max(1, TRIALS.value // 10) == 0:
+                self.tenths.append(time.perf_counter())
+            self._told += 1
             accuracy = np.random.default_rng(int(job.key[0])).random()
             yield job.name, Outcome(Estimate(float(accuracy), 1.0, Seconds()), None)
 
@@ -193,8 +199,12 @@ def replay() -> None:
             executor = Simulated(1000, durations())
             seconds = search(executor, 3000, workdir, TRIALS.value, ORDERS.value[0])
             size = (workdir / "ledger.jsonl").stat().st_size / 2**20
+            growth = ""
+            if len(executor.tenths) == 10:
+                second, ninth = 1e4 / TRIALS.value * np.diff(executor.tenths)[[1, -1]]
+                growth = f", {second:.2f} ms each in the second tenth, {ninth:.2f} in the ninth"
             print(
-                f"| {TRIALS.value:,} trials {what} | {seconds:.1f} | "
+                f"| {TRIALS.value:,} trials {what}{growth} | {seconds:.1f} | "
                 f"{' | '.join(parts(seconds))} | {memory():.2f} | {size:.0f} |",
                 flush=True,
             )

@@ -27,7 +27,7 @@ from nash_jax import launching, search_flags
 from nash_jax.architecture import Architecture, count_flops, to_json
 from nash_jax.data import Dataset
 from nash_jax.machine import seconds_since_start
-from nash_jax.record.files import read_json, write_json
+from nash_jax.record.files import check_folder_of, read_json, write_json
 from nash_jax.record.workdir import CONFIG_FILE, check_unchanged
 from nash_jax.reporting.pictures import png
 from nash_jax.runs import (
@@ -286,6 +286,7 @@ def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> Non
     origin = {**settings_of(config).values, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
     del origin["seed"]  # only the first seed of this call
     path = folder / STUDY_FILE
+    check_folder_of(folder, "an experiment", STUDY_FILE, f"*/{CONFIG_FILE}", f"*/*/{CONFIG_FILE}")
     if not path.exists():
         write_json(path, origin)
         return

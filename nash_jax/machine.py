@@ -98,3 +98,15 @@ def _limits(controller: str, name: str) -> Iterator[str]:
             if group == root:
                 break
             group = group.parent
+
+
+def num_mappings() -> int:
+    """Parts of memory that this process has mapped, on Linux."""
+    with pathlib.Path("/proc/self/maps").open("rb") as maps:
+        return sum(1 for _ in maps)
+
+
+def most_mappings() -> int | None:
+    """How many a process may have; None where nothing is known of a limit."""
+    path = pathlib.Path("/proc/sys/vm/max_map_count")
+    return int(path.read_text()) if path.exists() else None

@@ -21,6 +21,7 @@ from nash_jax.benchmark import (
 from nash_jax.benchmark.table import rows_of
 from nash_jax.data import Examples, load_dataset
 from nash_jax.execution import Serial
+from nash_jax.record.files import check_folder_of
 from nash_jax.runs import RECIPES, StoppedError, execute, open_run, read_run
 from nash_jax.runs.engine import Engine
 
@@ -342,3 +343,15 @@ def test_they_are_refused_before_anything_is_made(tmp_path):
     with pytest.raises(ValueError, match="got cells and edits: nb201 and morphs"):
         benchmark.make(plan, tmp_path / "new", nothing, nothing)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "benchmark.md").write_text("mine")
+    message = "workdir must be new, empty or that of a benchmark; got .* with 1 others, and nothing"
+    with pytest.raises(ValueError, match=message):
+        check_folder_of(tmp_path, "a benchmark", "*/searches", "*/networks")
+    (tmp_path / "digits" / "networks").mkdir(parents=True)
+    check_folder_of(tmp_path, "a benchmark", "*/searches", "*/networks")
+    check_folder_of(tmp_path / "new", "a benchmark")
+    with pytest.raises(ValueError, match="workdir .* cannot be used: Not a directory; choose"):
+        check_folder_of(tmp_path / "benchmark.md", "a benchmark")

@@ -1,7 +1,9 @@
 """What a search on an accelerator compiles, counted on a CPU that is taken for a GPU."""
 
 import collections
+import gc
 import logging
+import pathlib
 import re
 
 import jax
@@ -11,8 +13,10 @@ from nash_jax import runs, training
 from nash_jax.architecture import numbered
 from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Serial
+from nash_jax.machine import num_mappings
 from nash_jax.morphisms import Deepen
 from nash_jax.runs import run as run_module
+from nash_jax.training import compilation
 from tests.helpers import TINY, Silent
 
 
@@ -105,3 +109,28 @@ def test_xla_knows_the_options_for_gpus():
         program.compile(compiler_options=options)
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
         program.compile(compiler_options={"xla_gpu_none": 1})
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/maps").exists(), reason="Linux counts mappings")
+def test_programs_are_let_go_before_the_kernel_gives_a_process_no_more_mappings(monkeypatch):
+    """Else LLVM ends the process after some hundred networks."""
+
+    def summed(x):
+        for _ in range(6):
+            x = jax.numpy.sort(jax.numpy.sin(x)).cumsum()
+        return x
+
+    function, sizes = jax.jit(summed), range(2, 22)
+    for kept in (True, False):
+        compilation._programs.clear()
+        jax.clear_caches()
+        gc.collect()
+        before = num_mappings()
+        most = 10 * before if kept else 2 * (before + 60)
+        monkeypatch.setattr(compilation, "most_mappings", lambda most=most: most)
+        made = [
+            compilation.compiled(function, jax.ShapeDtypeStruct((size,), "float32"))[1]
+            for size in (*sizes, sizes[0])  # the first again
+        ]
+        assert made == [*len(sizes) * [True], not kept]
+        assert (num_mappings() < before + 120) != kept

@@ -21,7 +21,7 @@ from nash_jax.benchmark.table import Row, as_csv, markdown, rows_of
 from nash_jax.benchmark.work import make, trained_in
 from nash_jax.data import Dataset
 from nash_jax.machine import seconds_since_start
-from nash_jax.record.files import write_atomically
+from nash_jax.record.files import check_folder_of, write_atomically
 from nash_jax.reporting.pictures import png
 from nash_jax.runs import PRESETS, Config, Result, StoppedError
 
@@ -114,6 +114,7 @@ def run(
     console = rich.console.Console(soft_wrap=True)
     say = functools.partial(console.print, markup=False, highlight=False)
     with launching.workdir_from_flags("benchmark") as folder, launching.exiting_on_errors(folder):
+        check_folder_of(folder, "a benchmark", "*/searches", "*/networks")
         plan = plan_from_flags(**usual)
         load = launching.dataset_from_flags
         failures = [] if FLAGS.only_report else make(plan, folder, _perform(console), say, load)

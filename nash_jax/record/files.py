@@ -105,6 +105,29 @@ def sync_folder(folder: pathlib.Path) -> bool:
         os.close(descriptor)
 
 
+def check_folder_of(path: pathlib.Path, what: str, *ours: str) -> None:
+    """Raises `ValueError` unless a folder is new, empty, or has one of the things that are `ours`.
+
+    Args:
+      path: the folder.
+      what: it is to be of, for people.
+      *ours: patterns, as of `glob`.
+    """
+    try:
+        others = sum(not entry.name.endswith(UNFINISHED) for entry in path.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ValueError(
+            f"workdir {path} cannot be used: {error.strerror}; choose another"
+        ) from None
+    if others and not any(any(path.glob(pattern)) for pattern in ours):
+        raise ValueError(
+            f"workdir must be new, empty or that of {what}; got {path} with {others} others, and "
+            "nothing is written over; choose another"
+        )
+
+
 def read_inside(folder: pathlib.Path, name: str) -> bytes:
     """The content of a file of `folder`, which must not be a link to somewhere else.
 

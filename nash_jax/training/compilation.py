@@ -1,6 +1,7 @@
 """Compiling ahead of time, so that the time to compile and a program's memory are known.
 
-The 64 programs that were used last are kept. Graphs that differ only in the names of their nodes
+The 64 programs that were used last are kept, or fewer where these need too many parts of the memory
+that a process may have. Graphs that differ only in the names of their nodes
 share one, because a graph is compiled with its nodes numbered.
 """
 
@@ -10,6 +11,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import gc
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from nash_jax.jax_settings import deciding
+from nash_jax.machine import most_mappings, num_mappings
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
@@ -74,6 +77,7 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
     with _lock:
         found = _programs.get(key)
         if found is None:
+            _make_room()
             future = _programs[key] = concurrent.futures.Future()
             while len(_programs) > 64:
                 _programs.popitem(last=False)
@@ -91,6 +95,21 @@ def compiled(function: Callable[..., Any], *args: Any, **static: Any) -> tuple[P
             _programs.pop(key, None)
         future.set_exception(error)
     return future.result(), True
+
+
+def _make_room() -> None:
+    """Let go of all programs, JAX's too, if they take half of the mappings that a process may have.
+
+    On CPU a program has some hundreds of mappings, JAX's own caches hold it as long as there is
+    memory, and where the kernel gives no more (Linux: 65,530), LLVM ends the process.
+    """
+    most = most_mappings()
+    if most is None or num_mappings() < most / 2:
+        return
+    for key in [key for key, future in _programs.items() if future.done()]:
+        del _programs[key]
+    jax.clear_caches()
+    gc.collect()
 
 
 def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
