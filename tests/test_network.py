@@ -50,6 +50,32 @@ def test_pools_with_overlap_and_padding(op, x64):
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
+def test_what_is_made_of_zeros_is_not_computed(x64):
+    """XLA would do it while it compiles, for seconds."""
+    spec = nj.Architecture(
+        (7, 6, 2),
+        [
+            Node("zero", ops.Zero(2), "input"),
+            Node("pool", ops.AvgPool(3, 1, "SAME"), "zero"),
+            Node("max", ops.MaxPool(2, 2), "pool"),
+            Node("sum", ops.Add(), ("pool", "zero")),
+            Node("relu", ops.Relu(), "sum"),
+            Node("small", ops.MaxPool(2, 2), "relu"),
+            Node("image", ops.AvgPool(4, 3, "SAME"), "input"),
+            Node("both", ops.Concat(), ("max", "small")),
+            Node("flat", ops.Flatten(), "both"),
+            Node("flat2", ops.Flatten(), "image"),
+            Node("all", ops.Concat(), ("flat", "flat2")),
+            Node("y", ops.Dense(3), "all"),
+        ],
+    )
+    variables, images = random_variables(spec, dtype=jnp.float64), random_images(spec)
+    ours = nj.apply(spec, variables, images)
+    np.testing.assert_allclose(ours, numpy_apply(nj.to_json(spec), variables, images), rtol=1e-12)
+    program = str(jax.make_jaxpr(lambda x: nj.apply(spec, variables, x))(images))
+    assert program.count("reduce_window") == 1  # of the images
+
+
 def test_gradient_of_our_pooling_is_that_of_the_window_maximum():
     nodes = [Node("x", ops.MaxPool(2), "input"), Node("flat", ops.Flatten(), "x"),
              Node("y", ops.Dense(1, use_bias=False), "flat")]  # fmt: skip

@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nash_jax.architecture import ops
-from nash_jax.architecture.shapes import nearest
+from nash_jax.architecture.shapes import nearest, output_shape
 from nash_jax.architecture.spec import INPUT, Architecture, Node
 from nash_jax.architecture.weights import Variables, check_variables, param_dtype
 from nash_jax.jax_settings import usual_promotion
+
+#: What makes zeros of zeros.
+_ZERO_OF_ZEROS = (ops.MaxPool, ops.AvgPool, ops.Relu, ops.Identity, ops.Add)
 
 #: For how far down the network a path lies, the rate at which it is dropped.
 DropRate: TypeAlias = Callable[[float], Any]
@@ -42,10 +45,10 @@ class Network(nn.Module):
     ) -> dict[str, jax.Array]:
         """Every node's output by name, for images `[batch, height, width, channels]`."""
         dtype = images.dtype if self.dtype is None else self.dtype
-        values = {INPUT: images}
+        values, zeros = {INPUT: images}, set[str]()
         for node in self.spec.nodes:
             in_training = train and node.name not in self.frozen
-            values[node.name] = _computed(node, values, in_training, dtype, drop_path)
+            values[node.name] = _computed(node, values, zeros, in_training, dtype, drop_path)
         return values
 
 
@@ -59,19 +62,33 @@ class Nodes(nn.Module):
         self, given: dict[str, jax.Array], train: bool, drop_rate: jax.Array | None = None
     ) -> dict[str, jax.Array]:
         """Every node's output by name, and what was given; all of one type."""
-        values = dict(given)
+        values, zeros = dict(given), set[str]()
         (dtype,) = {x.dtype for x in given.values()}
         drop_path = None if drop_rate is None else lambda depth: drop_rate
         for node in self.nodes:
-            values[node.name] = _computed(node, values, train, dtype, drop_path)
+            values[node.name] = _computed(node, values, zeros, train, dtype, drop_path)
         return values
 
 
 def _computed(
-    node: Node, values: dict[str, jax.Array], train: bool, dtype: Any, drop_path: DropRate | None
+    node: Node,
+    values: dict[str, jax.Array],
+    zeros: set[str],
+    train: bool,
+    dtype: Any,
+    drop_path: DropRate | None,
 ) -> jax.Array:
-    """A node's output, by what is known."""
+    """A node's output, by what is known; its name is added to `zeros` if it is known to be zero.
+
+    XLA would pool zeros while it compiles, which takes it seconds.
+    """
     inputs = [values[name] for name in node.inputs]
+    if isinstance(node.op, ops.Zero):
+        zeros.add(node.name)
+    if isinstance(node.op, _ZERO_OF_ZEROS) and zeros.issuperset(node.inputs):
+        zeros.add(node.name)
+        shape = output_shape(node.op, tuple(x.shape[1:] for x in inputs))
+        return jnp.zeros((inputs[0].shape[0], *shape), dtype)
     if not isinstance(node.op, ops.Normalize):
         inputs = [x.astype(dtype) for x in inputs]
     if isinstance(node.op, ops.DropPath) and train and drop_path is not None:
@@ -139,8 +156,6 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return (x - jnp.asarray(op.mean, x.dtype)) / jnp.asarray(op.std, x.dtype)
         case ops.PadChannels():
             return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(op.before, op.after)])
-        case ops.Zero():
-            return jnp.zeros_like(x[:, :: op.stride[0], :: op.stride[1]])
         case ops.Shift():
             moved = [(0, 0), (0, op.rows), (0, op.columns), (0, 0)]
             return jnp.pad(x, moved)[:, op.rows :, op.columns :]
@@ -162,6 +177,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return Mix(name=name)(x, *others)
         case ops.WeightedSum():
             return WeightedSum(name=name)(x, *others)
+        case ops.Zero():
+            return jnp.zeros_like(x[:, :: op.stride[0], :: op.stride[1]])
         case _:
             assert_never(op)
 
