@@ -286,7 +286,7 @@ def _check_origin(folder: pathlib.Path, config: Config, dataset: Dataset) -> Non
     origin = {**settings_of(config).values, "recipe": FLAGS.recipe, "data": dataset.fingerprint()}
     del origin["seed"]  # only the first seed of this call
     path = folder / STUDY_FILE
-    check_folder_of(folder, "an experiment", STUDY_FILE, f"*/{CONFIG_FILE}", f"*/*/{CONFIG_FILE}")
+    check_folder_of(folder, "an experiment", STUDY_FILE, f"*-seed*/{CONFIG_FILE}")
     if not path.exists():
         write_json(path, origin)
         return

@@ -319,11 +319,26 @@ def test_by_arrival_nothing_waits_for_a_slow_trial_and_the_record_says_what_came
         del record.decisions[step]
         assert engine(config, record, MadeUp(stop_after=0)).finished
         assert content(record) == content(whole)
+    for number in range(len(whole.lines) - 1):  # a trial, and what it was when it arrived
+        record, notes = copied(whole), Silent()
+        name = list(whole.lines)[number]
+        del record.lines[name]
+        for step, line in whole.decisions.items():
+            if name in line.get("arrived", []):
+                del record.decisions[step]
+        lost = len(record.decisions) < len(whole.decisions)
+        assert engine(config, record, MadeUp(), notes).finished
+        assert any("has lost what arrived at step" in note for note in notes.notes) == lost
+        kept = content(record)
+        assert engine(config, record, MadeUp(stop_after=0)).finished
+        assert content(record) == kept
+        if number < 3:
+            assert kept == content(whole)
     followed, known = Memory(), {"repeats": whole.lines, "decisions": whole.decisions}
     engine(config, followed, MadeUp(), repeated=known)
     assert content(followed)[1] == whole.decisions
     assert result.finished
-    whole.decisions[1]["arrived"] = ["sample9"]
+    whole.decisions[1] = {**whole.decisions[1], "arrived": ["sample9"]}
     with pytest.raises(runs.StoppedError, match="other arrivals at step 1 than trials"):
         engine(config, whole, MadeUp())
 

@@ -1,5 +1,6 @@
 """Looking at runs: the report, the pictures, the comparison. Nothing is trained here."""
 
+import dataclasses
 import html
 import html.parser
 import io
@@ -555,6 +556,12 @@ def test_how_busy_the_workers_were_is_counted_by_node():
         "b": [0, 1, 0, 0, 0, 0],
     }
     assert found.share(2) == (5 + 2 + 2) / 16
+    ahead = dataclasses.replace(Seconds(train=1.0), compile=5.0)
+    trials = [trial("", 0, 1), trial("", 1, 2)]
+    for each in trials:  # compiled before it was trained, beside another
+        object.__setattr__(each, "estimate", dataclasses.replace(each.estimate, seconds=ahead))
+    assert busy(trials, overlapped=True).share(1) == 1.0
+    assert busy([trial("", 0, 0)]).share(2) == 0.0
 
 
 def test_progress_shows_how_much_of_a_cluster_is_used(finished):
@@ -563,7 +570,8 @@ def test_progress_shows_how_much_of_a_cluster_is_used(finished):
         progress(Begun(10, {}))
         progress(Load(2, 8, 5))
         progress(Done(read_run(finished).trials[0]))
-        progress(Load(2, 8, 4))
-    shown = console.file.getvalue()
-    assert "left, 2 nodes, 8 workers, 4 trials waiting, " in shown
-    assert " done per hour" in shown
+        progress._progress.refresh()
+        shown = console.file.getvalue()
+        progress(Load(0, 0, 0))  # it is let go
+    assert re.search(r"left, 2 nodes, 8 workers, 5 trials waiting, [\d,]+ done per hour", shown)
+    assert "nodes" not in console.file.getvalue().splitlines()[-1]

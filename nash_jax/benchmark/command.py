@@ -114,7 +114,7 @@ def run(
     console = rich.console.Console(soft_wrap=True)
     say = functools.partial(console.print, markup=False, highlight=False)
     with launching.workdir_from_flags("benchmark") as folder, launching.exiting_on_errors(folder):
-        check_folder_of(folder, "a benchmark", "*/searches", "*/networks")
+        check_folder_of(folder, "a benchmark", "*/searches", "*/networks/*.json")
         plan = plan_from_flags(**usual)
         load = launching.dataset_from_flags
         failures = [] if FLAGS.only_report else make(plan, folder, _perform(console), say, load)

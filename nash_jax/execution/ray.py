@@ -159,11 +159,13 @@ class Ray:
         # What only the thread uses.
         self._actors: list[_Actor] = []
         self._waiting: collections.deque[_Given] = collections.deque()
+        self._suspects: list[_Given] = []  # waiting too: workers died of them
         self._failed_to_begin: collections.Counter[str] = collections.Counter()
         self._refused: dict[str, str] = {}
         self._known: dict[str, Node] = {}
         self._patient_until = math.inf
         self._load = (0, 0, 0)
+        self._changed = True  # there may be a job for a worker
 
     def start(self) -> None:
         if self._thread is None:
@@ -218,8 +220,9 @@ class Ray:
                 if time.monotonic() - looked >= _TICK:
                     self._begin_workers()
                     self._tell_load()
+                    self._changed, looked = True, time.monotonic()
+                if self._changed:
                     self._assign()
-                    looked = time.monotonic()
                 with contextlib.suppress(queue.Empty):
                     event = self._events.get(timeout=_TICK)
                     if event is _CLOSE:
@@ -227,6 +230,7 @@ class Ray:
                     self._take(event, arrays)
         except BaseException as error:  # the main thread raises it
             self._jobs.end(error)
+        self._tools.on_load(0, 0, 0)
         for actor in self._actors:
             self._kill(actor)
             if actor.saved is not None:
@@ -244,19 +248,19 @@ class Ray:
                         self._admit(actor, answer, arrays)
                     case "equip":
                         actor.ready, actor.free = True, time.time()
-                        self._assign()
+                        self._changed = True
                     case _:
                         self._hear(actor, answer)
             case _Found(actor, looking) if actor in self._actors:
                 self._call(actor, "found", looking.result())
             case list(given):
                 self._waiting.extend(given)
-                self._assign()
+                self._changed = True
 
     def _tell_load(self) -> None:
         """Tell how much of the cluster is used, if it is another than the last time."""
         ready = [actor.node.id for actor in self._actors if actor.ready]
-        load = len(set(ready)), len(ready), len(self._waiting)
+        load = len(set(ready)), len(ready), len(self._waiting) + len(self._suspects)
         if load != self._load:
             self._tools.on_load(*load)
         self._load = load
@@ -346,11 +350,11 @@ class Ray:
 
         A job that a worker died of gets a node for itself; others wait until that has been so.
         """
-        suspects = [each for each in self._waiting if self._deaths.suspects(each.job.name)]
+        self._changed = False
         busy = collections.Counter(each.node.id for each in self._actors if each.given)
         kept = {each.node.id for each in self._actors if each.given and each.alone}
         idle = [each for each in self._actors if each.ready and each.given is None]
-        for given in suspects:
+        for given in [*self._suspects]:
             free = [each for each in self._actors if each.ready and each.node.id not in kept]
             if not free:
                 break
@@ -358,14 +362,14 @@ class Ray:
             kept.add(node.id)
             if not busy[node.id]:
                 actor = next(each for each in idle if each.node.id == node.id)
+                self._suspects.remove(given)
                 self._give(actor, given, alone=True)
-        others = [each for each in self._waiting if not self._deaths.suspects(each.job.name)]
-        for actor, given in zip((each for each in idle if each.node.id not in kept), others):
-            self._give(actor, given)
+        for actor in idle:
+            if self._waiting and actor.node.id not in kept:
+                self._give(actor, self._waiting.popleft())
 
     def _give(self, actor: _Actor, given: _Given, alone: bool = False) -> None:
         """Have a worker do a job."""
-        self._waiting.remove(given)
         slots = [each for each in self._actors if each.node.id == actor.node.id]
         actor.given, actor.alone = given, alone or len(slots) == 1
         actor.waited = time.time() - max(given.submitted, actor.free)
@@ -409,7 +413,6 @@ class Ray:
         variables = jax.tree.map(np.array, outcome.variables)  # not in the object store
         result = given.job.name, Outcome(estimate, variables, actor.node.name)
         self._on_disk(self._jobs.end, result)  # when its snapshots are written
-        self._assign()
 
     def _let_go(self, actor: _Actor) -> _Given:
         """Take a worker's job from it."""
@@ -418,6 +421,7 @@ class Ray:
         if saved is not None:
             self._on_disk(saved.close)
         actor.given, actor.saved, actor.free = None, None, time.time()
+        self._changed = True
         return given
 
     def _on_disk(self, function: Any, *args: Any) -> None:
@@ -448,20 +452,25 @@ class Ray:
         elif self._deaths.blames(name, actor.alone):
             estimate = Estimate(0.0, math.inf, Seconds(), failure=f"its worker {_how(error)}")
             self._on_disk(self._jobs.end, (name, Outcome(estimate, None, actor.node.name)))
-            self._assign()
             return
         else:
             self._tools.note(f"the worker of {name} {_how(error)}; another tries again")
-        self._waiting.appendleft(given)
+        self._wait_again(given)
         self._begin_workers()
-        self._assign()
 
     def _remove(self, actor: _Actor) -> None:
         """Have a worker no more; what it was doing is done by another."""
         if actor.given is not None:
-            self._waiting.appendleft(self._let_go(actor))
+            self._wait_again(self._let_go(actor))
         self._actors.remove(actor)
         self._kill(actor)
+
+    def _wait_again(self, given: _Given) -> None:
+        """Have a job done before all others, with nothing beside it if a worker died of it."""
+        if self._deaths.suspects(given.job.name):
+            self._suspects.append(given)
+        else:
+            self._waiting.appendleft(given)
 
     def _kill(self, actor: _Actor) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError):

@@ -123,8 +123,8 @@ def check_folder_of(path: pathlib.Path, what: str, *ours: str) -> None:
         ) from None
     if others and not any(any(path.glob(pattern)) for pattern in ours):
         raise ValueError(
-            f"workdir must be new, empty or that of {what}; got {path} with {others} others, and "
-            "nothing is written over; choose another"
+            f"workdir must be new, empty or that of {what}; got {path} with {others} other "
+            "entries, and nothing is written over; choose another"
         )
 
 

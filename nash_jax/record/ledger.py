@@ -483,7 +483,9 @@ def _check(line: Line, what: str) -> None:
 def _check_decision(line: Line) -> None:
     """Raises `ValueError` unless this is what a strategy said."""
     names = [line["incumbent"], *line["returned"], *line.get("dropped", {})]
-    names += line.get("arrived", [])
+    if not isinstance(arrived := line.get("arrived", []), list):
+        raise ValueError("what arrived is no list")
+    names += arrived
     if not isinstance(line["step"], int) or not isinstance(line["config"], str):
         raise ValueError("a decision has a step and a config")
     if not all(x is None or (isinstance(x, str) and _NAME.fullmatch(x)) for x in names):

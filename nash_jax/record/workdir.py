@@ -62,7 +62,7 @@ class Record(Protocol):
 
     @property
     def lines(self) -> Mapping[str, Line]:
-        """The ledger's trials by name, in the order in which they were written."""
+        """The ledger's trials by name, in the order in which they were made."""
 
     @property
     def decisions(self) -> Mapping[int, Line]:
@@ -120,6 +120,7 @@ class Memory:
         self._variables[name] = variables
 
     def add(self, line: Line) -> None:
+        self.lines.pop(line["name"], None)
         self.lines[line["name"]] = line
 
     def end_training(self, name: str) -> None:

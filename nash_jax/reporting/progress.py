@@ -66,6 +66,7 @@ class Progress:
         )
         self._task = self._progress.add_task("NASH", total=None, cluster="")
         self._since, self._done = time.monotonic(), 0
+        self._load = Load(0, 0, 0)
         self._epochs: dict[str, int] = {}
         self._phase = ""
         self._limits: Mapping[str, float] = {}
@@ -91,13 +92,12 @@ class Progress:
                 self._progress.update(self._task, description=text)
             case Epoch(name, number):
                 self._count(name, number)
-            case Load(nodes, workers, waiting):
-                hours = (time.monotonic() - self._since) / 3600
-                cluster = f", {nodes} nodes, {workers} workers, {waiting} trials waiting"
-                cluster += f", {self._done / hours:,.0f} done per hour" if self._done else ""
-                self._progress.update(self._task, cluster=cluster)
+            case Load():
+                self._load = event
+                self._show_load()
             case Done(trial):
                 self._done += 1
+                self._show_load()
                 self._print(describe_trial(trial, self._limits))
             case Chosen():
                 pass
@@ -113,6 +113,16 @@ class Progress:
         if known:
             self._progress.advance(self._task, sum(self._epochs.values()))
             self._print(f"note: {goes_on(known)}")
+
+    def _show_load(self) -> None:
+        """Say how much of a cluster is used, if there is one."""
+        cluster = ""
+        if self._load.workers:
+            hours = (time.monotonic() - self._since) / 3600
+            nodes, workers, waiting = self._load
+            cluster = f", {nodes} nodes, {workers} workers, {waiting} trials waiting"
+            cluster += f", {self._done / hours:,.0f} done per hour" if self._done else ""
+        self._progress.update(self._task, cluster=cluster)
 
     def _count(self, name: str, number: int) -> None:
         """Advance the bar; an epoch that is done again is not counted twice."""

@@ -53,18 +53,24 @@ class Busy(NamedTuple):
     def share(self, workers: int) -> float:
         """How much of the time of so many workers was worked."""
         worked = np.sum(list(self.by_node.values()), axis=0)[:-1] @ np.diff(self.seconds)
-        return float(worked / (workers * (self.seconds[-1] - self.seconds[0])))
+        there = workers * (self.seconds[-1] - self.seconds[0])
+        return float(worked / there) if there else 0.0
 
 
-def busy(trials: Iterable[Trial]) -> Busy:
+def busy(trials: Iterable[Trial], overlapped: bool = False) -> Busy:
     """How many trials were being made at each time, on each node.
 
     A trial ended when it was recorded, and began as long before as it took without waiting.
+
+    Args:
+      trials: of a search.
+      overlapped: whether they were compiled beside others: see `view.shares_of_time`.
     """
     spans: dict[str, list[tuple[float, float]]] = {}
     for trial in trials:
         seconds = trial.estimate.seconds
-        begun = max(0.0, trial.elapsed - seconds.total + seconds.wait)
+        beside = seconds.wait + (seconds.compile if overlapped else 0.0)
+        begun = max(0.0, trial.elapsed - seconds.total + beside)
         spans.setdefault(trial.place, []).append((begun, trial.elapsed))
     times = np.unique([time for each in spans.values() for span in each for time in span])
     by_node = {}
@@ -77,7 +83,7 @@ def busy(trials: Iterable[Trial]) -> Busy:
 
 def workers(run: RunView) -> Figure:
     """How many trials of the search were made side by side, by time and node."""
-    found = busy(run.tried)
+    found = busy(run.tried, run.overlapped)
     nodes = sorted(found.by_node, key=lambda node: -found.by_node[node].sum())
     areas = {node: found.by_node[node] for node in nodes[:_NODES]}
     if others := nodes[_NODES:]:

@@ -107,6 +107,11 @@ class RunView:
         ]
 
     @property
+    def overlapped(self) -> bool:
+        """Whether trials were compiled beside others' training: on accelerators."""
+        return bool(self.about.get("device", "cpu") != "cpu")
+
+    @property
     def state(self) -> str:
         """How far the run is, in a few words."""
         if self.final:
@@ -156,7 +161,7 @@ class RunView:
     @functools.cached_property
     def shares(self) -> dict[str, float]:
         """Parts of the workers' time; empty if there are no children: see `shares_of_time`."""
-        return shares_of_time(self.trials, overlapped=self.about.get("device", "cpu") != "cpu")
+        return shares_of_time(self.trials, self.overlapped)
 
     def parent(self, trial: Trial) -> Trial | None:
         return self.by_name.get(trial.parent or "")

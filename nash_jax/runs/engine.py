@@ -2,8 +2,9 @@
 works with any strategy.
 
 A run is replayed, not restored: a trial that the record has is taken from it instead of being
-trained, and the rest follows from the seed as it did the first time. So a run that was stopped
-anywhere goes on to the same result.
+trained, and the rest follows from the seed as it did the first time, or from what the record says
+arrived when. So a run that was stopped anywhere goes on to the same result; by arrival, as far as
+the workers do not decide it.
 """
 
 from __future__ import annotations
@@ -160,10 +161,14 @@ class Engine:
         self._asked: dict[str, _Asked] = {}  # what the strategy was not told of
         self._trials: dict[str, Trial] = {}
         self._replayed: set[str] = set()
+        self._told_times: dict[str, Line] = {}  # where they are those of a run that is repeated
         self._phase = ""
         self._out: dict[str, Executor] = {}
         self._arrived: list[tuple[int, str]] = []  # what it can be told of, by arrival: a heap
+        self._order_lost = False
+        self._last_step = max(self._record.decisions, default=0)
         known = self._record.lines if self._by_arrival else ()
+        self._num_recorded = len(known)
         self._arrivals: Mapping[str, int] = collections.defaultdict(
             itertools.count(len(known)).__next__, {name: n for n, name in enumerate(known)}
         )
@@ -244,20 +249,49 @@ class Engine:
         if not self._by_arrival or num == len(waiting):
             return [waiting.popitem(last=False)[0] for _ in range(num)], []
         known = self._record.decisions.get(step) or self._run.decisions.get(step, {})
-        names: list[str] = known.get("arrived", [])
+        names: list[str] = list(known.get("arrived", []))
         if names and not (len(names) == num and waiting.keys() >= set(names)):
-            raise _otherwise(f"the ledger has other arrivals at step {step} than trials are out")
+            if not self._order_lost:
+                raise _otherwise(f"the ledger has other arrivals at step {step} than trials out")
+            names = []
+        later, first_later = set[str](), math.inf
+        if not names and step < self._last_step:
+            later = self._arrive_later_than(step)
+            there = (self._arrivals[name] for name in later if name in self._record.lines)
+            first_later = min(there, default=math.inf)
+        passed_over = list[tuple[int, str]]()
         while len(names) < num:
+            if not self._arrived and not self._out:  # all that is there was to come later
+                later, first_later = set(), math.inf
+                self._arrived, passed_over = passed_over, []
             while not self._arrived:
                 self._next(next(iter(self._out.values())))
-            _, name = heapq.heappop(self._arrived)
-            names = [*names, name] if name in waiting else names
+            number, name = heapq.heappop(self._arrived)
+            if name in later or first_later < number < self._num_recorded:
+                passed_over.append((number, name))
+            elif name in waiting:
+                names.append(name)
+        for entry in passed_over:
+            heapq.heappush(self._arrived, entry)
         for name in names:
             del waiting[name]
         return names, names
 
+    def _arrive_later_than(self, step: int) -> set[str]:
+        """What the record says of later steps, where it has lost what arrived at this one.
+
+        Whoever arrived is then found among the others; if it was another, what is proposed
+        otherwise from there on is made again.
+        """
+        if not self._order_lost:
+            lost = f"the ledger has lost what arrived at step {step}"
+            self._tell(Note(f"{lost}; what follows otherwise is made again"))
+        self._order_lost = True
+        lines = self._record.decisions.items()
+        return {name for at, line in lines if at > step for name in line.get("arrived", [])}
+
     def _wait_for_all(self) -> None:
-        """Finish and record all submitted trials, so that the record does not depend on speed."""
+        """Finish and record all submitted trials, also those that the strategy is not told of."""
         while self._out:
             self._next(next(iter(self._out.values())))
 
@@ -283,10 +317,8 @@ class Engine:
             self._check_bound(asked)
             self._asked[proposal.name] = asked
             line = self._record.lines.get(proposal.name)
-            if line is None or proposal.name in self._forgotten:
+            if line is None or proposal.name in self._forgotten or not self._recall(asked, line):
                 new.append(asked)
-            else:
-                self._recall(asked, line)
             waiting[proposal.name] = None
         briefly = [a for a in new if a.proposal.recipe == "brief" and a.proposal.parent]
         if briefly and all(
@@ -339,20 +371,26 @@ class Engine:
                 f"of {proposal.name}"
             )
 
-    def _recall(self, asked: _Asked, line: Line) -> None:
-        """Take a trial from the record.
+    def _recall(self, asked: _Asked, line: Line) -> bool:
+        """Take a trial from the record; False if it is to be made again.
 
         Raises:
           StoppedError: if its line is of another proposal.
         """
         if not was_proposed(line, asked.proposal, asked.network):
             name = asked.proposal.name
+            if self._order_lost:
+                self._forgotten.add(name)
+                return False
             raise _otherwise(f"the ledger's {name} was made in another way than is proposed now")
         estimate, place = estimate_of(line), line.get("place", "")
         trial = self._trial(asked, estimate, line["elapsed"], line["workers"], place)
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
+        if "told" in line:
+            self._told_times[trial.name] = line["told"]
         self._arrive(trial.name)
+        return True
 
     def _arrive(self, name: str) -> None:
         """A trial is there; those of the record came in the order of its lines."""
@@ -457,9 +495,8 @@ class Engine:
 
     def _as_told(self, trial: Trial) -> Trial:
         """A trial with the times by which the run decides: those of the one that it repeats."""
-        if "told" not in (line := self._record.lines[trial.name]):
+        if (times := self._told_times.get(trial.name)) is None:
             return trial
-        times = times_of(line)
         return dataclasses.replace(
             trial,
             estimate=dataclasses.replace(trial.estimate, seconds=Seconds(**times["seconds"])),
@@ -499,6 +536,8 @@ class Engine:
                 repeated = self._run.repeats.get(name)
                 told = None if repeated is None else times_of(repeated)
                 built = dataclasses.replace(trial, network=asked.spec)
+                if told is not None:
+                    self._told_times[name] = told
                 self._record.add(line_of(built, self._run.fingerprint, told))
                 self._tell(Done(built))
             else:
@@ -550,14 +589,15 @@ class Engine:
         differs = known is not None and (
             (known["incumbent"], known["returned"]) != (incumbent, returned)
         )
-        if (
-            differs and not self._deadline.extensions
-        ):  # with more time, a search that had ended goes on
+        said = known is not None and (known["incumbent"] or known["returned"])
+        # With more time, a search that had ended goes on.
+        if differs and said and not self._deadline.extensions:
             self._tell(
                 Note(f"step {step}: {best} is chosen, where another was; it is recorded anew")
             )
         elif known is not None and not differs:
-            if known.get("dropped", {}) != dropped:  # an early version did not say it
+            there = known.get("dropped", {}), known.get("arrived", [])
+            if there != (dropped, arrived):  # an early version did not say what was dropped
                 self._record.decide(line)
             return
         chosen = returned or incumbent != before
@@ -598,9 +638,7 @@ class Engine:
         spec = self._space.build(start, "search")
         asked = self._asked[BASELINE] = _Asked(proposal, spec, best.step, 0)
         line = self._record.lines.get(BASELINE)
-        if line is not None and "failure" not in line:
-            self._recall(asked, line)
-        else:
+        if line is None or "failure" in line or not self._recall(asked, line):
             self._submit(asked)
             self._made(BASELINE)
 
@@ -645,8 +683,7 @@ class Engine:
         line = self._record.lines.get(FINAL)
         if line is not None and times_of(line)["elapsed"] <= self._deadline.extended_at:
             self._forgotten.add(FINAL)
-        elif line is not None:
-            self._recall(asked, line)
+        elif line is not None and self._recall(asked, line):
             variables = self._record.variables(FINAL, spec)
             if variables is not None:
                 return dataclasses.replace(self._trials[FINAL], variables=variables)

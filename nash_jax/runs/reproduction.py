@@ -103,7 +103,8 @@ def reproduce(
 ) -> Reproduction:
     """Make a finished run again, in another folder, and compare the two records.
 
-    It follows what the record says: settings, seed, and what was decided by time. On a CPU of the
+    It follows what the record says: settings, seed, what was decided by time, and what arrived when
+    where trials count by arrival. On a CPU of the
     same kind, with the same versions, all is the same, bit by bit; what else is not as it was is
     told as a note. Like `execute`, it needs `if __name__ == "__main__":` in a program.
 

@@ -126,8 +126,8 @@ def execute(
     Args:
       run: what to do.
       tell: is told how it goes.
-      workers: trials that are made side by side on CPU; does not change the result. 0, with Ray: as
-        many as the cluster has room for, also later.
+      workers: trials that are made side by side on CPU; changes no result, unless trials count by
+        arrival. 0, with Ray: as many as the cluster has room for, also later.
       devices: accelerators to make trials on; by default all of this machine. If their number
         divides the batch size, networks that are trained alone are trained on all devices together;
         the result equals that of one device up to rounding.
@@ -177,9 +177,7 @@ def execute(
     known = {name: len(line["train_losses"]) for name, line in record.lines.items()}
     tell(Begun(epochs, known, run.problem.limits))
     if config.trial_order == "arrival":
-        tell(
-            Note("trials count by arrival: another number or speed of workers gives another result")
-        )
+        tell(Note("trials count by arrival: with other workers the result may be another"))
     with contextlib.ExitStack() as stack:
         stack.enter_context(place.joined(config, lambda text: tell(Note(text))))
         at_once = place.at_once(config)

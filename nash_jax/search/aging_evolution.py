@@ -41,8 +41,8 @@ class AgingEvolutionSettings:
         genotypes, before they are mutated; Real et al. have none.
       crossover_kind: how: uniform, by nodes; one_point or two_point, between nodes; ops_one_point
         or ops_two_point, between ops, where the first parent's inputs stay.
-      window: networks that are trained at a time. The result depends on it, but not on the number
-        of workers: take at least 3 for each worker that you will use.
+      window: networks that are trained at a time. The result depends on it, but, unless trials
+        count by arrival, not on the number of workers: take at least 3 for each of them.
     """
 
     num_samples: int = 20_000

@@ -164,13 +164,13 @@ class Ask(NamedTuple):
     Attributes:
       proposals: to be tried, beside earlier ones that are not done yet.
       leave: how many of the trials that were asked for stay out of the answer: the youngest, in the
-        order of their proposals; 0: the answer has all. If the answer would have none and there are
-        no new proposals, it has all too.
+        order of their proposals, or by arrival those that are not done; 0: the answer has all. If
+        the answer would have none and there are no new proposals, it has all too.
       incumbent: the trial that is the best so far; it is recorded, and reports take it from there.
       alive: trials whose weights may still be wanted; None: all but those that were dropped.
         Parents of trials that are not done yet are kept in any case.
       dropped: trials that will not be looked at again, each with the reason, for people; it is
-        recorded, and reports take it from there. Their weights are not wanted any more.
+        recorded, and reports take it from there. If `alive` is None, their weights are let go.
     """
 
     proposals: Sequence[Proposal]
@@ -307,5 +307,5 @@ def simulate(
 
 
 def num_due(ask: Ask, out: int) -> int:
-    """How many trials, the oldest first, the answer to an ask has when `out` are unanswered."""
+    """How many trials the answer to an ask has when `out` are unanswered."""
     return out if ask.leave >= out and not ask.proposals else max(0, out - ask.leave)

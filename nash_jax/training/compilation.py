@@ -53,6 +53,7 @@ class Program:
 _programs: collections.OrderedDict[Hashable, concurrent.futures.Future[Program]]
 _programs = collections.OrderedDict()
 _lock = threading.Lock()
+_unfreed = 0  # mappings that were left when all programs had been let go
 _config: Any = jax.config  # its attributes are made at run time
 
 
@@ -103,13 +104,15 @@ def _make_room() -> None:
     On CPU a program has some hundreds of mappings, JAX's own caches hold it as long as there is
     memory, and where the kernel gives no more (Linux: 65,530), LLVM ends the process.
     """
+    global _unfreed
     most = most_mappings()
-    if most is None or num_mappings() < most / 2:
+    if most is None or num_mappings() < max(most / 2, _unfreed + most / 50):
         return
     for key in [key for key, future in _programs.items() if future.done()]:
         del _programs[key]
     jax.clear_caches()
     gc.collect()
+    _unfreed = num_mappings()
 
 
 def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
