@@ -12,7 +12,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import heapq
 import itertools
 import math
 import time
@@ -38,9 +37,11 @@ from nash_jax.record.ledger import (
 )
 from nash_jax.record.workdir import Record
 from nash_jax.reporting.events import Chosen, Done, Note, Phase, Tell
+from nash_jax.runs.arrivals import Arrivals
 from nash_jax.runs.config import Config, flag_of
 from nash_jax.runs.deadline import SEARCH_SHARE, Deadline
 from nash_jax.runs.problem import Problem, searches, space_of
+from nash_jax.runs.stopped import StoppedError, otherwise
 from nash_jax.search import (
     AFTER,
     STRATEGIES,
@@ -62,18 +63,6 @@ from nash_jax.training import Lengths
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
 BASELINE, FINAL = AFTER
-
-
-class StoppedError(Exception):
-    """A run cannot go on; the message says why. All that was recorded is kept.
-
-    Attributes:
-      resumable: whether the same command could go on, once the cause is removed.
-    """
-
-    def __init__(self, message: str, resumable: bool = True) -> None:
-        super().__init__(message)
-        self.resumable = resumable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,7 +134,6 @@ class Engine:
         self._keys = Keys(*jax.random.split(jax.random.key(run.config.seed), 4))
         self._recipes = run.config.recipes_by_name()
         self._metric = cast(Metric, run.config.metric)
-        self._by_arrival = run.config.trial_order == "arrival"
         self._space = space_of(run.config, run.problem.model_0)
         self._build = functools.lru_cache(maxsize=1024)(self._space.build)
         self._start = time.perf_counter()
@@ -164,14 +152,10 @@ class Engine:
         self._told_times: dict[str, Line] = {}  # where they are those of a run that is repeated
         self._phase = ""
         self._out: dict[str, Executor] = {}
-        self._arrived: list[tuple[int, str]] = []  # what it can be told of, by arrival: a heap
-        self._order_lost = False
-        self._last_step = max(self._record.decisions, default=0)
-        known = self._record.lines if self._by_arrival else ()
-        self._num_recorded = len(known)
-        self._arrivals: Mapping[str, int] = collections.defaultdict(
-            itertools.count(len(known)).__next__, {name: n for n, name in enumerate(known)}
-        )
+        self._arrivals: Arrivals | None = None
+        if self._run.config.trial_order == "arrival":
+            followed = self._run.decisions
+            self._arrivals = Arrivals(self._record, followed, lambda text: self._tell(Note(text)))
         self._held: set[str] = set()  # what it was told of, whose weights may still be wanted
         self._children = collections.Counter[str]()  # by parent, trials that are out
         for executor, name in self._there:
@@ -223,7 +207,13 @@ class Engine:
         while True:
             self._ask(ask, step, waiting, arrived)
             step += 1
-            due, arrived = self._due(num_due(ask, len(waiting)), step, waiting)
+            num, arrived = num_due(ask, len(waiting)), []
+            if self._arrivals is not None and num < len(waiting):
+                due = arrived = self._arrivals.due(num, step, waiting, self._wait_for_one)
+            else:
+                due = list(itertools.islice(waiting, num))
+            for name in due:
+                del waiting[name]
             trials = [self._as_told(self._wait(name)) for name in due]
             trials.sort(key=_place)
             for name in due:
@@ -238,62 +228,17 @@ class Engine:
         self._decide(step, None, [trial.name for trial in returned], {}, arrived)
         return returned
 
-    def _due(
-        self, num: int, step: int, waiting: collections.OrderedDict[str, None]
-    ) -> tuple[list[str], list[str]]:
-        """The trials that a strategy is told of next, and which of them is to be recorded.
-
-        Raises:
-          StoppedError: if the record says that something else had arrived.
-        """
-        if not self._by_arrival or num == len(waiting):
-            return [waiting.popitem(last=False)[0] for _ in range(num)], []
-        known = self._record.decisions.get(step) or self._run.decisions.get(step, {})
-        names: list[str] = list(known.get("arrived", []))
-        if names and not (len(names) == num and waiting.keys() >= set(names)):
-            if not self._order_lost:
-                raise _otherwise(f"the ledger has other arrivals at step {step} than trials out")
-            names = []
-        later, first_later = set[str](), math.inf
-        if not names and step < self._last_step:
-            later = self._arrive_later_than(step)
-            there = (self._arrivals[name] for name in later if name in self._record.lines)
-            first_later = min(there, default=math.inf)
-        passed_over = list[tuple[int, str]]()
-        while len(names) < num:
-            if not self._arrived and not self._out:  # all that is there was to come later
-                later, first_later = set(), math.inf
-                self._arrived, passed_over = passed_over, []
-            while not self._arrived:
-                self._next(next(iter(self._out.values())))
-            number, name = heapq.heappop(self._arrived)
-            if name in later or first_later < number < self._num_recorded:
-                passed_over.append((number, name))
-            elif name in waiting:
-                names.append(name)
-        for entry in passed_over:
-            heapq.heappush(self._arrived, entry)
-        for name in names:
-            del waiting[name]
-        return names, names
-
-    def _arrive_later_than(self, step: int) -> set[str]:
-        """What the record says of later steps, where it has lost what arrived at this one.
-
-        Whoever arrived is then found among the others; if it was another, what is proposed
-        otherwise from there on is made again.
-        """
-        if not self._order_lost:
-            lost = f"the ledger has lost what arrived at step {step}"
-            self._tell(Note(f"{lost}; what follows otherwise is made again"))
-        self._order_lost = True
-        lines = self._record.decisions.items()
-        return {name for at, line in lines if at > step for name in line.get("arrived", [])}
-
     def _wait_for_all(self) -> None:
         """Finish and record all submitted trials, also those that the strategy is not told of."""
-        while self._out:
-            self._next(next(iter(self._out.values())))
+        while self._wait_for_one():
+            pass
+
+    def _wait_for_one(self) -> bool:
+        """Finish and record a trial; False if none is out."""
+        if not self._out:
+            return False
+        self._next(next(iter(self._out.values())))
+        return True
 
     def _ask(
         self,
@@ -379,23 +324,19 @@ class Engine:
         """
         if not was_proposed(line, asked.proposal, asked.network):
             name = asked.proposal.name
-            if self._order_lost:
+            if self._arrivals is not None and self._arrivals.order_lost:
                 self._forgotten.add(name)
                 return False
-            raise _otherwise(f"the ledger's {name} was made in another way than is proposed now")
+            raise otherwise(f"the ledger's {name} was made in another way than is proposed now")
         estimate, place = estimate_of(line), line.get("place", "")
         trial = self._trial(asked, estimate, line["elapsed"], line["workers"], place)
         self._trials[trial.name] = trial
         self._replayed.add(trial.name)
         if "told" in line:
             self._told_times[trial.name] = line["told"]
-        self._arrive(trial.name)
+        if self._arrivals is not None:
+            self._arrivals.arrive(trial.name)
         return True
-
-    def _arrive(self, name: str) -> None:
-        """A trial is there; those of the record came in the order of its lines."""
-        if self._by_arrival:
-            heapq.heappush(self._arrived, (self._arrivals[name], name))
 
     def _was_told(self, name: str) -> bool:
         """Whether the strategy was told of a trial."""
@@ -518,7 +459,7 @@ class Engine:
 
     def _finish(self, asked: _Asked, outcome: Outcome) -> Trial:
         """Record a trial; if it was made again because its weights were lost, its line stays."""
-        (name, *_), estimate = asked.proposal, outcome.estimate
+        name, estimate = asked.proposal.name, outcome.estimate
         del self._out[name]
         # Rounded as in the record: a strategy is told the same when the run is replayed.
         trial = self._trial(
@@ -549,11 +490,12 @@ class Engine:
                             f"{estimate.accuracy:.4f}: the machine or the versions are others"
                         )
                     )
-        if self._trials.setdefault(name, trial) is trial:
-            self._arrive(name)
+        if self._trials.setdefault(name, trial) is trial and self._arrivals is not None:
+            self._arrivals.arrive(name)
         if parent := asked.proposal.parent:
             self._children[parent] -= 1
             if not self._children[parent]:
+                del self._children[parent]
                 self._release([parent])
         return dataclasses.replace(trial, variables=outcome.variables)
 
@@ -700,11 +642,6 @@ class Engine:
 def _place(trial: Trial) -> tuple[float, int]:
     """By which trials are in the order of their proposals."""
     return math.inf if trial.recipe in AFTER else trial.step, trial.index
-
-
-def _otherwise(what: str) -> StoppedError:
-    """The record has something that is not proposed now."""
-    return StoppedError(f"{what}; take the versions that began the run (config.json has them)")
 
 
 def _stopped(failed: Sequence[Trial]) -> StoppedError:
