@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import statistics
-from collections.abc import Sequence
 from typing import Any
 
 
@@ -20,11 +18,3 @@ def add_row(path: str, row: dict[str, Any]) -> None:
     with open(path, "a") as file:
         file.write(json.dumps(row) + "\n")
     print(row, flush=True)
-
-
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """The mean, and the standard deviation where there are several; empty if there are none."""
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"

@@ -28,13 +28,14 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from benchmarks.rows import add_row, read_rows
 from nash_jax import spaces
 from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
 from nash_jax.export.export import as_flax, as_onnx, as_orbax, as_stablehlo, as_weights
 from nash_jax.launching import compile_faster
 from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.spaces import CROSSOVERS, Choices
+from nash_jax.text import mean_and_deviation
 from nash_jax.training import TrainingSettings, evaluate, fit, precompile
 
 DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")

@@ -25,12 +25,12 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from benchmarks.rows import mean_and_deviation
 from nash_jax.architecture import count_flops
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.runs import Config, Problem, prepare, read_run, space_of
 from nash_jax.runs.problem import dataset_of
 from nash_jax.search import STRATEGIES, Keys, Proposal, Trial, simulate
+from nash_jax.text import mean_and_deviation
 
 PRESET = flags.DEFINE_string("preset", "digits", "the sizes of hill climbing, and the recipe")
 DATASET = flags.DEFINE_string("dataset", "digits", "as `nash search` takes it")

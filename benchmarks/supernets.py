@@ -28,7 +28,7 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from benchmarks.rows import add_row, read_rows
 from benchmarks.spaces import DATASETS, OUT, small_images
 from nash_jax import policies, spaces
 from nash_jax.data import Examples
@@ -36,6 +36,7 @@ from nash_jax.estimation import Table
 from nash_jax.evaluation import relative_improvement
 from nash_jax.launching import compile_faster
 from nash_jax.runs import Config, run_search
+from nash_jax.text import mean_and_deviation
 from nash_jax.training import TrainingSettings, bilevel, parts, supernet
 
 TABLE = flags.DEFINE_string("table", "", "NAS-Bench-201 as an npz file; see docs/spaces.md")

@@ -26,11 +26,12 @@ from absl import app, flags, logging
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
-from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from benchmarks.rows import add_row, read_rows
 from nash_jax import morphisms, ops
 from nash_jax.architecture import Architecture
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
 from nash_jax.launching import compile_faster
+from nash_jax.text import mean_and_deviation
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 DATASETS = flags.DEFINE_multi_string("dataset", [], "the images; may be given several times")

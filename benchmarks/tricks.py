@@ -24,7 +24,7 @@ from absl import app, flags
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
-from benchmarks.rows import add_row, mean_and_deviation, read_rows
+from benchmarks.rows import add_row, read_rows
 from nash_jax.architecture import Variables
 from nash_jax.data import (
     Dataset,
@@ -36,6 +36,7 @@ from nash_jax.data import (
 )
 from nash_jax.launching import compile_faster
 from nash_jax.runs.presets import with_defaults
+from nash_jax.text import mean_and_deviation
 from nash_jax.training import (
     TrainingSettings,
     TrainState,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import statistics
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,18 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """The mean, and the sample's standard deviation where there are several; empty without any.
+
+    >>> mean_and_deviation([97.0, 98.0]), mean_and_deviation([97.0])
+    ('97.50 ± 0.71', '97.00')
+    """
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 from nash_jax.evaluation import (
     Interval,
     improvement_interval,
-    mean_interval,
     paired_interval,
     relative_improvement,
     runs_to_separate,
     superiority,
 )
-from nash_jax.text import markdown_table
+from nash_jax.text import markdown_table, mean_and_deviation
 
 
 class Trained(NamedTuple):
@@ -235,7 +234,4 @@ def _improvement(row: Row | None) -> str:
 
 def _spread(values: Sequence[float]) -> str:
     """`97.03 ± 0.23 (8)`: mean, deviation and number."""
-    if not values:
-        return ""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean_interval(values).mean:.2f}{deviation} ({len(values)})"
+    return f"{mean_and_deviation(values)} ({len(values)})" if values else ""

@@ -230,11 +230,11 @@ class Ray:
                     self._take(event, arrays)
         except BaseException as error:  # the main thread raises it
             self._jobs.end(error)
-        self._tools.on_load(0, 0, 0)
         for actor in self._actors:
             self._kill(actor)
             if actor.saved is not None:
                 self._on_disk(actor.saved.close)
+        self._tools.on_load(0, 0, 0)
 
     def _take(self, event: Any, arrays: Any) -> None:
         match event:

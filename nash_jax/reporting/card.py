@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from nash_jax.reporting.compare import groups
 from nash_jax.reporting.describe import percent
 from nash_jax.reporting.view import RunView
 from nash_jax.search import Trial
-from nash_jax.text import printable
+from nash_jax.text import mean_and_deviation, printable
 
 #: The usual treatment of images, which is no trick.
 USUAL = {"crop_padding": "random crops, pixels of padding", "flip": "random flips"}
@@ -94,10 +93,10 @@ def _found(group: Sequence[RunView]) -> Iterable[str]:
             f"{command}, then `nash card` with all folders."
         )
         return
-    mean, low, high = mean_interval(accuracies)
+    _, low, high = mean_interval(accuracies)
     yield (
-        f"- Test accuracy over {len(accuracies)} seeds, mean and standard deviation: {mean:.2f} ± "
-        f"{statistics.stdev(accuracies):.2f}%; Student's 95% interval of the mean: {low:.2f} to "
+        f"- Test accuracy over {len(accuracies)} seeds, mean and standard deviation: "
+        f"{mean_and_deviation(accuracies)}%; Student's 95% interval of the mean: {low:.2f} to "
         f"{high:.2f}%."
     )
 
@@ -383,9 +382,7 @@ def _accuracies(runs: Sequence[RunView]) -> list[float]:
 
 def _mean(runs: Sequence[RunView]) -> str:
     """Mean and deviation of the test accuracy, and the folders."""
-    accuracies = _accuracies(runs)
-    deviation = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
-    return f"{statistics.mean(accuracies):.2f}{deviation}% ({_places(runs)})"
+    return f"{mean_and_deviation(_accuracies(runs))}% ({_places(runs)})"
 
 
 def _places(runs: Sequence[RunView]) -> str:
