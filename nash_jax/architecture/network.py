@@ -156,6 +156,8 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return (x - jnp.asarray(op.mean, x.dtype)) / jnp.asarray(op.std, x.dtype)
         case ops.PadChannels():
             return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(op.before, op.after)])
+        case ops.Zero():
+            return jnp.zeros_like(x[:, :: op.stride[0], :: op.stride[1]])
         case ops.Shift():
             moved = [(0, 0), (0, op.rows), (0, op.columns), (0, 0)]
             return jnp.pad(x, moved)[:, op.rows :, op.columns :]
@@ -177,8 +179,6 @@ def _run(op: ops.Op, name: str, train: bool, x: jax.Array, *others: jax.Array) -
             return Mix(name=name)(x, *others)
         case ops.WeightedSum():
             return WeightedSum(name=name)(x, *others)
-        case ops.Zero():
-            return jnp.zeros_like(x[:, :: op.stride[0], :: op.stride[1]])
         case _:
             assert_never(op)
 

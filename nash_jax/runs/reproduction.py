@@ -104,9 +104,9 @@ def reproduce(
     """Make a finished run again, in another folder, and compare the two records.
 
     It follows what the record says: settings, seed, what was decided by time, and what arrived when
-    where trials count by arrival. On a CPU of the
-    same kind, with the same versions, all is the same, bit by bit; what else is not as it was is
-    told as a note. Like `execute`, it needs `if __name__ == "__main__":` in a program.
+    where trials count by arrival. On a CPU of the same kind, with the same versions, all is the
+    same, bit by bit; what else is not as it was is told as a note. Like `execute`, it needs `if
+    __name__ == "__main__":` in a program.
 
     Args:
       workdir: the run's folder, which is only read.

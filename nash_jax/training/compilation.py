@@ -1,8 +1,8 @@
 """Compiling ahead of time, so that the time to compile and a program's memory are known.
 
 The 64 programs that were used last are kept, or fewer where these need too many parts of the memory
-that a process may have. Graphs that differ only in the names of their nodes
-share one, because a graph is compiled with its nodes numbered.
+that a process may have. Graphs that differ only in the names of their nodes share one, because a
+graph is compiled with its nodes numbered.
 """
 
 from __future__ import annotations
