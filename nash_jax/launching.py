@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import math
@@ -172,8 +173,14 @@ def perform(
         if planned is not None:
             recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
             at_once = place.at_once(config) if FLAGS.executor == "ray" else workers
-            config, text = plan(dataset, workers=at_once, recipe=recipe, **planned)
-            note(text)
+            threads = workers * config.threads_per_child
+            here = place.kind == "processes" and FLAGS.executor == "auto"
+            here = here and not FLAGS["workers"].present and place.is_like_a_worker(threads)
+            found = plan(dataset, workers=at_once, recipe=recipe, in_process=here, **planned)
+            config = found.config
+            note(found.text)
+            if found.in_process:
+                workers, place = 1, dataclasses.replace(place, workers=1, executor="serial")
         elif config.minutes and FLAGS["preset"].present:
             note(
                 f"the sizes are those of preset {FLAGS.preset}; {config.minutes:g} minutes end its "

@@ -49,9 +49,14 @@ def cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def num_schedulable() -> int:
+    """Cores of this process's affinity, whatever its quota is: so many threads XLA has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def num_cores() -> int:
     """Cores that this process may use: of its affinity, and of its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = num_schedulable()
     quotas = [_quota(text) for text in _limits("cpu", "cpu.max")]
     quotas += [
         _quota(f"{quota} {period}")

@@ -65,6 +65,23 @@ def test_a_slow_machine_gets_a_smaller_search_and_too_little_time_is_one_line(mo
     planned(monkeypatch, images, update_seconds=10.0, minutes=needed)  # the remedy is right
 
 
+def test_two_children_are_made_in_this_process_by_all_cores(monkeypatch, images):
+    small = planned(monkeypatch, images, update_seconds=1.0, in_process=True)
+    assert small.in_process
+    assert small.config.threads_per_child == 2  # as many as the two workers had
+    assert not planned(monkeypatch, images, 1.0).in_process
+    assert not planned(monkeypatch, images, 0.02, in_process=True).in_process  # four children
+    given = planned(monkeypatch, images, 1.0, in_process=True, threads_per_child=1)
+    assert not given.in_process
+
+
+def test_the_rate_falls_with_the_batch_but_not_that_of_a_recipe(monkeypatch, images):
+    training = planned(monkeypatch, images, 0.02).config.recipes.training
+    assert (training.batch_size, training.lr_start, training.warmup) == (10, 0.1 * 10 / 64, 0.15)
+    paper = planned(monkeypatch, images, 0.02, recipe="paper").config.recipes.training
+    assert (paper.lr_start, paper.warmup) == (0.05, 0.0)
+
+
 def test_what_is_given_stays(monkeypatch, images):
     given = {"widths": (4, 8), "num_steps": 7, "flip_test": False, "max_flops": 0}
     config = planned(monkeypatch, images, 0.02, **given).config

@@ -39,6 +39,19 @@ def test_the_rate_falls_by_one_cosine_from_start_to_end():
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
+def test_the_rate_rises_before_it_falls_and_lasts_with_the_training():
+    settings = dataclasses.replace(PLAIN, lr_start=0.4, lr_end=0.1, warmup=0.2)
+    rates = training.learning_rates(settings, 100)
+    np.testing.assert_allclose(rates[:20], 0.02 * np.arange(20), atol=1e-6)
+    falling = 0.1 + 0.3 * (1 + np.cos(np.pi * np.arange(80) / 80)) / 2
+    np.testing.assert_allclose(rates[20:], falling, rtol=1e-5)
+    for behind in (0.1, 0.5):  # within the warm-up, and after it
+        rest = training.learning_rates(settings, round(100 * (1 - behind)), behind)
+        np.testing.assert_allclose(rest, rates[round(100 * behind) :], rtol=1e-4)
+    shown = [training.learning_rate(settings, place / 100) for place in range(100)]
+    np.testing.assert_allclose(shown, rates, atol=1e-6)
+
+
 def test_two_updates_of_nesterov_momentum_with_decay_of_kernels_by_hand():
     settings = dataclasses.replace(PLAIN, momentum=0.5, weight_decay=0.1)
     params = {"a": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}

@@ -97,7 +97,7 @@ class RecipeSettings:
         """Annealed like every training, or at a constant rate, which is the paper's 'no SGDR'."""
         if not (rate := self.constant_lr):
             return self.training
-        return dataclasses.replace(self.training, lr_start=rate, lr_end=rate)
+        return dataclasses.replace(self.training, lr_start=rate, lr_end=rate, warmup=0.0)
 
     def by_name(self) -> dict[str, Recipe]:
         """How proposals are trained, by the names that strategies know."""
@@ -328,7 +328,7 @@ def settings_of(config: Config) -> Settings:
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
             *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
             *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov", "auto_augment"),
-            "trial_order",
+            *("trial_order", "warmup"),
         ),
     )
 

@@ -13,6 +13,7 @@ from nash_jax.checks import check_word
 from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Executor, Processes, Serial, cpu_environment
 from nash_jax.execution.ray import Ray, Size, Use, joined, nodes
+from nash_jax.machine import num_schedulable
 from nash_jax.runs.config import Config
 from nash_jax.runs.problem import searches
 from nash_jax.training import faster_flags
@@ -72,16 +73,21 @@ class Place:
                 f"executor processes is for a CPU; got {platform}; take devices, or set "
                 "JAX_PLATFORMS=cpu"
             )
-        if self.kind == "serial" and self.on_cpu and searches(config):
+        threads = config.threads_per_child
+        if self.kind == "serial" and searches(config) and not self.is_like_a_worker(threads):
             flags = os.environ.get("XLA_FLAGS", "")
-            threads = str(config.threads_per_child)
-            if os.environ.get("NPROC") != threads or faster_flags(flags) != flags:
-                raise ValueError(
-                    "executor serial trains children in this process, whose XLA must begin as "
-                    f"that of a worker; got NPROC={os.environ.get('NPROC')}, XLA_FLAGS="
-                    f"{flags!r}; set NPROC={threads} and XLA_FLAGS={faster_flags(flags)!r} before "
-                    "it begins, or take processes"
-                )
+            raise ValueError(
+                "executor serial trains children in this process, whose XLA must begin as "
+                f"that of a worker; got NPROC={os.environ.get('NPROC')}, XLA_FLAGS={flags!r}; set "
+                f"NPROC={threads} and XLA_FLAGS={faster_flags(flags)!r} before it begins, or take "
+                "processes"
+            )
+
+    def is_like_a_worker(self, threads: int) -> bool:
+        """Whether this process computes as a worker with so many threads does."""
+        flags = os.environ.get("XLA_FLAGS", "")
+        here = os.environ.get("NPROC", f"{num_schedulable()}")
+        return not self.on_cpu or (here == str(threads) and faster_flags(flags) == flags)
 
     def size(self, config: Config) -> Size:
         """What a worker takes of a cluster's node."""

@@ -31,8 +31,8 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 64,
     "precision": "auto",
 }
-#: How to train, if nothing is said: modern, without cutout.
-RECIPE = RECIPES["modern"] | {"cutout": 0}
+#: How to train, if nothing is said: modern, without cutout, at a higher rate behind a warm-up.
+RECIPE = RECIPES["modern"] | {"cutout": 0, "lr_start": 0.1, "warmup": 0.15}
 #: Channels of the first stage, to choose from; every further stage has twice as many.
 FIRST_WIDTHS = (8, 16, 24, 32, 48, 64)
 #: The smallest map that a stage may have, in pixels.
@@ -135,14 +135,22 @@ class Plan(NamedTuple):
     Attributes:
       config: its settings.
       text: the plan, for people.
+      in_process: whether trials are to be made in this process.
     """
 
     config: Config
     text: str
+    in_process: bool = False
 
 
 def plan(
-    dataset: Dataset, /, minutes: float, workers: int = 1, recipe: str = "", **given: Any
+    dataset: Dataset,
+    /,
+    minutes: float,
+    workers: int = 1,
+    recipe: str = "",
+    in_process: bool = False,
+    **given: Any,
 ) -> Plan:
     """Measure the machine, and choose the sizes of a search that ends in about `minutes`.
 
@@ -150,14 +158,17 @@ def plan(
       dataset: the data.
       minutes: of the whole run.
       workers: trials that are made side by side.
-      recipe: how to train, one of `RECIPES`; by default modern, without cutout.
+      recipe: how to train, one of `RECIPES`; by default `RECIPE`.
+      in_process: whether trials may be made in this process instead, each by all of the workers'
+        cores: so they are where there are but two, for whom workers would not be worth their start.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
       ValueError: if the time is too short for a search on these data, or as `preset`.
     """
-    defaults = SETTINGS | (RECIPES[recipe] if recipe else RECIPE) | for_images(dataset)
-    config = with_defaults(defaults, {**given, "minutes": minutes})
+    images = for_images(dataset)
+    how = RECIPES[recipe] if recipe else _recipe({**images, **given}["batch_size"])
+    config = with_defaults(SETTINGS | how | images, {**given, "minutes": minutes})
     if recipe:
         check_recipe(config, recipe)
     problem = prepare(config, dataset)
@@ -190,6 +201,10 @@ def plan(
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     _check_time(minutes, pace, epoch, num_images)
     sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else NO_SEARCH
+    in_process &= sizes.get("num_steps", 0) * sizes.get("num_neighbours", 0) == 2
+    in_process &= workers == 1 or "threads_per_child" not in given
+    if in_process:
+        sizes["threads_per_child"] = workers * config.threads_per_child
     known = config.values()
     if "model_0" in known:  # the space of morphs has no other end
         sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
@@ -198,7 +213,7 @@ def plan(
     if unlike is not None:
         name = dataset.class_name(unlike)
         text += f"; no flips: images of class {name} become other classes in a mirror"
-    return Plan(config, text)
+    return Plan(config, text, in_process)
 
 
 def _check_time(minutes: float, pace: Pace, epoch: float, num_images: int) -> None:
@@ -232,6 +247,12 @@ def _sizes(seconds: float, pace: Pace, epoch: float, workers: int) -> dict[str, 
         "epochs_pretrain": pretrain,
         "epochs_neighbours": brief,
     }
+
+
+def _recipe(batch_size: int) -> dict[str, Any]:
+    """How to train: a smaller batch has a rate that is lower in proportion (Goyal et al. 2017)."""
+    share = min(1.0, batch_size / SETTINGS["batch_size"])
+    return {**RECIPE, "lr_start": share * RECIPE["lr_start"]}
 
 
 def _text(config: Config, pace: Pace, model_0: Architecture) -> str:

@@ -18,6 +18,8 @@ class TrainingSettings:
     Attributes:
       lr_start: learning rate at the start of every training (lambda_start).
       lr_end: learning rate at the end of every training (lambda_end).
+      warmup: share of every training in which the learning rate rises evenly from 0 to `lr_start`,
+        before it is annealed, in [0, 1); 0: none, as the paper.
       momentum: share of the last step that the next one has.
       nesterov: look ahead by the momentum (Nesterov), as the paper; else heavy ball.
       weight_decay: L2 factor of the kernels; biases, normalisations and lambdas are not decayed.
@@ -45,6 +47,7 @@ class TrainingSettings:
 
     lr_start: float = 0.05
     lr_end: float = 0.0
+    warmup: float = 0.0
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -65,6 +68,7 @@ class TrainingSettings:
         for name, rule, holds in (
             ("lr_start", "> 0 and finite", 0 < self.lr_start < math.inf),
             ("lr_end", ">= 0 and finite", 0 <= self.lr_end < math.inf),
+            ("warmup", "in [0, 1)", 0 <= self.warmup < 1),
             ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
             ("weight_decay", ">= 0 and finite", 0 <= self.weight_decay < math.inf),
             ("batch_size", ">= 1", self.batch_size >= 1),

@@ -1,6 +1,7 @@
 """SGDR (Loshchilov & Hutter 2017): the optimiser and the annealed learning rate.
 
-Every training of Algorithm 1 restarts the rate at `lr_start` and anneals it to `lr_end`.
+Every training of Algorithm 1 restarts the rate at `lr_start` and anneals it to `lr_end`. With a
+warm-up, the rate rises to `lr_start` before (Goyal et al. 2017, "Accurate, Large Minibatch SGD").
 """
 
 from __future__ import annotations
@@ -22,30 +23,36 @@ from nash_jax.training.settings import TrainingSettings
 def learning_rates(
     settings: TrainingSettings, num_updates: int, progress: float = 0.0
 ) -> np.ndarray:
-    """The learning rate of each update, `[num_updates]`: one cosine from `lr_start` to `lr_end`.
+    """The learning rate of each update, `[num_updates]`: a warm-up, then one cosine.
 
     Args:
       settings: how it is trained.
       num_updates: that are to come.
-      progress: the part of the cosine that lies behind, in [0, 1).
+      progress: the part of the training that lies behind, in [0, 1).
 
     >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 4)]
     [0.05, 0.0427, 0.025, 0.0073]
     >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 2, progress=0.5)]
     [0.025, 0.0073]
+    >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(warmup=0.5), 4)]
+    [0.0, 0.025, 0.05, 0.025]
     """
-    ratio, in_all = settings.lr_end / settings.lr_start, num_updates / (1 - progress)
-    schedule = optax.cosine_decay_schedule(settings.lr_start, in_all, alpha=ratio)
+    start, end, in_all = settings.lr_start, settings.lr_end, num_updates / (1 - progress)
+    if settings.warmup:
+        rising = settings.warmup * in_all
+        schedule = optax.warmup_cosine_decay_schedule(0.0, start, rising, in_all, end)
+    else:
+        schedule = optax.cosine_decay_schedule(start, in_all, alpha=end / start)
     return np.asarray(schedule(in_all * progress + jnp.arange(num_updates)), np.float32)
 
 
 class Cosine(NamedTuple):
-    """One cosine over some epochs, whose number may change while the training goes on.
+    """One annealing over some epochs, whose number may change while the training goes on.
 
     Attributes:
       epochs: of the training, in all.
       since: how many of them were done when their number was changed last.
-      behind: the part of the cosine that lay behind then.
+      behind: the part of the annealing, its warm-up included, that lay behind then.
     """
 
     epochs: int
@@ -53,7 +60,7 @@ class Cosine(NamedTuple):
     behind: float = 0.0
 
     def progress(self, done: int) -> float:
-        """The part of the cosine that lies behind after so many epochs, not before `since`."""
+        """The part of the annealing that lies behind after so many epochs, not before `since`."""
         return self.behind + (1 - self.behind) * (done - self.since) / (self.epochs - self.since)
 
     def lasting(self, epochs: int, done: int) -> Cosine:
@@ -88,6 +95,9 @@ def learning_rate(settings: TrainingSettings, progress: float) -> float:
     >>> [round(learning_rate(TrainingSettings(), quarters / 4), 4) for quarters in range(4)]
     [0.05, 0.0427, 0.025, 0.0073]
     """
+    if progress < settings.warmup:
+        return settings.lr_start * progress / settings.warmup
+    progress = (progress - settings.warmup) / (1 - settings.warmup)
     cosine = (1 + math.cos(math.pi * progress)) / 2
     return settings.lr_end + (settings.lr_start - settings.lr_end) * cosine
 
