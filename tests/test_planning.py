@@ -17,6 +17,7 @@ from nash_jax.runs import planning
 from nash_jax.runs import run as run_module
 from nash_jax.runs.engine import Engine
 from nash_jax.runs.planning import Pace, plan
+from nash_jax.training import Cosine, Resizing
 
 
 @pytest.fixture
@@ -82,6 +83,20 @@ def test_the_rate_falls_with_the_batch_but_not_that_of_a_recipe(monkeypatch, ima
     assert (paper.lr_start, paper.warmup) == (0.05, 0.0)
 
 
+def test_a_final_training_begins_with_smaller_images_where_they_are_large(monkeypatch, images):
+    def share(dataset, **given):
+        return planned(monkeypatch, dataset, 0.02, **given).config.recipes.progressive_resizing
+
+    large = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
+    large = nj.data.make_dataset("large", *large, *large)
+    assert (share(images), share(large)) == (0.0, 0.5)
+    assert share(large, progressive_resizing=0.25) == 0.25
+    assert share(large, recipe="modern") == 0.0
+    assert share(large, model_0="chain") == 0.0  # its dense layer reads a map of one size
+    with pytest.raises(ValueError, match="progressive_resizing needs a network that ends in a gl"):
+        planned(monkeypatch, large, 0.02, model_0="chain", progressive_resizing=0.5)
+
+
 def test_what_is_given_stays(monkeypatch, images):
     given = {"widths": (4, 8), "num_steps": 7, "flip_test": False, "max_flops": 0}
     config = planned(monkeypatch, images, 0.02, **given).config
@@ -143,22 +158,25 @@ class Clocked(MadeUp):
                     took = dataclasses.replace(outcome.estimate, seconds=Seconds(train=self.search))
                     yield name, outcome._replace(estimate=took)
                 continue
-            lengths, epochs, done = self.lengths(job.name), job.recipe.epochs, 0
-            while done < epochs:
+            lengths, cosine, done = self.lengths(job.name), Cosine(job.recipe.epochs), 0
+            resizing = Resizing.of(job.spec, job.recipe.progressive_resizing)
+            while done < cosine.epochs:
+                self.now += self.seconds(done + 1) * resizing.work(cosine, done)
                 done += 1
-                self.now += self.seconds(done)
                 if done == self.stop_at:
                     raise KeyboardInterrupt
-                if done < epochs:
+                if done < cosine.epochs:
                     known = lengths.known.get(done)
-                    epochs = lengths.decide(done, epochs) if known is None else known
+                    epochs = lengths.decide(done, cosine) if known is None else known
+                    if epochs != cosine.epochs:
+                        cosine = cosine.lasting(epochs, done)
             self.jobs.clear()
             self.made.append(job.name)
-            estimate = Estimate(0.5, 1.0, Seconds(train=1.0), train_losses=(0.5,) * epochs)
+            estimate = Estimate(0.5, 1.0, Seconds(train=1.0), train_losses=(0.5,) * done)
             yield job.name, Outcome(estimate, {"params": {}, "batch_stats": {}})
 
 
-def run_by(clocked, record, monkeypatch):
+def run_by(clocked, record, monkeypatch, **settings):
     def executors(run, tell, at_once, devices, lengths):
         del run, tell, at_once, devices
         clocked.lengths = lengths
@@ -166,12 +184,13 @@ def run_by(clocked, record, monkeypatch):
 
     monkeypatch.setattr(run_module, "_executors", executors)
     monkeypatch.setattr(Engine, "elapsed", lambda self: clocked.now)
-    config = TINY.replace(strategy="one_network", minutes=2.0)
+    config = TINY.replace(strategy="one_network", minutes=2.0, **settings)
     with runs.open_run(config, dataset=nj.data.load_dataset("digits")) as opened:
         opened = dataclasses.replace(opened, record=record)
         return runs.execute(opened, Silent())
 
 
+@pytest.mark.parametrize("resizing", [{}, {"model_0": "vgg", "progressive_resizing": 0.5}])
 @pytest.mark.parametrize(
     "seconds",
     [
@@ -181,20 +200,22 @@ def run_by(clocked, record, monkeypatch):
         lambda epoch: 2.5 if epoch < 20 else 7.0,  # another program begins
     ],
 )
-def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(seconds, monkeypatch):
+def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(
+    seconds, resizing, monkeypatch
+):
     clocked, record = Clocked(seconds), Memory()
-    run_by(clocked, record, monkeypatch)
+    run_by(clocked, record, monkeypatch, **resizing)
     assert 0.9 * 120 <= clocked.now <= 1.1 * 120
     decided = [(line["done"], line["epochs"]) for line in record.timings]
     trained = len(record.lines["final"]["train_losses"])
     assert not decided or decided[-1][1] == trained
     again = Clocked(seconds)
-    run_by(again, record, monkeypatch)
+    run_by(again, record, monkeypatch, **resizing)
     assert again.made == []
     stopped, other = Memory(), Clocked(seconds, stop_at=10)
-    assert not run_by(other, stopped, monkeypatch).finished
+    assert not run_by(other, stopped, monkeypatch, **resizing).finished
     before = list(stopped.timings)
-    run_by(Clocked(seconds), stopped, monkeypatch)
+    run_by(Clocked(seconds), stopped, monkeypatch, **resizing)
     assert stopped.timings[: len(before)] == before  # what was decided is kept
 
 

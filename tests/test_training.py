@@ -182,9 +182,9 @@ def test_a_training_goes_on_from_a_snapshot_bit_by_bit(spec, digits, scan, membe
 def test_a_training_that_becomes_shorter_spreads_what_is_left_of_the_cosine(spec, digits):
     settings, asked, snapshots = dataclasses.replace(PLAIN, batch_size=32), [], []
 
-    def decide(done, epochs):
-        asked.append((done, epochs))
-        return 3 if done == 1 else epochs
+    def decide(done, cosine):
+        asked.append((done, cosine.epochs))
+        return 3 if done == 1 else cosine.epochs
 
     def checkpoint(take):
         snapshots.append(dataclasses.replace(take(), state=jax.tree.map(np.array, take().state)))
@@ -198,12 +198,67 @@ def test_a_training_that_becomes_shorter_spreads_what_is_left_of_the_cosine(spec
     # One fifth of the cosine lies behind after the first epoch, three fifths after the second.
     cosine = training.Cosine(5).changed({1: 3}, 2)
     assert [cosine.progress(done) for done in (1, 2, 3)] == pytest.approx([0.2, 0.6, 1.0])
-    known = training.Lengths({1: 3}, lambda done, epochs: epochs)
+    known = training.Lengths({1: 3}, lambda done, cosine: cosine.epochs)
     for snapshot in snapshots:
         again = training.fit(spec, {}, *data, lengths=known, resume=snapshot)
         chex.assert_trees_all_equal(again.variables, shorter.variables)
     with pytest.raises(ValueError, match="more than the 1 epochs done; got 1"):
         training.fit(spec, variables, *data, lengths=training.Lengths({}, lambda done, _: done))
+
+
+def test_a_training_begins_with_smaller_images_where_the_weights_fit_them(spec, digits):
+    settings = dataclasses.replace(PLAIN, batch_size=50, crop_padding=1)
+    assert training.smaller(spec) is None  # it ends in a dense layer on the map
+    with pytest.raises(ValueError, match=r"progressive_resizing needs .* got another, for \(8, 8"):
+        training.fit(spec, nj.init(spec, KEY), digits, KEY, 2, settings, progressive_resizing=0.5)
+    ends_in_mean = nj.vgg((8, 8, 1), 10, (4,), ops.Normalize((78.0,), (96.0,)))
+    small = training.smaller(ends_in_mean)
+    assert small.input_shape == (5, 5, 1)
+    variables, snapshots = nj.init(ends_in_mean, KEY), []
+
+    def checkpoint(take):
+        snapshots.append(dataclasses.replace(take(), state=jax.tree.map(np.array, take().state)))
+
+    data = digits, KEY, 4, settings
+    resized = {"progressive_resizing": 0.5}
+    found = training.fit(ends_in_mean, variables, *data, checkpoint=checkpoint, **resized)
+    # By hand: two epochs of one cosine on images that were cropped, then made smaller, ...
+    size = (50, 5, 5, 1)
+    rates, state = training.learning_rates(settings, 16), None
+    optimizer = training.direction(settings)
+    state = training.TrainState(variables, optimizer.init(variables["params"]))
+    for number in range(8):
+        epoch, batch = divmod(number, 4)
+        order_key, batches_key = jax.random.split(jax.random.fold_in(KEY, epoch))
+        index = jax.random.permutation(order_key, 200)[50 * batch :][:50]
+        augment_key, _ = jax.random.split(jax.random.fold_in(batches_key, batch))
+        images = training.augment(digits.images[index], augment_key, settings, 78)
+        images = np.rint(jax.image.resize(images.astype(np.float32), size, "linear"))
+        labels = digits.labels[index]
+        state, _ = training.update(small, state, images, labels, rates[number], KEY, settings)
+    chex.assert_trees_all_close(
+        training.variables_in(ends_in_mean, snapshots[1], settings), state.variables, atol=1e-5
+    )
+    # ... and two of whole ones, also after a stop.
+    for snapshot in snapshots:
+        again = training.fit(ends_in_mean, {}, *data, resume=snapshot, **resized)
+        chex.assert_trees_all_equal(again.variables, found.variables)
+    rest = training.fit(ends_in_mean, {}, *data, resume=snapshots[1])
+    chex.assert_trees_all_equal(rest.variables, found.variables)
+    scanned = training.fit(ends_in_mean, variables, *data, scan=True, **resized)
+    chex.assert_trees_all_close(scanned.variables, found.variables, atol=1e-4)
+
+
+def test_the_work_that_is_left_counts_smaller_images_less():
+    resizing, cosine = training.Resizing(0.5, 0.25), training.Cosine(8)
+    assert [resizing.work(cosine, epoch) for epoch in (0, 3, 4, 7)] == [0.25, 0.25, 1.0, 1.0]
+    assert resizing.mean_work() == pytest.approx(5 / 8)
+    assert resizing.mean_work(0.25) == pytest.approx((2 * 0.25 + 4) / 6)
+    assert resizing.mean_work(0.75) == 1
+    vgg, chain = nj.vgg((32, 32, 3), 10, (4, 8)), nj.chain((32, 32, 3), 10, (4, 8))
+    cost = nj.count_flops(nj.vgg((20, 20, 3), 10, (4, 8))) / nj.count_flops(vgg)
+    assert training.Resizing.of(vgg, 0.5) == training.Resizing(0.5, cost)
+    assert training.Resizing.of(chain, 0.5) == training.Resizing()
 
 
 def test_the_scanned_epoch_is_the_looped_one(spec, digits):

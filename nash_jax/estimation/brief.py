@@ -21,6 +21,7 @@ from nash_jax.estimation.shared_weights import judge_part, train_supernet
 from nash_jax.training import (
     Cosine,
     DivergedError,
+    Resizing,
     TrainingSettings,
     evaluate,
     fit,
@@ -98,6 +99,9 @@ def perform(
             return Outcome(failed(error, time.perf_counter() - start), None)
 
     lengths = tools.lengths(job.name)
+    share = Resizing.of(job.spec, recipe.progressive_resizing).share
+    if share != recipe.progressive_resizing:
+        tools.note(f"{job.name}: its images are not made smaller, because its weights do not allow")
 
     def on_epoch(epoch: int, loss: float) -> None:
         changes = {} if lengths is None else lengths.known
@@ -128,6 +132,7 @@ def perform(
                 resume=there.snapshot,
                 checkpoint=there.checkpoint,
                 lengths=lengths,
+                progressive_resizing=share,
             )
     except FAILURES as error:
         return Outcome(failed(error, time.perf_counter() - start), None)

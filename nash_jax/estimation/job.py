@@ -45,6 +45,8 @@ class Recipe:
       rule: of a supernet: what decides the weights of its edges: how their logits are trained; how
         a controller learns to write genotypes; a bandit for each edge, 'exp3' or 'least_squares';
         or 'drawn': each update trains a genotype that is drawn.
+      progressive_resizing: share of the training on smaller images: see `fit`; none where the
+        network's weights do not fit them.
     """
 
     epochs: int
@@ -54,6 +56,7 @@ class Recipe:
     alone: bool = False
     estimator: str = "training"
     rule: EdgeRule | None = None
+    progressive_resizing: float = 0.0
 
 
 class Network(NamedTuple):

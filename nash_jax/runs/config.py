@@ -75,6 +75,8 @@ class RecipeSettings:
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
+      progressive_resizing: share of the final training, at its beginning, on images of 5/8 of their
+        edges, in [0, 1); the network must end in a global mean. 0: none, as the paper.
       training: what all trainings share.
     """
 
@@ -84,6 +86,7 @@ class RecipeSettings:
     estimator: str = "training"
     inherit: str = "morphism"
     constant_lr: float = 0.0
+    progressive_resizing: float = 0.0
     training: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
@@ -91,6 +94,10 @@ class RecipeSettings:
         check_word("inherit", self.inherit, INHERIT)
         check_word("estimator", self.estimator, tuple(ESTIMATORS))
         _ = self.of_children  # checks its own fields
+        if not 0 <= self.progressive_resizing < 1:
+            raise ValueError(
+                f"progressive_resizing must be in [0, 1); got {self.progressive_resizing}"
+            )
 
     @property
     def of_children(self) -> TrainingSettings:
@@ -114,7 +121,12 @@ class RecipeSettings:
             "scratch": dataclasses.replace(brief, weights="nothing"),
             "further": dataclasses.replace(brief, weights="given"),
             "baseline": alone,
-            "final": dataclasses.replace(alone, epochs=self.epochs_final, judged_on="test"),
+            "final": dataclasses.replace(
+                alone,
+                epochs=self.epochs_final,
+                judged_on="test",
+                progressive_resizing=self.progressive_resizing,
+            ),
         }
 
 
@@ -328,7 +340,7 @@ def settings_of(config: Config) -> Settings:
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
             *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
             *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov", "auto_augment"),
-            *("trial_order", "warmup"),
+            *("trial_order", "warmup", "progressive_resizing"),
         ),
     )
 

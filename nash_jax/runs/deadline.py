@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from nash_jax.record.ledger import EXTENSION, LENGTH, Line, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Trial
-from nash_jax.training import Lengths
+from nash_jax.training import Cosine, Lengths, Resizing
 
 #: Of a limited time, the search may take so much; the final training has the rest.
 SEARCH_SHARE = 0.6
@@ -76,16 +76,16 @@ class Deadline:
         evaluating = seconds.evaluate * _share_alone(best, trials) * self.num_test / self.num_valid
         return PICTURES + seconds.compile / 2 + evaluating
 
-    def final_epochs(self, best: Trial, trials: Iterable[Trial]) -> int:
+    def final_epochs(self, best: Trial, trials: Iterable[Trial], resizing: Resizing) -> int:
         """As many epochs as fit into the time that is left, by what trials of the search took.
 
-        It is a first guess: `lengths` corrects it.
+        It is a first guess: `lengths` corrects it. Those of smaller images take less.
         """
         tried = [trial for trial in trials if trial.recipe not in AFTER]
         now = max(self.extended_at, *(trial.elapsed for trial in tried))
         left = self.seconds - self.ending(best, tried) - now
         more = (self.num_train + self.num_valid) / self.num_train
-        epoch = _per_epoch(best) * _share_alone(best, tried) * more
+        epoch = _per_epoch(best) * _share_alone(best, tried) * more * resizing.mean_work()
         return max(1, int((left - best.estimate.seconds.compile) / epoch))
 
     def lengths(
@@ -94,33 +94,42 @@ class Deadline:
         ending: float,
         elapsed: Callable[[], float],
         changed: Callable[[int, int], None],
+        resizing: Resizing,
     ) -> Lengths:
         """Keeps a training to the time of the run, by changing how long it is.
 
         An epoch is expected to take as long as those of this process so far, of which the latest
-        half counts. What is decided is recorded before it takes effect.
+        half counts; one of smaller images, a part of that. What is decided is recorded before it
+        takes effect.
 
         Args:
           name: of the trial.
           ending: seconds that come after the training.
           elapsed: seconds of the run until now.
           changed: told how many epochs there are to be, and how many there were to be.
+          resizing: which epochs have smaller images.
         """
         timings, extensions = self.record.timings, self.extensions
         since = timings.index(extensions[-1]) if extensions else 0
         known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
-        ends: list[tuple[int, float]] = []
+        ends: list[tuple[float, float]] = []  # the work done, in epochs of whole images, and when
+        elsewhere: list[float] = []  # of it, what a process did that was stopped
 
-        def decide(done: int, epochs: int) -> int:
+        def decide(done: int, cosine: Cosine) -> int:
+            epochs = cosine.epochs
             if self.repeats:
                 return epochs
-            ends.append((done, elapsed()))
-            (before, start), (_, now) = ends[(len(ends) - 1) // 2], ends[-1]
-            if done == before:
+            if not ends:
+                elsewhere.append(sum(resizing.work(cosine, n) for n in range(done - 1)))
+            earlier = ends[-1][0] if ends else elsewhere[0]
+            ends.append((earlier + resizing.work(cosine, done - 1), elapsed()))
+            (before, start), (after, now) = ends[(len(ends) - 1) // 2], ends[-1]
+            if after == before:
                 return epochs
-            epoch = (now - start) / (done - before)
-            now += (ends[0][0] - 1) * epoch  # those of a process that was stopped
-            fits = done + max(1, round((self.seconds - ending - now) / epoch))
+            epoch = (now - start) / (after - before)
+            now += elsewhere[0] * epoch
+            left = (self.seconds - ending - now) / epoch
+            fits = done + max(1, round(left / resizing.mean_work(cosine.progress(done))))
             tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
             if abs(fits - epochs) <= tolerance:
                 return epochs

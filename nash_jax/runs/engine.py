@@ -58,7 +58,7 @@ from nash_jax.search import (
     within,
 )
 from nash_jax.spaces import Supernet
-from nash_jax.training import Lengths
+from nash_jax.training import Lengths, Resizing
 
 #: The name of the network that a run begins with; no trial has this name.
 START = "(start)"
@@ -141,6 +141,7 @@ class Engine:
         self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
         self._forgotten: set[str] = set()  # trials of the record that are made again
         self._deadline = run.deadline
+        self._final_ending, self._final_resizing = 0.0, Resizing()
         self._there: set[tuple[Executor, str]] = set()
         self._begin()
 
@@ -597,7 +598,9 @@ class Engine:
         def changed(epochs: int, before: int) -> None:
             self._tell(Note(f"{name}: {epochs} epochs fit into the time, instead of {before}"))
 
-        return self._deadline.lengths(name, self._final_ending, self.elapsed, changed)
+        return self._deadline.lengths(
+            name, self._final_ending, self.elapsed, changed, self._final_resizing
+        )
 
     def train_to_the_end(self, best: Trial) -> Trial:
         """Algorithm 1, line 24, and the one look at the test set.
@@ -617,7 +620,9 @@ class Engine:
         if self._run.config.minutes:
             trials = [*map(self._as_told, self._trials.values())]
             self._final_ending = self._deadline.ending(best, trials)
-            epochs = self._deadline.final_epochs(best, trials)
+            share = self._recipes[FINAL].progressive_resizing
+            self._final_resizing = Resizing.of(spec, share)
+            epochs = self._deadline.final_epochs(best, trials, self._final_resizing)
         proposal = Proposal(
             FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL, budget=epochs
         )

@@ -21,7 +21,7 @@ from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import prepare, searches
 from nash_jax.runs.spaces import Start
-from nash_jax.training import TrainingSettings, fit
+from nash_jax.training import Resizing, TrainingSettings, fit
 from nash_jax.training.evaluate import all_logits
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
@@ -40,6 +40,8 @@ LEAST_MAP = 4
 MOST_STAGES = 4
 #: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
 LEAST_EPOCHS, LEAST_UPDATES = 14, 1_500
+#: Share of the final training on smaller images, where their edges have at least so many pixels.
+SMALLER_SHARE, SMALLER_FROM = 0.5, 24
 #: How many times the FLOPs of model_0 a network may have.
 GROWTH = 1.5
 #: Shares of the time for the first network's training and for the steps of the search.
@@ -200,14 +202,17 @@ def plan(
     model_0 = first_network(config)
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     _check_time(minutes, pace, epoch, num_images)
-    sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else NO_SEARCH
+    sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else {**NO_SEARCH}
     in_process &= sizes.get("num_steps", 0) * sizes.get("num_neighbours", 0) == 2
     in_process &= workers == 1 or "threads_per_child" not in given
     if in_process:
         sizes["threads_per_child"] = workers * config.threads_per_child
+    if not recipe and not config.recipes.training.auxiliary_weight:
+        share = SMALLER_SHARE if min(dataset.image_shape[:2]) >= SMALLER_FROM else 0.0
+        sizes["progressive_resizing"] = Resizing.of(model_0, share).share
     known = config.values()
     if "model_0" in known:  # the space of morphs has no other end
-        sizes = {**sizes, "max_flops": round(GROWTH * count_flops(model_0))}
+        sizes["max_flops"] = round(GROWTH * count_flops(model_0))
     config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
     text = _text(config, pace, model_0)
     if unlike is not None:

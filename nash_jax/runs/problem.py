@@ -22,7 +22,13 @@ from nash_jax.data import (
 from nash_jax.runs.config import Config, flag_of
 from nash_jax.runs.spaces import Start
 from nash_jax.spaces import Space
-from nash_jax.training import check_batch_size, check_streaming, check_tower, fits_on_device
+from nash_jax.training import (
+    check_batch_size,
+    check_streaming,
+    check_tower,
+    fits_on_device,
+    smaller,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +79,12 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     limits = config.limits(start.spec)
     if config.recipes.training.auxiliary_weight:
         check_tower(start.spec)
+    share = config.recipes.progressive_resizing
+    if share and (smaller(start.spec) is None or config.recipes.training.auxiliary_weight):
+        raise ValueError(
+            "progressive_resizing needs a network that ends in a global mean, as vgg and resnet-20 "
+            f"do, and auxiliary_weight 0; got another, with progressive_resizing {share:g}; take 0"
+        )
     if config.recipes.training.drop_path and not any(
         isinstance(node.op, ops.DropPath) for node in start.spec.nodes
     ):
@@ -89,11 +101,11 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             if share:
                 what = f"{dataset.name}, which a supernet splits again"
                 parts = [*stratified_split(train, share, 0, what, names)]
-            smaller = min(map(len, parts))
-            if recipe.training.batch_size > smaller:
+            fewest = min(map(len, parts))
+            if recipe.training.batch_size > fewest:
                 raise ValueError(
                     "supernet_batch_size must be at most the number of images that a supernet's "
-                    f"weights and edges learn on, {smaller}; got {recipe.training.batch_size}"
+                    f"weights and edges learn on, {fewest}; got {recipe.training.batch_size}"
                 )
     if searches(config) and (over := exceeded(start.spec, limits)):
         name, least = over

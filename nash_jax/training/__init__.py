@@ -34,6 +34,7 @@ from nash_jax.training.loop import (
     variables_in,
 )
 from nash_jax.training.population import learning_curves
+from nash_jax.training.resizing import Resizing, smaller
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rate, learning_rates
 from nash_jax.training.streaming import check_streaming, fits_on_device
@@ -45,6 +46,7 @@ __all__ = [
     "Fit",
     "Lengths",
     "Predictions",
+    "Resizing",
     "Snapshot",
     "TooLargeError",
     "TrainState",
@@ -71,6 +73,7 @@ __all__ = [
     "precompile",
     "precompile_evaluation",
     "predict_members",
+    "smaller",
     "state_shapes",
     "supernet",
     "tower_of",

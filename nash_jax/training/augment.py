@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,3 +54,15 @@ def augment(
         cut = in_rows[:, :, None] & in_columns[:, None, :]
         images = jnp.where(cut[..., None], fill, images)
     return images
+
+
+def resized(images: jax.Array, size: Sequence[int]) -> jax.Array:
+    """Images of `size`, `(height, width)`, by the mean of what a pixel covers; of the same type."""
+    *members, _, _, channels = images.shape
+    shape = (*members, *size, channels)
+    if shape == images.shape:
+        return images
+    found = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+    if jnp.issubdtype(images.dtype, jnp.integer):
+        found = jnp.rint(found)
+    return found.astype(images.dtype)

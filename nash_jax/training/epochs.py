@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from nash_jax.architecture import INPUT, Architecture, Variables, apply, ops
 from nash_jax.architecture.network import DropRate
 from nash_jax.data import Examples
-from nash_jax.training.augment import augment
+from nash_jax.training.augment import augment, resized
 from nash_jax.training.compilation import compiled, compute_dtype, matmul_precision
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import direction
@@ -146,21 +146,23 @@ def _augment_all(
     number: jax.Array,
     fill: jax.Array,
     settings: TrainingSettings,
+    size: tuple[int, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The images of an epoch's batch `number`, augmented, and the key of its dropout.
 
-    Apart from the update, because it is the same program for all architectures.
+    Apart from the update, because it is the same program for all architectures of images of a size.
     """
 
     def one(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         _, batches_key = jax.random.split(key)  # `order_of` uses the other half
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(batches_key, number))
-        return augment(images, augment_key, settings, fill), dropout_key
+        augmented = augment(images, augment_key, settings, fill)
+        return resized(augmented, size or images.shape[1:3]), dropout_key
 
     return (jax.vmap(one) if members_of(key) else one)(images, key)
 
 
-augment_batch = jax.jit(_augment_all, static_argnames="settings")
+augment_batch = jax.jit(_augment_all, static_argnames=("settings", "size"))
 
 
 def mean_colour(spec: Architecture) -> np.ndarray:
@@ -221,7 +223,8 @@ def _chunk(
 
     def body(state: TrainState, step: tuple[jax.Array, ...]) -> tuple[TrainState, jax.Array]:
         images, labels, rate, number, progress = step
-        augmented, dropout_key = _augment_all(images, key, number, fill, settings)
+        size = spec.input_shape[:2]
+        augmented, dropout_key = _augment_all(images, key, number, fill, settings, size)
         new, loss = update(spec, state, augmented, labels, rate, dropout_key, settings, progress)
         # Not a conditional: on a GPU that would wait for the host.
         return jax.tree.map(lambda x, old: jnp.where(number >= 0, x, old), new, state), loss
@@ -331,7 +334,12 @@ def _looped(
     images, labels = next(batches(np.zeros((1, *members, settings.batch_size), np.int32)))
     number, rate = np.int32(0), np.float32(0)
     fill = mean_colour(spec)
-    augmenting, first = compiled(augment_batch, images, key, number, fill, settings=settings)
+    size = spec.input_shape[:2]
+    static = {} if size == images.shape[-3:-1] else {"size": size}
+    batch = images, key, number, fill
+    augmenting, first = compiled(augment_batch, *batch, settings=settings, **static)
+    if static:
+        images, _ = augmenting.call(*batch)
     args = state, images, labels, rate, key
     dropping = bool(settings.drop_path)
     program = (_dropping, spec, *args, rate) if dropping else (_update, spec, *args)

@@ -26,6 +26,7 @@ from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.auxiliary import tower_of, with_tower, without_tower
 from nash_jax.training.compilation import Stopwatch
 from nash_jax.training.epochs import TrainState, epoch_maker, members_of, placed, scanned
+from nash_jax.training.resizing import Resizing, smaller
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rates
 
@@ -72,12 +73,12 @@ class Lengths(NamedTuple):
 
     Attributes:
       known: what was decided so far: the epochs in all, by how many were done then.
-      decide: `(done, epochs) -> epochs`: after each epoch, the last left out, how many there are to
+      decide: `(done, cosine) -> epochs`: after each epoch, the last left out, how many there are to
         be in all, at least one more than are done.
     """
 
     known: Mapping[int, int]
-    decide: Callable[[int, int], int]
+    decide: Callable[[int, Cosine], int]
 
 
 class TooLargeError(Exception):
@@ -111,6 +112,7 @@ def fit(
     resume: Snapshot | None = None,
     checkpoint: Callable[[Callable[[], Snapshot]], None] | None = None,
     lengths: Lengths | None = None,
+    progressive_resizing: float = 0.0,
 ) -> Fit:
     """Train for some epochs with the learning rate annealed once: the paper's SGDRtrain.
 
@@ -136,12 +138,15 @@ def fit(
         arrays last until `checkpoint` returns.
       lengths: may change the number of epochs while they go on; what is left of the cosine is then
         spread over what is left of them. By default it stays.
+      progressive_resizing: share of the training, at its beginning, on images of `SCALE` of their
+        edges; the network's weights must fit them: see `smaller`.
 
     Returns:
       The trained variables, on the devices, and what the training took.
 
     Raises:
-      ValueError: if there are fewer images than make a batch, or the devices cannot share it.
+      ValueError: if there are fewer images than make a batch, the devices cannot share it, or the
+        network cannot have smaller images.
       TooLargeError: if the training needs more than `max_bytes`; nothing has been trained then.
     """
     if epochs < 0:
@@ -165,15 +170,19 @@ def fit(
     if mesh is not None:
         state, key = placed((state, key), mesh)
     watch = Stopwatch()
-    compiled_epoch = make_epoch(graph, state, examples, key, settings, mesh)
+    whole = make_epoch(graph, state, examples, key, settings, mesh)
+    if max_bytes is not None and whole.required_bytes > max_bytes:
+        raise TooLargeError(whole.required_bytes, max_bytes)
+    resizing, small = Resizing(progressive_resizing), whole
+    if resizing.is_small(cosine, first):
+        small = make_epoch(_smaller(graph), state, examples, key, settings, mesh)
     compiling = watch.lap()
-    if max_bytes is not None and compiled_epoch.required_bytes > max_bytes:
-        raise TooLargeError(compiled_epoch.required_bytes, max_bytes)
     losses: list[Any] = known
     while len(losses) < cosine.epochs:
         epoch = len(losses)
         of_epoch = rates[epoch - cosine.since], _progress(settings, cosine, epoch, num_batches)
-        state, loss = compiled_epoch.run(state, *of_epoch, _fold_in(key, epoch))
+        run = small.run if resizing.is_small(cosine, epoch) else whole.run
+        state, loss = run(state, *of_epoch, _fold_in(key, epoch))
         losses.append(loss)
         if epoch > first:  # the device has its next epoch before this loss is awaited
             _tell(on_epoch, epoch, losses[epoch - 1])
@@ -186,7 +195,7 @@ def fit(
             jax.block_until_ready(loss)
             in_all = lengths.known.get(epoch + 1)
             if in_all is None:
-                in_all = lengths.decide(epoch + 1, cosine.epochs)
+                in_all = lengths.decide(epoch + 1, cosine)
             if in_all != cosine.epochs:
                 cosine = cosine.lasting(in_all, epoch + 1)
                 rates = _rates(settings, cosine, num_batches)
@@ -194,10 +203,25 @@ def fit(
     return Fit(
         variables_in(spec, _snapshot(state, losses), settings),
         np.array([np.asarray(loss) for loss in losses]),
-        *((compiling, 0.0) if compiled_epoch.new else (0.0, compiling)),
+        *((compiling, 0.0) if whole.new or small.new else (0.0, compiling)),
         watch.lap(),
-        compiled_epoch.required_bytes,
+        whole.required_bytes,
     )
+
+
+def _smaller(graph: Architecture) -> Architecture:
+    """The network for smaller images.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = smaller(graph)
+    if found is None:
+        raise ValueError(
+            "progressive_resizing needs a network whose weights are the same for smaller images, "
+            f"as those that end in a global mean; got another, for {graph.input_shape}; take 0"
+        )
+    return found
 
 
 def variables_in(spec: Architecture, snapshot: Snapshot, settings: TrainingSettings) -> Variables:
