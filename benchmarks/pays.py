@@ -44,9 +44,10 @@ from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
 from nash_jax.machine import keep_freed_memory
-from nash_jax.runs import read_ledger
+from nash_jax.reporting.view import RunView
+from nash_jax.runs import read_run
 from nash_jax.runs.planning import RECIPE, for_images
-from nash_jax.training import TrainingSettings, evaluate, fit
+from nash_jax.training import Resizing, TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
 DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
@@ -134,11 +135,14 @@ def train_one(method: str, name: str, seed: int) -> float:
     return accuracy
 
 
-def training_flops(name: str, tried: list[dict[str, Any]], final: dict[str, Any]) -> float:
+def training_flops(name: str, run: RunView) -> float:
     """Of all trainings of a search: three times those of a forward pass, for every image."""
     images = min(IMAGES.value, len(load_dataset(name).train))
-    forward = final["flops"] * len(final["train_losses"])
-    forward += sum(0.8 * line["flops"] * len(line["train_losses"]) for line in tried)
+    share = run.config.recipes.progressive_resizing
+    forward = 0.0
+    for trial in run.trials:
+        part = Resizing.of(trial.spec, share).mean_work() if trial.recipe == "final" else 0.8
+        forward += part * nj.count_flops(trial.spec) * len(trial.estimate.train_losses)
     return 3.0 * images * forward
 
 
@@ -178,10 +182,13 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         found: dict[str, Any]
         if method in SEARCHES:
             result = json.loads((workdir / "result.json").read_text())
-            *tried, final = read_ledger(workdir)
-            found = {"accuracy": result["test_accuracy"], "epochs": len(final["train_losses"])}
-            found |= {"trials": len(tried), "mflops": round(final["flops"] / 1e6, 1)}
-            found["tflops"] = round(training_flops(name, tried, final) / 1e12, 2)
+            run = read_run(workdir)
+            assert run.final is not None
+            epochs = len(run.final.estimate.train_losses)
+            found = {"accuracy": result["test_accuracy"], "epochs": epochs}
+            found["trials"] = len(run.trials) - 1
+            found["mflops"] = round(nj.count_flops(run.final.spec) / 1e6, 1)
+            found["tflops"] = round(training_flops(name, run) / 1e12, 2)
         else:
             found = json.loads(done.stdout.splitlines()[-1])
     what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}

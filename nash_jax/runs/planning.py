@@ -202,7 +202,9 @@ def plan(
     model_0 = first_network(config)
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     _check_time(minutes, pace, epoch, num_images)
-    sizes = _sizes(60 * minutes, pace, epoch, workers) if searches(config) else {**NO_SEARCH}
+    sizes: dict[str, Any] = {**NO_SEARCH}
+    if searches(config):
+        sizes = _sizes(60 * minutes, pace, epoch, workers)
     in_process &= sizes.get("num_steps", 0) * sizes.get("num_neighbours", 0) == 2
     in_process &= workers == 1 or "threads_per_child" not in given
     if in_process:
