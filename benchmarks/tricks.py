@@ -99,7 +99,8 @@ TRICKS: dict[str, dict[str, Any]] = {
 }
 _PLANNED = {"label_smoothing": 0.1, "clip_norm": 5.0}
 _WARM = {**_PLANNED, "lr_start": 0.1, "warmup": 0.15}
-TRICKS |= {
+#: Trainings as plans have them, which look whether a set may be flipped.
+PLANNED: dict[str, dict[str, Any]] = {
     "as plans were": _PLANNED,
     "rate 0.1 behind a warm-up": _WARM,
     "the same, rate 0.2": {**_WARM, "lr_start": 0.2},
@@ -108,7 +109,8 @@ TRICKS |= {
     "the same, smaller images for a third": _WARM,
     "the same, smaller images for half": _WARM,
 }
-#: Sets that plans do not flip; their other rows are flipped.
+TRICKS |= PLANNED
+#: Sets that plans do not flip; all other rows are flipped.
 UNFLIPPED = ("digits", "fashion_mnist")
 #: Shares of the training on smaller images, by row.
 RESIZED = {"the same, smaller images for a third": 0.35, "the same, smaller images for half": 0.5}
@@ -196,7 +198,7 @@ def measured(row: str, seed: int) -> dict[str, Any]:
     normalize = nj.ops.Normalize(*channel_statistics(train.images))
     spec = make(dataset.image_shape, dataset.num_classes, normalize)
     changed = TRICKS.get(row, {})
-    if "clip_norm" in changed and dataset.name in UNFLIPPED:
+    if row in PLANNED and pathlib.Path(DATASET.value).stem in UNFLIPPED:
         changed = {**changed, "flip": False}
     settings = dataclasses.replace(SETTINGS, **changed)
     epochs = max(1, round(EPOCHS.value * NETWORKS[BASE][1] / milliseconds))
