@@ -31,9 +31,7 @@ def images():
 def planned(monkeypatch, dataset, update_seconds, minutes=1.0, lost=None, **given):
     """The plan on a machine that takes so long for an update of the first network."""
     monkeypatch.setattr(planning, "lost_in_the_mirror", lambda *_: lost)
-    monkeypatch.setattr(
-        planning, "measure", lambda spec, *_: Pace(1.0, update_seconds, count_flops(spec))
-    )
+    monkeypatch.setattr(planning, "measure", lambda spec, *_: Pace(1.0, update_seconds, spec))
     return plan(dataset, minutes=minutes, workers=2, batch_size=10, **given)
 
 
@@ -85,7 +83,10 @@ def test_the_rate_falls_with_the_batch_but_not_that_of_a_recipe(monkeypatch, ima
 
 def test_a_final_training_begins_with_smaller_images_where_they_are_large(monkeypatch, images):
     def share(dataset, **given):
-        return planned(monkeypatch, dataset, 0.02, **given).config.recipes.progressive_resizing
+        recipes = planned(monkeypatch, dataset, 0.02, **given).config.recipes
+        if not given.get("progressive_resizing"):
+            assert recipes.smaller_search == bool(recipes.progressive_resizing)
+        return recipes.progressive_resizing
 
     large = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
     large = nj.data.make_dataset("large", *large, *large)

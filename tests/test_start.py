@@ -1,5 +1,6 @@
 """What a run can start from, and where its children's weights and rates come from."""
 
+import dataclasses
 import json
 
 import chex
@@ -247,3 +248,36 @@ def test_what_an_estimator_finds_can_be_recorded(found, failure, digits):
     assert estimate.seconds.total > 0
     with pytest.raises(ValueError, match="estimator mine must be known in every process"):
         perform(job, images, None, Tools())
+
+
+def test_a_search_on_smaller_images_has_the_same_weights_and_small_validation_images(digits):
+    settings = training.TrainingSettings(batch_size=50, crop_padding=2)
+    part = digits.train.take(np.arange(200))
+    images = Images(part, part, digits.test)
+    spec = nj.vgg((8, 8, 1), 10, (4,), nj.ops.Normalize((78.0,), (96.0,)))
+    widen = nj.morphisms.Widen(node="conv2", features=6)
+    parent, numbers = Network(spec, nj.init(spec, KEY)), jax.device_get(jax.random.key_data(KEY))
+    recipe = Recipe(1, settings, smaller=True)
+    child = Job("a", widen.rewrite(spec), numbers, recipe, "b", (widen,))
+    found = perform(child, images, parent, Tools())
+    # The same by hand, with images of 5x5 and crops of 1 pixel.
+    small, of_parent = (nj.training.smaller(x) for x in (child.spec, spec))
+    assert small.input_shape == (5, 5, 1)
+    part = nj.training.smaller_examples(part, (5, 5))
+    assert (part.images.shape, part.images.dtype) == ((200, 5, 5, 1), np.uint8)
+    recipe = Recipe(1, dataclasses.replace(settings, crop_padding=1))
+    by_hand = Job("a", small, numbers, recipe, "b", (widen,))
+    parent = parent._replace(spec=of_parent)
+    wanted = perform(by_hand, Images(part, part, digits.test), parent, Tools())
+    chex.assert_trees_all_equal(found.variables, wanted.variables)
+    assert found.estimate.accuracy == wanted.estimate.accuracy
+    assert nj.apply(child.spec, found.variables, images.train.images[:2]).shape == (2, 10)
+
+
+@pytest.mark.parametrize("given", [{"model_0": "chain"}, {"space": "nb201"}])
+def test_a_search_on_smaller_images_needs_weights_that_fit_them(given, digits):
+    config = runs.Config().replace(**given)
+    with pytest.raises(ValueError, match="smaller_search needs .* take --nosmaller_search"):
+        runs.prepare(config.replace(smaller_search=True), digits)
+    recipes = config.replace(smaller_search=True).recipes.by_name()
+    assert [name for name, recipe in recipes.items() if not recipe.smaller] == ["final"]

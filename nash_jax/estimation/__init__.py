@@ -21,6 +21,7 @@ from nash_jax.estimation.job import (
     Trainings,
     Unfinished,
     Weights,
+    on_smaller_images,
 )
 from nash_jax.estimation.table import Table
 
@@ -47,6 +48,7 @@ __all__ = [
     "Weights",
     "failed",
     "grow",
+    "on_smaller_images",
     "perform",
     "train_and_validate",
 ]

@@ -16,7 +16,7 @@ from nash_jax import morphisms
 from nash_jax.architecture import Architecture, Variables, init
 from nash_jax.data import Examples
 from nash_jax.estimation.estimate import FAILURES, Estimate, Seconds, failed
-from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools
+from nash_jax.estimation.job import Images, Job, Network, Outcome, Tools, on_smaller_images
 from nash_jax.estimation.shared_weights import judge_part, train_supernet
 from nash_jax.training import (
     Cosine,
@@ -72,6 +72,10 @@ def perform(
       The outcome; if the network could not be trained, its estimate says why.
     """
     start = time.perf_counter()
+    if job.recipe.smaller and tools.max_bytes is not None:  # the final training has whole images
+        cost = Resizing.of(job.spec, 1.0).cost
+        tools = dataclasses.replace(tools, max_bytes=int(cost * tools.max_bytes))
+    job, images, parent = on_smaller_images(job, images, parent)
     recipe = job.recipe
     train, judge = images.of(recipe)
     if recipe.estimator not in ESTIMATORS:

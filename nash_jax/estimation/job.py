@@ -17,7 +17,14 @@ from nash_jax.estimation.estimate import Estimate
 from nash_jax.morphisms import Edit
 from nash_jax.policies import ControllerSettings
 from nash_jax.spaces import Supernet
-from nash_jax.training import Lengths, Snapshot, TrainingSettings
+from nash_jax.training import (
+    Lengths,
+    Snapshot,
+    TrainingSettings,
+    for_smaller,
+    smaller,
+    smaller_examples,
+)
 from nash_jax.training.bilevel import EdgeSettings
 
 #: Where the weights of a child come from.
@@ -47,6 +54,7 @@ class Recipe:
         or 'drawn': each update trains a genotype that is drawn.
       progressive_resizing: share of the training on smaller images: see `fit`; none where the
         network's weights do not fit them.
+      smaller: whether it is trained and judged on smaller images: see `on_smaller_images`.
     """
 
     epochs: int
@@ -57,6 +65,7 @@ class Recipe:
     estimator: str = "training"
     rule: EdgeRule | None = None
     progressive_resizing: float = 0.0
+    smaller: bool = False
 
 
 class Network(NamedTuple):
@@ -139,6 +148,29 @@ class Images(NamedTuple):
         if recipe.judged_on == "test":
             return self.train.join(self.valid), self.test
         return self.train, self.valid
+
+
+def on_smaller_images(
+    job: Job, images: Images, parent: Network | None
+) -> tuple[Job, Images, Network | None]:
+    """A job whose recipe has smaller images: the same weights, in networks for smaller images.
+
+    Other jobs stay as they are.
+    """
+    if not job.recipe.smaller:
+        return job, images, parent
+    spec = smaller(job.spec)
+    assert spec is not None, "settings are checked, and edits keep the global mean"
+    if parent is not None:
+        parent_spec = smaller(parent.spec)
+        assert parent_spec is not None
+        parent = parent._replace(spec=parent_spec)
+    size = spec.input_shape[:2]
+    train, valid = (smaller_examples(each, size) for each in (images.train, images.valid))
+    training = for_smaller(job.recipe.training)
+    recipe = dataclasses.replace(job.recipe, training=training, smaller=False)
+    images = images._replace(train=train, valid=valid)
+    return dataclasses.replace(job, spec=spec, recipe=recipe), images, parent
 
 
 class Unfinished(NamedTuple):

@@ -25,6 +25,7 @@ from nash_jax.estimation import (
     Seconds,
     Tools,
     grow,
+    on_smaller_images,
     perform,
 )
 from nash_jax.execution.executor import Jobs, memory_limit
@@ -178,10 +179,10 @@ class Devices:
         while not self._slots[number].acquire(timeout=1.0):  # enough are ready
             if self._closing:
                 raise KeyboardInterrupt
-        device = self._devices[number]
-        training, start = job.recipe.training, time.perf_counter()
-        train, judge = self._images[device].of(job.recipe)
+        device, start = self._devices[number], time.perf_counter()
         with holding(self._settings), jax.default_device(device):
+            job, images, parent = on_smaller_images(job, self._images[device], parent)
+            training, (train, judge) = job.recipe.training, images.of(job.recipe)
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: init(job.spec, key))
             required = 0

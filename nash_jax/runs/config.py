@@ -75,6 +75,8 @@ class RecipeSettings:
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
+      smaller_search: train and judge model_0 and children on images of 5/8 of their edges, in the
+        space of morphs; the network must end in a global mean.
       progressive_resizing: share of the final training, at its beginning, on images of 5/8 of their
         edges, in [0, 1); the network must end in a global mean. 0: none, as the paper.
       training: what all trainings share.
@@ -86,6 +88,7 @@ class RecipeSettings:
     estimator: str = "training"
     inherit: str = "morphism"
     constant_lr: float = 0.0
+    smaller_search: bool = False
     progressive_resizing: float = 0.0
     training: TrainingSettings = TrainingSettings()
 
@@ -113,8 +116,11 @@ class RecipeSettings:
             self.of_children,
             cast(Weights, self.inherit),
             estimator=self.estimator,
+            smaller=self.smaller_search,
         )
-        alone = Recipe(self.epochs_pretrain, self.training, "given", alone=True)
+        alone = Recipe(
+            self.epochs_pretrain, self.training, "given", alone=True, smaller=self.smaller_search
+        )
         return {
             "pretrain": alone,
             "brief": brief,
@@ -126,6 +132,7 @@ class RecipeSettings:
                 epochs=self.epochs_final,
                 judged_on="test",
                 progressive_resizing=self.progressive_resizing,
+                smaller=False,
             ),
         }
 
@@ -340,7 +347,7 @@ def settings_of(config: Config) -> Settings:
             *(*KINDS, "num_edits", "max_params", "max_bytes", "max_activation_bytes", "metric"),
             *("groups", "max_costs", "estimator", "minutes", "crossover", "crossover_kind"),
             *("drop_path", "drop_path_by_depth", "auxiliary_weight", "nesterov", "auto_augment"),
-            *("trial_order", "warmup", "progressive_resizing"),
+            *("trial_order", "warmup", "progressive_resizing", "smaller_search"),
         ),
     )
 

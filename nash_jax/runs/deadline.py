@@ -28,6 +28,7 @@ class Deadline:
       record: has the decisions by time, and takes new ones.
       fingerprint: of the settings and the data.
       num_train, num_valid, num_test: how many images there are.
+      smaller_search: whether trials of the search have smaller images.
       repeats: whether all that is decided by time was decided before, in the run that this one
         repeats: then no clock changes a length.
     """
@@ -38,6 +39,7 @@ class Deadline:
     num_train: int
     num_valid: int
     num_test: int
+    smaller_search: bool = False
     repeats: bool = False
 
     @property
@@ -74,6 +76,7 @@ class Deadline:
         """Seconds that judging the final network and writing what people look at will take."""
         seconds = best.estimate.seconds
         evaluating = seconds.evaluate * _share_alone(best, trials) * self.num_test / self.num_valid
+        evaluating *= self._longer(best)
         return PICTURES + seconds.compile / 2 + evaluating
 
     def final_epochs(self, best: Trial, trials: Iterable[Trial], resizing: Resizing) -> int:
@@ -85,8 +88,13 @@ class Deadline:
         now = max(self.extended_at, *(trial.elapsed for trial in tried))
         left = self.seconds - self.ending(best, tried) - now
         more = (self.num_train + self.num_valid) / self.num_train
-        epoch = _per_epoch(best) * _share_alone(best, tried) * more * resizing.mean_work()
+        epoch = _per_epoch(best) * self._longer(best) * _share_alone(best, tried) * more
+        epoch *= resizing.mean_work()
         return max(1, int((left - best.estimate.seconds.compile) / epoch))
+
+    def _longer(self, best: Trial) -> float:
+        """How many times as long whole images take as those that the best was trained on."""
+        return 1 / Resizing.of(best.spec, 1.0).cost if self.smaller_search else 1.0
 
     def lengths(
         self,

@@ -98,6 +98,7 @@ class Run:
             num_train=len(self.problem.train),
             num_valid=len(self.problem.valid),
             num_test=len(self.test),
+            smaller_search=self.config.recipes.smaller_search,
             repeats=bool(self.repeats),
         )
 

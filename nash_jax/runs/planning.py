@@ -17,11 +17,12 @@ import numpy as np
 
 from nash_jax.architecture import Architecture, count_flops, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
+from nash_jax.estimation import Images, Job, on_smaller_images
 from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
-from nash_jax.runs.problem import prepare, searches
+from nash_jax.runs.problem import Problem, prepare, searches
 from nash_jax.runs.spaces import Start
-from nash_jax.training import Resizing, TrainingSettings, fit
+from nash_jax.training import Resizing, TrainingSettings, fit, smaller
 from nash_jax.training.evaluate import all_logits
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
@@ -44,7 +45,8 @@ LEAST_MAP = 4
 MOST_STAGES = 4
 #: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
 LEAST_EPOCHS, LEAST_UPDATES = 22, 2_500
-#: Share of the final training on smaller images, where their edges have at least so many pixels.
+#: Images are smaller in the search, and in this share of the final training, if their edges have
+#: at least so many pixels.
 SMALLER_SHARE, SMALLER_FROM = 0.5, 24
 #: How many times the FLOPs of model_0 a network may have.
 GROWTH = 1.5
@@ -75,19 +77,22 @@ class Pace(NamedTuple):
     Attributes:
       compile_seconds: to compile an update.
       update_seconds: for an update, alone.
-      flops: of the network, for one image.
+      spec: the network.
     """
 
     compile_seconds: float
     update_seconds: float
-    flops: int
+    spec: Architecture
 
     def of(self, spec: Architecture) -> float:
         """Seconds that an update of another network takes.
 
-        FLOPs grow with the square of a network's width, and part of the time with the width alone.
+        It grows with the pixels. For one pixel, FLOPs grow with the square of a network's width,
+        and part of the time with the width alone.
         """
-        return self.update_seconds * (count_flops(spec) / self.flops) ** PACE_EXPONENT
+        pixels = math.prod(spec.input_shape[:2]) / math.prod(self.spec.input_shape[:2])
+        for_one = count_flops(spec) / count_flops(self.spec) / pixels
+        return self.update_seconds * pixels * for_one**PACE_EXPONENT
 
 
 def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) -> Pace:
@@ -102,7 +107,7 @@ def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) 
     first = fit(spec, init(spec, key), once, key, 1, settings)
     trainings = [fit(spec, init(spec, key), more, key, 1, settings) for _ in range(4)]
     seconds = min(trained.train_seconds for trained in trainings) / (len(more) // size)
-    return Pace(first.compile_seconds, seconds, count_flops(spec))
+    return Pace(first.compile_seconds, seconds, spec)
 
 
 def lost_in_the_mirror(
@@ -181,15 +186,18 @@ def plan(
     if recipe:
         check_recipe(config, recipe)
     problem = prepare(config, dataset)
-    pace = measure(problem.model_0, problem.train, config.recipes.training)
+    if not recipe:
+        of_images = _smaller_images(config, problem.model_0)
+        config = config.replace(**{n: x for n, x in of_images.items() if n not in given})
+    measured, (train, valid), training = _as_searched(config, problem)
+    pace = measure(measured, train, training)
     num_images = len(problem.train) + len(problem.valid)
     updates = num_images / config.recipes.training.batch_size  # of an epoch on all of them
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
     unlike = None
     if "flip" not in given:
-        training, allowed = config.recipes.training, FLIP_SHARE * 60 * minutes
-        num = max(1, min(FLIP_UPDATES, int(allowed / pace.update_seconds)))
-        unlike = lost_in_the_mirror(problem.model_0, problem.train, problem.valid, training, num)
+        num = max(1, min(FLIP_UPDATES, int(FLIP_SHARE * 60 * minutes / pace.update_seconds)))
+        unlike = lost_in_the_mirror(measured, train, valid, training, num)
         config = config.replace(flip=unlike is None)
 
     def first_network(config: Config) -> Architecture:
@@ -211,14 +219,12 @@ def plan(
     _check_time(minutes, pace, epoch, num_images)
     sizes: dict[str, Any] = {**NO_SEARCH}
     if searches(config):
-        sizes = _sizes(60 * minutes, pace, epoch, workers)
+        searching = Resizing.of(model_0, float(config.recipes.smaller_search)).cost * epoch
+        sizes = _sizes(60 * minutes, pace, searching, workers)
     in_process &= sizes.get("num_steps", 0) * sizes.get("num_neighbours", 0) == 2
     in_process &= workers == 1 or "threads_per_child" not in given
     if in_process:
         sizes["threads_per_child"] = workers * config.threads_per_child
-    if not recipe and not config.recipes.training.auxiliary_weight:
-        share = SMALLER_SHARE if min(dataset.image_shape[:2]) >= SMALLER_FROM else 0.0
-        sizes["progressive_resizing"] = Resizing.of(model_0, share).share
     known = config.values()
     if "model_0" in known:  # the space of morphs has no other end
         sizes["max_flops"] = round(GROWTH * count_flops(model_0))
@@ -228,6 +234,25 @@ def plan(
         name = dataset.class_name(unlike)
         text += f"; no flips: images of class {name} become other classes in a mirror"
     return Plan(config, text, in_process)
+
+
+def _smaller_images(config: Config, model_0: Architecture) -> dict[str, Any]:
+    """Where images are smaller."""
+    recipes, large = config.recipes, min(model_0.input_shape[:2]) >= SMALLER_FROM
+    if not large or smaller(model_0) is None or recipes.training.auxiliary_weight:
+        return {}
+    searching = config.values()["space"] == "morphs" and recipes.estimator == "training"
+    return {"progressive_resizing": SMALLER_SHARE, "smaller_search": searching}
+
+
+def _as_searched(
+    config: Config, problem: Problem
+) -> tuple[Architecture, tuple[Examples, Examples], TrainingSettings]:
+    """The first network, training and validation images, and the training, as the search has it."""
+    job = Job("model_0", problem.model_0, np.zeros(2), config.recipes.by_name()["pretrain"])
+    images = Images(problem.train, problem.valid, problem.valid)
+    job, images, _ = on_smaller_images(job, images, None)
+    return job.spec, (images.train, images.valid), job.recipe.training
 
 
 def _check_time(minutes: float, pace: Pace, epoch: float, num_images: int) -> None:

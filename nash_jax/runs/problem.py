@@ -79,12 +79,7 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
     limits = config.limits(start.spec)
     if config.recipes.training.auxiliary_weight:
         check_tower(start.spec)
-    share = config.recipes.progressive_resizing
-    if share and (smaller(start.spec) is None or config.recipes.training.auxiliary_weight):
-        raise ValueError(
-            "progressive_resizing needs a network that ends in a global mean, as vgg and resnet-20 "
-            f"do, and auxiliary_weight 0; got another, with progressive_resizing {share:g}; take 0"
-        )
+    _check_smaller_images(config, start.spec)
     if config.recipes.training.drop_path and not any(
         isinstance(node.op, ops.DropPath) for node in start.spec.nodes
     ):
@@ -114,6 +109,23 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
             f"{limits[name]:g}; raise it, or begin with a smaller network"
         )
     return Problem(train, valid, start, limits)
+
+
+def _check_smaller_images(config: Config, model_0: Architecture) -> None:
+    """Raises `ValueError` if there are to be smaller images, and the weights do not fit them."""
+    recipes = config.recipes
+    fits = smaller(model_0) is not None and not recipes.training.auxiliary_weight
+    if (share := recipes.progressive_resizing) and not fits:
+        raise ValueError(
+            "progressive_resizing needs a network that ends in a global mean, as vgg and resnet-20 "
+            f"do, and auxiliary_weight 0; got another, with progressive_resizing {share:g}; take 0"
+        )
+    trained = recipes.estimator == "training" and config.values()["space"] == "morphs"
+    if recipes.smaller_search and not (fits and trained):
+        raise ValueError(
+            "smaller_search needs the space of morphs, estimator training, auxiliary_weight 0 and "
+            "a network that ends in a global mean, as vgg; got another; take --nosmaller_search"
+        )
 
 
 def _check_supernet(config: Config, model_0: Architecture) -> None:

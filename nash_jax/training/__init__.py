@@ -34,7 +34,7 @@ from nash_jax.training.loop import (
     variables_in,
 )
 from nash_jax.training.population import learning_curves
-from nash_jax.training.resizing import Resizing, smaller
+from nash_jax.training.resizing import Resizing, for_smaller, smaller, smaller_examples
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rate, learning_rates
 from nash_jax.training.streaming import check_streaming, fits_on_device
@@ -66,6 +66,7 @@ __all__ = [
     "faster_flags",
     "fit",
     "fits_on_device",
+    "for_smaller",
     "learning_curves",
     "learning_rate",
     "learning_rates",
@@ -74,6 +75,7 @@ __all__ = [
     "precompile_evaluation",
     "predict_members",
     "smaller",
+    "smaller_examples",
     "state_shapes",
     "supernet",
     "tower_of",

@@ -7,8 +7,16 @@ weights are the same for all sizes where a network ends in a global mean.
 from __future__ import annotations
 
 import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nash_jax.architecture import Architecture, count_flops
+from nash_jax.data import Examples
+from nash_jax.training.augment import resized
+from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine
 
 #: The edges of the smaller images, as a part of those of the images: 20 pixels of 32.
@@ -24,6 +32,32 @@ def smaller(spec: Architecture) -> Architecture | None:
         return None
     alike = all(found.shapes[name][-1] == shape[-1] for name, shape in spec.shapes.items())
     return found if alike else None
+
+
+def smaller_examples(examples: Examples, size: tuple[int, ...]) -> Examples:
+    """Examples whose images are made smaller, to `(height, width)`, where they are: here or there.
+
+    They are made smaller by thousands, because they are floats in between.
+    """
+    parts = [
+        _resized(examples.images[first : first + 1_000], size)
+        for first in range(0, len(examples), 1_000)
+    ]
+    images = (
+        np.concatenate([np.asarray(part) for part in parts])
+        if isinstance(examples.images, np.ndarray)
+        else jnp.concatenate(parts)
+    )
+    return dataclasses.replace(examples, images=images)
+
+
+_resized = functools.partial(jax.jit, static_argnames="size")(resized)
+
+
+def for_smaller(settings: TrainingSettings) -> TrainingSettings:
+    """The training of smaller images: what is in pixels is smaller too."""
+    padding, cutout = (round(SCALE * x) for x in (settings.crop_padding, settings.cutout))
+    return dataclasses.replace(settings, crop_padding=padding, cutout=cutout)
 
 
 @dataclasses.dataclass(frozen=True)
