@@ -41,7 +41,7 @@ MEASURED_WIDTH = 12
 #: Of widths 12, 16, 24 and 32, an update takes 29, 40, 75 and 131 ms on two cores of an AMD EPYC.
 PACE_EXPONENT = 0.75
 #: The smallest map that a stage may have, in pixels.
-LEAST_MAP = 4
+LEAST_MAP = 3
 MOST_STAGES = 4
 #: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
 LEAST_EPOCHS, LEAST_UPDATES = 22, 2_500
@@ -54,6 +54,8 @@ GROWTH = 1.5
 PRETRAIN_SHARE, STEPS_SHARE = 0.05, 0.1
 #: Of an epoch that has the whole machine, one of several children side by side takes longer.
 BESIDE = 1.5
+#: Seconds that the processes of workers take from the machine until they are ready.
+WORKERS_START = 6.0
 #: Programs that a child compiles, in units of the program of an update.
 PROGRAMS = 2.0
 #: Seconds until the first update, and after the last.
@@ -174,7 +176,7 @@ def plan(
       workers: trials that are made side by side.
       recipe: how to train, one of `RECIPES`; by default `RECIPE`.
       in_process: whether trials may be made in this process instead, each by all of the workers'
-        cores: so they are where there are but two, for whom workers would not be worth their start.
+        cores: so they are where that takes less time, as workers have to start.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
@@ -221,8 +223,8 @@ def plan(
     if searches(config):
         searching = Resizing.of(model_0, float(config.recipes.smaller_search)).cost * epoch
         sizes = _sizes(60 * minutes, pace, searching, workers)
-    in_process &= sizes.get("num_steps", 0) * sizes.get("num_neighbours", 0) == 2
-    in_process &= workers == 1 or "threads_per_child" not in given
+        in_process &= _faster_without_workers(sizes, pace, searching, workers)
+    in_process &= searches(config) and (workers == 1 or "threads_per_child" not in given)
     if in_process:
         sizes["threads_per_child"] = workers * config.threads_per_child
     known = config.values()
@@ -288,6 +290,18 @@ def _sizes(seconds: float, pace: Pace, epoch: float, workers: int) -> dict[str, 
     }
 
 
+def _faster_without_workers(sizes: dict[str, Any], pace: Pace, epoch: float, workers: int) -> bool:
+    """Whether children are made sooner one by one, with all cores, than side by side.
+
+    One child of a step has no edits, and so no programs of its own where all are made in a process.
+    """
+    children, training = sizes["num_neighbours"], sizes["epochs_neighbours"] * epoch
+    compiling = PROGRAMS * pace.compile_seconds
+    alone = children * training + (children - 1) * compiling
+    beside = math.ceil(children / workers) * (BESIDE * training + compiling)
+    return bool(sizes["num_steps"] * (alone - beside) < WORKERS_START)
+
+
 def _recipe(batch_size: int) -> dict[str, Any]:
     """How to train: a smaller batch has a rate that is lower in proportion (Goyal et al. 2017)."""
     share = min(1.0, batch_size / SETTINGS["batch_size"])
@@ -310,6 +324,10 @@ def _text(config: Config, pace: Pace, model_0: Architecture) -> str:
         )
     if config.data.image_size:
         parts.append(f"images are resized to {config.data.image_size}x{config.data.image_size}")
+    small, share = smaller(model_0), config.recipes.progressive_resizing
+    if small is not None and config.recipes.smaller_search and share:
+        height, width = small.input_shape[:2]
+        parts.append(f"images are {height}x{width} until {share:.0%} of the final training")
     return "; ".join([*parts, "the final training takes what is left"])
 
 
