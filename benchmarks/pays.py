@@ -47,7 +47,7 @@ from nash_jax.machine import keep_freed_memory
 from nash_jax.reporting.view import RunView
 from nash_jax.runs import read_run
 from nash_jax.runs.planning import RECIPE, for_images
-from nash_jax.training import Resizing, TrainingSettings, evaluate, fit
+from nash_jax.training import TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
 DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
@@ -138,11 +138,11 @@ def train_one(method: str, name: str, seed: int) -> float:
 def training_flops(name: str, run: RunView) -> float:
     """Of all trainings of a search: three times those of a forward pass, for every image."""
     images = min(IMAGES.value, len(load_dataset(name).train))
-    share = run.config.recipes.progressive_resizing
     forward = 0.0
     for trial in run.trials:
-        part = Resizing.of(trial.spec, share).mean_work() if trial.recipe == "final" else 0.8
-        forward += part * nj.count_flops(trial.spec) * len(trial.estimate.train_losses)
+        part = 1.0 if trial.recipe == "final" else 0.8
+        work = run.recipes[trial.recipe].mean_work(trial.spec) * len(trial.estimate.train_losses)
+        forward += part * work * nj.count_flops(trial.spec)
     return 3.0 * images * forward
 
 

@@ -44,7 +44,6 @@ from nash_jax.runs import (
 )
 from nash_jax.search import HillClimbingSettings
 from nash_jax.text import markdown_table
-from nash_jax.training import Resizing
 
 FLAGS = flags.FLAGS
 
@@ -168,11 +167,11 @@ class Study:
     def training_flops(self, run: RunView) -> float:
         """FLOPs of all trainings of a run."""
         searching = 1 - self.config.data.validation_fraction
-        share = self.config.recipes.progressive_resizing
         return sum(
             self.epoch_flops(trial.spec)
             * len(trial.estimate.train_losses)
-            * (Resizing.of(trial.spec, share).mean_work() if trial.recipe == "final" else searching)
+            * run.recipes[trial.recipe].mean_work(trial.spec)
+            * (1 if trial.recipe == "final" else searching)
             for trial in run.trials
         )
 

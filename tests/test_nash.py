@@ -16,6 +16,7 @@ from helpers import TINY
 
 import experiments.nash  # noqa: F401, defines the flags
 from nash_jax import cli, launching, runs, search_flags, training
+from nash_jax.machine import num_schedulable
 from nash_jax.reporting.card import card
 from nash_jax.runs import PRESETS, Config
 from nash_jax.runs.config import all_settings
@@ -317,6 +318,39 @@ def test_a_run_goes_on_with_the_plan_that_it_has(tmp_path, monkeypatch):
         with pytest.raises(SystemExit, match="enough"):
             launching.search(["nash"])
     assert asked["planned"] == {"minutes": 3.0, "dataset": "folder:x", "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("words", "threads", "here"),
+    [
+        ([], "", True),
+        (["--workers=1"], "", False),
+        (["--executor=processes"], "", False),
+        ([], "7", False),
+    ],
+)
+def test_a_plan_decides_where_children_are_made(words, threads, here, tmp_path, monkeypatch):
+    cores = num_schedulable()
+    monkeypatch.setenv("XLA_FLAGS", training.faster_flags(""))
+    monkeypatch.setenv("NPROC", threads or f"{cores}")
+    asked = {}
+
+    def plan(dataset, *, in_process, workers, **given):
+        del dataset, given
+        asked.update(workers=workers, may=in_process)
+        return runs.Plan(TINY.replace(threads_per_child=cores), "planned", in_process)
+
+    def execute(run, tell, workers, *args, executor, **options):
+        del run, tell, args, options
+        sys.exit(f"{workers} {executor}")
+
+    monkeypatch.setattr(launching, "plan", plan)
+    monkeypatch.setattr(launching, "execute", execute)
+    with flagsaver.flagsaver():
+        parse("--minutes=3", f"--workdir={tmp_path}", "--progress=quiet", *words)
+        with pytest.raises(SystemExit, match=r"1 serial" if here else r"auto|processes"):
+            launching.search(["nash"])
+    assert asked["may"] == here
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,10 @@ def test_two_children_are_made_in_this_process_by_all_cores(monkeypatch, images)
     assert small.in_process
     assert small.config.threads_per_child == 2  # as many as the two workers had
     assert not planned(monkeypatch, images, 1.0).in_process
+    many = planned(monkeypatch, images, 1.0, in_process=True, num_neighbours=40, num_steps=9)
+    assert not many.in_process  # workers are worth their start
+    other = {"strategy": "random_search", "in_process": True}
+    assert not planned(monkeypatch, images, 1.0, **other).in_process
     # Where an epoch takes long, the two are made side by side, although workers have to start.
     assert not planned(monkeypatch, images, 4.0, 10.0, in_process=True).in_process
     given = planned(monkeypatch, images, 1.0, in_process=True, threads_per_child=1)
@@ -220,7 +224,9 @@ def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(
     stopped, other = Memory(), Clocked(seconds, stop_at=10)
     assert not run_by(other, stopped, monkeypatch, **resizing).finished
     before = list(stopped.timings)
-    run_by(Clocked(seconds), stopped, monkeypatch, **resizing)
+    resumed = Clocked(seconds)
+    run_by(resumed, stopped, monkeypatch, **resizing)  # its epochs are made again, all of them
+    assert 0.85 * 120 <= resumed.now <= 1.1 * 120
     assert stopped.timings[: len(before)] == before  # what was decided is kept
 
 

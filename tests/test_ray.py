@@ -20,7 +20,7 @@ import pytest
 from helpers import TINY, Silent, history, run
 
 import nash_jax as nj
-from nash_jax import runs
+from nash_jax import machine, runs, training
 from nash_jax.execution import ray as ray_module
 from nash_jax.execution.ray_cluster import Size
 from nash_jax.execution.ray_worker import about_this
@@ -266,6 +266,18 @@ def test_an_executor_that_cannot_be_here_is_refused(monkeypatch):
     assert "is that of a cluster of Ray's; got local" in refused(address="local")
     monkeypatch.setenv("NPROC", "7")
     assert "got NPROC=7, XLA_FLAGS=" in refused(executor="serial")
+
+
+def test_a_process_computes_as_a_worker_that_has_as_many_threads(monkeypatch):
+    place = Place("auto", jax.local_devices())
+    monkeypatch.setenv("XLA_FLAGS", training.faster_flags(""))
+    monkeypatch.setenv("NPROC", "3")
+    assert [place.is_like_a_worker(threads) for threads in (2, 3)] == [False, True]
+    monkeypatch.delenv("NPROC")
+    cores = machine.num_schedulable()
+    assert [place.is_like_a_worker(cores + more) for more in (0, 1)] == [True, False]
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert not place.is_like_a_worker(cores)
 
 
 def test_a_worker_takes_of_a_node_what_its_device_needs():

@@ -281,3 +281,31 @@ def test_a_search_on_smaller_images_needs_weights_that_fit_them(given, digits):
         runs.prepare(config.replace(smaller_search=True), digits)
     recipes = config.replace(smaller_search=True).recipes.by_name()
     assert [name for name, recipe in recipes.items() if not recipe.smaller] == ["final"]
+
+
+def test_the_work_of_smaller_images_is_counted_as_what_it_is():
+    spec, config = nj.vgg((32, 32, 3), 10, (4, 8)), runs.Config().replace(model_0="vgg")
+    cost = nj.count_flops(nj.vgg((20, 20, 3), 10, (4, 8))) / nj.count_flops(spec)
+    recipes = config.replace(smaller_search=True, progressive_resizing=0.5).recipes.by_name()
+    assert recipes["pretrain"].mean_work(spec) == recipes["brief"].mean_work(spec) == cost
+    assert recipes["final"].mean_work(spec) == pytest.approx((1 + cost) / 2)
+    assert {recipe.mean_work(spec) for recipe in config.recipes.by_name().values()} == {1.0}
+
+
+def test_too_little_memory_is_that_of_whole_images(digits):
+    spec = nj.vgg((8, 8, 1), 10, (4,))
+    images = Images(digits.train, digits.train, digits.test)
+    settings = training.TrainingSettings(batch_size=50)
+    numbers = jax.device_get(jax.random.key_data(KEY))
+    job = Job("a", spec, numbers, Recipe(1, settings, "nothing", smaller=True))
+    found = perform(job, images, None, Tools(max_bytes=1_000)).estimate
+    assert found.failure.endswith("0.00 GiB are allowed")
+    small = dataclasses.replace(job, spec=training.smaller(spec))
+    small = dataclasses.replace(small, recipe=dataclasses.replace(job.recipe, smaller=False))
+    part = training.smaller_examples(digits.train, (5, 5))
+    alone = perform(small, Images(part, part, digits.test), None, Tools(max_bytes=1_000)).estimate
+    cost = training.cost_of_smaller(spec)
+    assert found.required_bytes == int(alone.required_bytes / cost)
+    never = dataclasses.replace(job, spec=nj.chain((8, 8, 1), 10, (4,)))
+    failure = perform(never, images, None, Tools()).estimate.failure
+    assert failure == "its weights or maps do not fit smaller images"

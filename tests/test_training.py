@@ -249,6 +249,36 @@ def test_a_training_begins_with_smaller_images_where_the_weights_fit_them(spec, 
     chex.assert_trees_all_close(scanned.variables, found.variables, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("edge", "widths", "expected"),
+    [
+        (32, (4, 8, 16, 32), 20),
+        # Maps of 28, 14, 7 and 3: a skip from 7 to 3 pools windows of 3 by steps of 2, which makes
+        # 1 of the 4 that images of 18 have, and 2 of the 5 that those of 20 have.
+        (28, (4, 8, 16, 32), 20),
+        (28, (4, 8, 16), 18),
+        (8, (4,), 5),
+    ],
+)
+def test_smaller_images_fit_all_skips_that_an_edit_can_add(edge, widths, expected):
+    spec = nj.vgg((edge, edge, 1), 10, widths)
+    small = training.smaller(spec)
+    assert small.input_shape == (expected, expected, 1)
+    for edit in (nj.morphisms.SkipAdd, nj.morphisms.SkipConcat):
+        for site in edit.sites(spec):
+            child = training.smaller(site.rewrite(spec))
+            assert child.input_shape == small.input_shape
+
+
+def test_short_trainings_end_with_whole_images():
+    resizing = training.Resizing(0.5, 0.25)
+    small = [
+        [resizing.is_small(training.Cosine(epochs), epoch) for epoch in range(epochs)]
+        for epochs in (1, 2, 3)
+    ]
+    assert small == [[False], [True, False], [True, False, False]]
+
+
 def test_the_work_that_is_left_counts_smaller_images_less():
     resizing, cosine = training.Resizing(0.5, 0.25), training.Cosine(8)
     assert [resizing.work(cosine, epoch) for epoch in (0, 3, 4, 7)] == [0.25, 0.25, 1.0, 1.0]
@@ -571,12 +601,13 @@ devices = jax.devices()
 assert len(devices) == 8
 rng = np.random.default_rng(0)
 digits = Examples(rng.integers(0, 256, (96, 8, 8, 1), np.uint8), rng.integers(0, 10, 96, np.int32))
-spec = nj.chain((8, 8, 1), 10, (4, 8), ops.Normalize((78.0,), (96.0,)))
+spec = nj.vgg((8, 8, 1), 10, (8,), ops.Normalize((78.0,), (96.0,)))
 variables, key = nj.init(spec, jax.random.key(0)), jax.random.key(1)
 settings = TrainingSettings(batch_size=32, crop_padding=1)
-for scan in (False, True):
-    alone = training.fit(spec, variables, digits, key, 2, settings, scan=scan)
-    shared = training.fit(spec, variables, digits, key, 2, settings, scan=scan, devices=devices)
+for scan in (False, True):  # an epoch of smaller images, and one of whole ones
+    how = {"scan": scan, "progressive_resizing": 0.5}
+    alone = training.fit(spec, variables, digits, key, 2, settings, **how)
+    shared = training.fit(spec, variables, digits, key, 2, settings, **how, devices=devices)
     np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-4)
     # The statistics of batch normalisation are those of the whole batch.
     jax.tree.map(

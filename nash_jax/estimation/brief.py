@@ -22,7 +22,9 @@ from nash_jax.training import (
     Cosine,
     DivergedError,
     Resizing,
+    TooLargeError,
     TrainingSettings,
+    cost_of_smaller,
     evaluate,
     fit,
     learning_rate,
@@ -71,11 +73,9 @@ def perform(
     Returns:
       The outcome; if the network could not be trained, its estimate says why.
     """
+    if job.recipe.smaller:
+        return _perform_on_smaller_images(job, images, parent, tools, grown)
     start = time.perf_counter()
-    if job.recipe.smaller and tools.max_bytes is not None:  # the final training has whole images
-        cost = Resizing.of(job.spec, 1.0).cost
-        tools = dataclasses.replace(tools, max_bytes=int(cost * tools.max_bytes))
-    job, images, parent = on_smaller_images(job, images, parent)
     recipe = job.recipe
     train, judge = images.of(recipe)
     if recipe.estimator not in ESTIMATORS:
@@ -105,7 +105,7 @@ def perform(
     lengths = tools.lengths(job.name)
     share = Resizing.of(job.spec, recipe.progressive_resizing).share
     if share != recipe.progressive_resizing:
-        tools.note(f"{job.name}: its images are not made smaller, because its weights do not allow")
+        tools.note(f"{job.name}: it is trained on whole images alone; it does not fit smaller ones")
 
     def on_epoch(epoch: int, loss: float) -> None:
         changes = {} if lengths is None else lengths.known
@@ -141,6 +141,30 @@ def perform(
     except FAILURES as error:
         return Outcome(failed(error, time.perf_counter() - start), None)
     return Outcome(dataclasses.replace(estimate, seconds=estimate.seconds + growing), variables)
+
+
+def _perform_on_smaller_images(
+    job: Job,
+    images: Images,
+    parent: Network | None,
+    tools: Tools,
+    grown: Variables | None,
+) -> Outcome:
+    """As `perform`. Memory is that of whole images, which the final training has."""
+    start = time.perf_counter()
+    cost, limit = cost_of_smaller(job.spec), tools.max_bytes
+    try:
+        job, images, parent = on_smaller_images(job, images, parent)
+    except FAILURES as error:
+        return Outcome(failed(error, time.perf_counter() - start), None)
+    if limit is not None:
+        tools = dataclasses.replace(tools, max_bytes=int(cost * limit))
+    outcome = perform(job, images, parent, tools, grown)
+    required, failure = int(outcome.estimate.required_bytes / cost), outcome.estimate.failure
+    if limit is not None and required > limit:
+        failure = str(TooLargeError(required, limit))
+    estimate = dataclasses.replace(outcome.estimate, required_bytes=required, failure=failure)
+    return outcome._replace(estimate=estimate)
 
 
 def _plain(estimate: Estimate, seconds: float) -> Estimate:

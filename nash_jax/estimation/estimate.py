@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import jax
 
 from nash_jax.text import one_line
-from nash_jax.training import DivergedError, TooLargeError
+from nash_jax.training import DivergedError, SizeError, TooLargeError
 
 #: What a search may climb.
 Metric = Literal["accuracy", "balanced_accuracy", "loss"]
@@ -98,7 +98,7 @@ class Estimate:
 
 
 #: Errors of one network's training that say nothing about other networks.
-FAILURES = (TooLargeError, DivergedError, jax.errors.JaxRuntimeError, MemoryError)
+FAILURES = (TooLargeError, DivergedError, SizeError, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def failed(error: BaseException, seconds: float) -> Estimate:
@@ -108,7 +108,7 @@ def failed(error: BaseException, seconds: float) -> Estimate:
       error: what it ended with.
       seconds: until then.
     """
-    if isinstance(error, TooLargeError | DivergedError):
+    if isinstance(error, TooLargeError | DivergedError | SizeError):
         failure = str(error)
     elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         failure = "out of memory: " + one_line(error, 200)

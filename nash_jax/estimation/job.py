@@ -19,8 +19,11 @@ from nash_jax.policies import ControllerSettings
 from nash_jax.spaces import Supernet
 from nash_jax.training import (
     Lengths,
+    Resizing,
+    SizeError,
     Snapshot,
     TrainingSettings,
+    cost_of_smaller,
     for_smaller,
     smaller,
     smaller_examples,
@@ -66,6 +69,12 @@ class Recipe:
     rule: EdgeRule | None = None
     progressive_resizing: float = 0.0
     smaller: bool = False
+
+    def mean_work(self, spec: Architecture) -> float:
+        """Of an epoch of a network, in epochs of whole images, on average."""
+        if self.smaller:
+            return cost_of_smaller(spec)
+        return Resizing.of(spec, self.progressive_resizing).mean_work()
 
 
 class Network(NamedTuple):
@@ -156,14 +165,17 @@ def on_smaller_images(
     """A job whose recipe has smaller images: the same weights, in networks for smaller images.
 
     Other jobs stay as they are.
+
+    Raises:
+      SizeError: if the network's weights or maps do not fit smaller images.
     """
     if not job.recipe.smaller:
         return job, images, parent
-    spec = smaller(job.spec)
-    assert spec is not None, "settings are checked, and edits keep the global mean"
+    spec, before = smaller(job.spec), job.spec if parent is None else parent.spec
+    parent_spec = smaller(before)
+    if spec is None or parent_spec is None or spec.input_shape != parent_spec.input_shape:
+        raise SizeError("its weights or maps do not fit smaller images")
     if parent is not None:
-        parent_spec = smaller(parent.spec)
-        assert parent_spec is not None
         parent = parent._replace(spec=parent_spec)
     size = spec.input_shape[:2]
     train, valid = (smaller_examples(each, size) for each in (images.train, images.valid))

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterator
 
 from nash_jax.architecture import INPUT, Architecture, Node, ops
-from nash_jax.architecture.shapes import output_shape
+from nash_jax.architecture.shapes import Shape, output_shape
 from nash_jax.architecture.spec import fresh_names, insert_after, prefix
 from nash_jax.morphisms.change import Change
 from nash_jax.morphisms.edits import Edit, applicable, check_name, check_op, register
@@ -202,12 +202,17 @@ def _skip(spec: Architecture, source: str, target: str) -> list[ops.Op]:
         raise ValueError(what + f"one is a feature map, the other a vector: {old} and {new}")
     if any(a < b for a, b in zip(old[:-1], new[:-1])):
         raise ValueError(what + f"the source is smaller: {old[:2]} and {new[:2]}")
-    if old[:-1] == new[:-1]:
-        return []
+    return [] if old[:-1] == new[:-1] else [pool_between(old, new)]
+
+
+def pool_between(old: Shape, new: Shape) -> ops.MaxPool:
+    """The pooling of maps `(height, width, ...)` by which a skip makes them as small as others.
+
+    Its windows are one stride apart, and as large as it takes to reach the last row and column.
+    """
     stride = (old[0] // new[0], old[1] // new[1])
-    # Windows one stride apart, as large as it takes to reach the last row and column.
     window = (old[0] - (new[0] - 1) * stride[0], old[1] - (new[1] - 1) * stride[1])
-    return [ops.MaxPool(window, stride)]
+    return ops.MaxPool(window, stride)
 
 
 def _without_weights(spec: Architecture, name: str) -> set[str]:

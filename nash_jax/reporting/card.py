@@ -286,7 +286,8 @@ def _cost(group: Sequence[RunView]) -> Iterable[str]:
     yield ""
     yield (
         "- FLOPs are counted, not measured: multiplications and additions of a forward pass, "
-        f"times {_PASSES} for a training step, times images and epochs; of a supernet, all of it. "
+        f"times {_PASSES} for a training step, times images and epochs (of smaller images, with "
+        "their FLOPs); of a supernet, all of it. "
         "Evaluations are not counted. Seconds are of a clock, with compiling and without stops."
     )
 
@@ -309,12 +310,13 @@ def _petaflops(run: RunView, trials: Iterable[Trial]) -> str:
     sizes = run.about.get("images")
     if not sizes:
         return "not recorded"
-    total = 0
+    total = 0.0
     for trial in trials:
-        batch = run.recipes[trial.recipe].training.batch_size
+        recipe = run.recipes[trial.recipe]
+        batch, whole = recipe.training.batch_size, recipe.mean_work(trial.spec)
         images = sizes["train"] + (sizes["validation"] if trial.recipe == "final" else 0)
         updates = images // batch * len(trial.estimate.train_losses)
-        total += _PASSES * trial.flops * batch * updates
+        total += _PASSES * trial.flops * whole * batch * updates
     return f"{total / 1e15:.3g}"
 
 

@@ -75,10 +75,11 @@ class RecipeSettings:
       inherit: how a child gets its parent's weights: by morphism; by_name: new and changed layers
         are drawn anew; nothing: all layers are drawn anew.
       constant_lr: learning rate of the children, kept constant; 0: annealed as in every training.
-      smaller_search: train and judge model_0 and children on images of 5/8 of their edges, in the
-        space of morphs; the network must end in a global mean.
-      progressive_resizing: share of the final training, at its beginning, on images of 5/8 of their
-        edges, in [0, 1); the network must end in a global mean. 0: none, as the paper.
+      smaller_search: train and judge model_0 and children on images of about 5/8 of their edges, in
+        the space of morphs; the network must end in a global mean. Their accuracies are of such
+        images, and their weights fit such images until the final training.
+      progressive_resizing: share of the final training, at its beginning, on images of about 5/8 of
+        their edges, in [0, 1); the network must end in a global mean. 0: none, as the paper.
       training: what all trainings share.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from nash_jax.record.ledger import EXTENSION, LENGTH, Line, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Trial
-from nash_jax.training import Cosine, Lengths, Resizing
+from nash_jax.training import Cosine, Lengths, Resizing, cost_of_smaller
 
 #: Of a limited time, the search may take so much; the final training has the rest.
 SEARCH_SHARE = 0.6
@@ -94,7 +94,7 @@ class Deadline:
 
     def _longer(self, best: Trial) -> float:
         """How many times as long whole images take as those that the best was trained on."""
-        return 1 / Resizing.of(best.spec, 1.0).cost if self.smaller_search else 1.0
+        return 1 / cost_of_smaller(best.spec) if self.smaller_search else 1.0
 
     def lengths(
         self,
@@ -121,21 +121,23 @@ class Deadline:
         since = timings.index(extensions[-1]) if extensions else 0
         known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
         ends: list[tuple[float, float]] = []  # the work done, in epochs of whole images, and when
-        elsewhere: list[float] = []  # of it, what a process did that was stopped
+        work, counted, elsewhere = 0.0, 0, 0.0  # elsewhere: in a process that was stopped
 
         def decide(done: int, cosine: Cosine) -> int:
+            nonlocal work, counted, elsewhere
             epochs = cosine.epochs
             if self.repeats:
                 return epochs
+            work += sum(resizing.work(cosine, n) for n in range(counted, done))
+            counted = done
             if not ends:
-                elsewhere.append(sum(resizing.work(cosine, n) for n in range(done - 1)))
-            earlier = ends[-1][0] if ends else elsewhere[0]
-            ends.append((earlier + resizing.work(cosine, done - 1), elapsed()))
+                elsewhere = work - resizing.work(cosine, done - 1)
+            ends.append((work, elapsed()))
             (before, start), (after, now) = ends[(len(ends) - 1) // 2], ends[-1]
             if after == before:
                 return epochs
             epoch = (now - start) / (after - before)
-            now += elsewhere[0] * epoch
+            now += elsewhere * epoch
             left = (self.seconds - ending - now) / epoch
             fits = done + max(1, round(left / resizing.mean_work(cosine.progress(done))))
             tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)

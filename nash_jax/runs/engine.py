@@ -623,7 +623,8 @@ class Engine:
             self._final_ending = self._deadline.ending(best, trials)
             share = self._recipes[FINAL].progressive_resizing
             self._final_resizing = Resizing.of(spec, share)
-            epochs = self._deadline.final_epochs(best, trials, self._final_resizing)
+            if best.estimate.train_losses:  # else nothing is known but what was planned
+                epochs = self._deadline.final_epochs(best, trials, self._final_resizing)
         proposal = Proposal(
             FINAL, best.genotype, self._keys.final, best.name, recipe=FINAL, budget=epochs
         )

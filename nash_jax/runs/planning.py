@@ -22,7 +22,8 @@ from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import Problem, prepare, searches
 from nash_jax.runs.spaces import Start
-from nash_jax.training import Resizing, TrainingSettings, fit, smaller
+from nash_jax.search import HillClimbingSettings
+from nash_jax.training import Resizing, TrainingSettings, cost_of_smaller, fit, smaller
 from nash_jax.training.evaluate import all_logits
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
@@ -40,7 +41,7 @@ FIRST_WIDTHS = (8, 12, 16, 24, 32, 48, 64)
 MEASURED_WIDTH = 12
 #: Of widths 12, 16, 24 and 32, an update takes 29, 40, 75 and 131 ms on two cores of an AMD EPYC.
 PACE_EXPONENT = 0.75
-#: The smallest map that a stage may have, in pixels.
+#: The smallest map that a stage of whole images may have, in pixels.
 LEAST_MAP = 3
 MOST_STAGES = 4
 #: A network is as wide as leaves time for so many epochs and so many updates, if it had all time.
@@ -175,8 +176,8 @@ def plan(
       minutes: of the whole run.
       workers: trials that are made side by side.
       recipe: how to train, one of `RECIPES`; by default `RECIPE`.
-      in_process: whether trials may be made in this process instead, each by all of the workers'
-        cores: so they are where that takes less time, as workers have to start.
+      in_process: whether children may be made in this process instead, each by all of the workers'
+        cores: so they are in hill climbing where that takes less time, as workers have to start.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
@@ -189,8 +190,8 @@ def plan(
         check_recipe(config, recipe)
     problem = prepare(config, dataset)
     if not recipe:
-        of_images = _smaller_images(config, problem.model_0)
-        config = config.replace(**{n: x for n, x in of_images.items() if n not in given})
+        of_size = _settings_of_size(config, problem.model_0)
+        config = config.replace(**{n: x for n, x in of_size.items() if n not in given})
     measured, (train, valid), training = _as_searched(config, problem)
     pace = measure(measured, train, training)
     num_images = len(problem.train) + len(problem.valid)
@@ -218,28 +219,31 @@ def plan(
                 config = wider
     model_0 = first_network(config)
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
-    _check_time(minutes, pace, epoch, num_images)
+    searching = cost_of_smaller(model_0) * epoch if config.recipes.smaller_search else epoch
+    _check_time(minutes, pace, searching, epoch, num_images)
     sizes: dict[str, Any] = {**NO_SEARCH}
     if searches(config):
-        searching = Resizing.of(model_0, float(config.recipes.smaller_search)).cost * epoch
         sizes = _sizes(60 * minutes, pace, searching, workers)
-        in_process &= _faster_without_workers(sizes, pace, searching, workers)
-    in_process &= searches(config) and (workers == 1 or "threads_per_child" not in given)
-    if in_process:
-        sizes["threads_per_child"] = workers * config.threads_per_child
+    resizing = Resizing.of(model_0, config.recipes.progressive_resizing)
+    fit_in = (60 * minutes - OVERHEAD) / (FINAL * epoch * resizing.mean_work())
+    sizes["epochs_final"] = max(1, int(fit_in))  # the run itself knows better, but not at first
     known = config.values()
     if "model_0" in known:  # the space of morphs has no other end
         sizes["max_flops"] = round(GROWTH * count_flops(model_0))
     config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
-    text = _text(config, pace, model_0)
+    in_process &= workers == 1 or "threads_per_child" not in given
+    in_process &= _faster_without_workers(config, pace, searching, workers)
+    if in_process:
+        config = config.replace(threads_per_child=workers * config.threads_per_child)
+    text = _text(config, pace, model_0, in_process)
     if unlike is not None:
         name = dataset.class_name(unlike)
         text += f"; no flips: images of class {name} become other classes in a mirror"
     return Plan(config, text, in_process)
 
 
-def _smaller_images(config: Config, model_0: Architecture) -> dict[str, Any]:
-    """Where images are smaller."""
+def _settings_of_size(config: Config, model_0: Architecture) -> dict[str, Any]:
+    """The settings that say where images are smaller."""
     recipes, large = config.recipes, min(model_0.input_shape[:2]) >= SMALLER_FROM
     if not large or smaller(model_0) is None or recipes.training.auxiliary_weight:
         return {}
@@ -257,10 +261,20 @@ def _as_searched(
     return job.spec, (images.train, images.valid), job.recipe.training
 
 
-def _check_time(minutes: float, pace: Pace, epoch: float, num_images: int) -> None:
-    """Raises `ValueError` if not even the smallest search would end in time."""
+def _check_time(
+    minutes: float, pace: Pace, searching: float, epoch: float, num_images: int
+) -> None:
+    """Raises `ValueError` if not even the smallest search would end in time.
+
+    Args:
+      minutes: that there are.
+      pace: of the machine.
+      searching: seconds of an epoch of the search.
+      epoch: seconds of an epoch of whole images.
+      num_images: to train on in the end.
+    """
     programs = 2 * PROGRAMS * pace.compile_seconds  # of the first network, and of its children
-    least = OVERHEAD + programs + (1 + BESIDE + FINAL) * epoch
+    least = OVERHEAD + programs + (1 + BESIDE) * searching + FINAL * epoch
     if least > 60 * minutes:
         raise ValueError(
             f"minutes must be at least {math.ceil(least / 6) / 10} for {num_images} images on this "
@@ -290,16 +304,18 @@ def _sizes(seconds: float, pace: Pace, epoch: float, workers: int) -> dict[str, 
     }
 
 
-def _faster_without_workers(sizes: dict[str, Any], pace: Pace, epoch: float, workers: int) -> bool:
+def _faster_without_workers(config: Config, pace: Pace, epoch: float, workers: int) -> bool:
     """Whether children are made sooner one by one, with all cores, than side by side.
 
     One child of a step has no edits, and so no programs of its own where all are made in a process.
     """
-    children, training = sizes["num_neighbours"], sizes["epochs_neighbours"] * epoch
+    if not isinstance(config.strategy, HillClimbingSettings):
+        return False
+    children, training = config.strategy.num_neighbours, config.recipes.epochs_neighbours * epoch
     compiling = PROGRAMS * pace.compile_seconds
     alone = children * training + (children - 1) * compiling
     beside = math.ceil(children / workers) * (BESIDE * training + compiling)
-    return bool(sizes["num_steps"] * (alone - beside) < WORKERS_START)
+    return config.strategy.num_steps * (alone - beside) < WORKERS_START
 
 
 def _recipe(batch_size: int) -> dict[str, Any]:
@@ -308,7 +324,7 @@ def _recipe(batch_size: int) -> dict[str, Any]:
     return {**RECIPE, "lr_start": share * RECIPE["lr_start"]}
 
 
-def _text(config: Config, pace: Pace, model_0: Architecture) -> str:
+def _text(config: Config, pace: Pace, model_0: Architecture, in_process: bool) -> str:
     """A plan, for people."""
     values = config.values()
     parts = [
@@ -321,13 +337,16 @@ def _text(config: Config, pace: Pace, model_0: Architecture) -> str:
         parts.append(
             f"{_of(values['num_steps'], 'step')} of {values['num_neighbours']} children, "
             f"{_of(values['epochs_neighbours'], 'epoch')} each"
+            + (", one after the other" if in_process else "")
         )
     if config.data.image_size:
         parts.append(f"images are resized to {config.data.image_size}x{config.data.image_size}")
-    small, share = smaller(model_0), config.recipes.progressive_resizing
-    if small is not None and config.recipes.smaller_search and share:
+    share, small = config.recipes.progressive_resizing, smaller(model_0)
+    where = ["in the search"] if config.recipes.smaller_search and searches(config) else []
+    where += [f"for {share:.0%} of the final training"] if share else []
+    if small is not None and where:
         height, width = small.input_shape[:2]
-        parts.append(f"images are {height}x{width} until {share:.0%} of the final training")
+        parts.append(f"images are {height}x{width} {' and '.join(where)}")
     return "; ".join([*parts, "the final training takes what is left"])
 
 

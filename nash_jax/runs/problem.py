@@ -117,14 +117,16 @@ def _check_smaller_images(config: Config, model_0: Architecture) -> None:
     fits = smaller(model_0) is not None and not recipes.training.auxiliary_weight
     if (share := recipes.progressive_resizing) and not fits:
         raise ValueError(
-            "progressive_resizing needs a network that ends in a global mean, as vgg and resnet-20 "
-            f"do, and auxiliary_weight 0; got another, with progressive_resizing {share:g}; take 0"
+            "progressive_resizing needs auxiliary_weight 0 and a network that ends in a global "
+            "mean, as vgg and resnet-20 do, and whose maps fit smaller images; got another, with "
+            f"progressive_resizing {share:g}; take 0"
         )
     trained = recipes.estimator == "training" and config.values()["space"] == "morphs"
     if recipes.smaller_search and not (fits and trained):
         raise ValueError(
             "smaller_search needs the space of morphs, estimator training, auxiliary_weight 0 and "
-            "a network that ends in a global mean, as vgg; got another; take --nosmaller_search"
+            "a network that ends in a global mean, as vgg and resnet-20 do, and whose maps fit "
+            "smaller images; got another; take --nosmaller_search"
         )
 
 

@@ -34,7 +34,14 @@ from nash_jax.training.loop import (
     variables_in,
 )
 from nash_jax.training.population import learning_curves
-from nash_jax.training.resizing import Resizing, for_smaller, smaller, smaller_examples
+from nash_jax.training.resizing import (
+    Resizing,
+    SizeError,
+    cost_of_smaller,
+    for_smaller,
+    smaller,
+    smaller_examples,
+)
 from nash_jax.training.settings import TrainingSettings
 from nash_jax.training.sgdr import Cosine, direction, learning_rate, learning_rates
 from nash_jax.training.streaming import check_streaming, fits_on_device
@@ -47,6 +54,7 @@ __all__ = [
     "Lengths",
     "Predictions",
     "Resizing",
+    "SizeError",
     "Snapshot",
     "TooLargeError",
     "TrainState",
@@ -58,6 +66,7 @@ __all__ = [
     "check_streaming",
     "check_tower",
     "compiler_options",
+    "cost_of_smaller",
     "direction",
     "ensemble",
     "ensemble_weights",

@@ -57,7 +57,7 @@ def augment(
 
 
 def resized(images: jax.Array, size: Sequence[int]) -> jax.Array:
-    """Images of `size`, `(height, width)`, by the mean of what a pixel covers; of the same type."""
+    """Images of `size`, `(height, width)`, of the same type: linear, antialiased interpolation."""
     *members, _, _, channels = images.shape
     shape = (*members, *size, channels)
     if shape == images.shape:

@@ -340,6 +340,7 @@ def _looped(
     augmenting, first = compiled(augment_batch, *batch, settings=settings, **static)
     if static:
         images, _ = augmenting.call(*batch)
+        images = images if mesh is None else jax.device_put(images, _shared(mesh, members))
     args = state, images, labels, rate, key
     dropping = bool(settings.drop_path)
     program = (_dropping, spec, *args, rate) if dropping else (_update, spec, *args)

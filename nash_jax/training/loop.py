@@ -138,8 +138,8 @@ def fit(
         arrays last until `checkpoint` returns.
       lengths: may change the number of epochs while they go on; what is left of the cosine is then
         spread over what is left of them. By default it stays.
-      progressive_resizing: share of the training, at its beginning, on images of `SCALE` of their
-        edges; the network's weights must fit them: see `smaller`.
+      progressive_resizing: share of the training, at its beginning, on images of about 5/8 of their
+        edges; the network's weights and maps must fit them: see `smaller`.
 
     Returns:
       The trained variables, on the devices, and what the training took.
@@ -218,8 +218,8 @@ def _smaller(graph: Architecture) -> Architecture:
     found = smaller(graph)
     if found is None:
         raise ValueError(
-            "progressive_resizing needs a network whose weights are the same for smaller images, "
-            f"as those that end in a global mean; got another, for {graph.input_shape}; take 0"
+            "progressive_resizing needs a network whose weights and maps fit smaller images, as "
+            f"those that end in a global mean; got another, for {graph.input_shape}; take 0"
         )
     return found
 

@@ -60,7 +60,12 @@ class Cosine(NamedTuple):
     behind: float = 0.0
 
     def progress(self, done: int) -> float:
-        """The part of the annealing that lies behind after so many epochs, not before `since`."""
+        """The part of the annealing that lies behind after so many epochs.
+
+        Before `since` it is as if it had been even until then.
+        """
+        if done < self.since:
+            return self.behind * done / self.since
         return self.behind + (1 - self.behind) * (done - self.since) / (self.epochs - self.since)
 
     def lasting(self, epochs: int, done: int) -> Cosine:
