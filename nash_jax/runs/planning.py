@@ -22,7 +22,6 @@ from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import Problem, prepare, searches
 from nash_jax.runs.spaces import Start
-from nash_jax.search import HillClimbingSettings
 from nash_jax.training import Resizing, TrainingSettings, cost_of_smaller, fit, smaller
 from nash_jax.training.evaluate import all_logits
 
@@ -177,7 +176,7 @@ def plan(
       workers: trials that are made side by side.
       recipe: how to train, one of `RECIPES`; by default `RECIPE`.
       in_process: whether children may be made in this process instead, each by all of the workers'
-        cores: so they are in hill climbing where that takes less time, as workers have to start.
+        cores: so they are in steps of neighbours where that takes less time: workers have to start.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
@@ -309,13 +308,14 @@ def _faster_without_workers(config: Config, pace: Pace, epoch: float, workers: i
 
     One child of a step has no edits, and so no programs of its own where all are made in a process.
     """
-    if not isinstance(config.strategy, HillClimbingSettings):
+    values = config.values()
+    if not {"num_steps", "num_neighbours"} <= values.keys():  # another strategy
         return False
-    children, training = config.strategy.num_neighbours, config.recipes.epochs_neighbours * epoch
+    children, training = values["num_neighbours"], config.recipes.epochs_neighbours * epoch
     compiling = PROGRAMS * pace.compile_seconds
     alone = children * training + (children - 1) * compiling
     beside = math.ceil(children / workers) * (BESIDE * training + compiling)
-    return config.strategy.num_steps * (alone - beside) < WORKERS_START
+    return bool(values["num_steps"] * (alone - beside) < WORKERS_START)
 
 
 def _recipe(batch_size: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def smaller(spec: Architecture) -> Architecture | None:
     """
     height, width, _ = spec.input_shape
     least, most = math.ceil(SCALES[0] * height), math.floor(SCALES[1] * height)
-    edges = sorted(range(least, most + 1), key=lambda edge: abs(edge - SCALE * height))
+    edges = sorted(range(least, most + 1), key=lambda edge: (abs(edge - SCALE * height), -edge))
     of_sizes = (_resized_to(spec, (edge, round(width * edge / height))) for edge in edges)
     return next((found for found in of_sizes if found is not None), None)
 
