@@ -1,6 +1,7 @@
 """Training: schedule, optimiser and augmentation by hand, and the contracts of fit and evaluate."""
 
 import dataclasses
+import functools
 import math
 import os
 import subprocess
@@ -224,9 +225,10 @@ def test_a_training_begins_with_smaller_images_where_the_weights_fit_them(spec, 
     found = training.fit(ends_in_mean, variables, *data, checkpoint=checkpoint, **resized)
     # By hand: two epochs of one cosine on images that were cropped, then made smaller, ...
     size = (50, 5, 5, 1)
-    rates, state = training.learning_rates(settings, 16), None
+    rates = training.learning_rates(settings, 16)
     optimizer = training.direction(settings)
     state = training.TrainState(variables, optimizer.init(variables["params"]))
+    update = jax.jit(functools.partial(training.update, small, settings=settings))
     for number in range(8):
         epoch, batch = divmod(number, 4)
         order_key, batches_key = jax.random.split(jax.random.fold_in(KEY, epoch))
@@ -235,7 +237,7 @@ def test_a_training_begins_with_smaller_images_where_the_weights_fit_them(spec, 
         images = training.augment(digits.images[index], augment_key, settings, 78)
         images = np.rint(jax.image.resize(images.astype(np.float32), size, "linear"))
         labels = digits.labels[index]
-        state, _ = training.update(small, state, images, labels, rates[number], KEY, settings)
+        state, _ = update(state, images, labels, rates[number], KEY)
     chex.assert_trees_all_close(
         training.variables_in(ends_in_mean, snapshots[1], settings), state.variables, atol=1e-5
     )
