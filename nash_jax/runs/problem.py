@@ -113,9 +113,11 @@ def prepare(config: Config, dataset: Dataset) -> Problem:
 
 def _check_smaller_images(config: Config, model_0: Architecture) -> None:
     """Raises `ValueError` if there are to be smaller images, and the weights do not fit them."""
-    recipes = config.recipes
+    recipes, share = config.recipes, config.recipes.progressive_resizing
+    if not share and not recipes.smaller_search:
+        return
     fits = smaller(model_0) is not None and not recipes.training.auxiliary_weight
-    if (share := recipes.progressive_resizing) and not fits:
+    if share and not fits:
         raise ValueError(
             "progressive_resizing needs auxiliary_weight 0 and a network that ends in a global "
             "mean, as vgg and resnet-20 do, and whose maps fit smaller images; got another, with "
