@@ -272,12 +272,16 @@ def by_hand(row: str, seed: int) -> dict[str, Any]:
     return judged(row, seed, spec, averaged if decay else state.variables, EPOCHS.value, valid)
 
 
+def rows_there() -> list[dict[str, Any]]:
+    """The rows of the file that were judged by as many images."""
+    return [row for row in read_rows(OUT.value) if row.get("judged", 0) == JUDGED.value]
+
+
 def main(argv: list[str]) -> None:
     del argv
     compile_faster()
     name = pathlib.Path(DATASET.value).stem
-    found = [row for row in read_rows(OUT.value) if row.get("judged", 0) == JUDGED.value]
-    done = {(row["dataset"], row["row"], row["seed"]) for row in found}
+    done = {(row["dataset"], row["row"], row["seed"]) for row in rows_there()}
     makers = {
         **dict.fromkeys((*NETWORKS, *TRICKS, *RESTARTS), measured),
         **dict.fromkeys((*AVERAGES, *EDITED), by_hand),
@@ -289,17 +293,13 @@ def main(argv: list[str]) -> None:
                 add_row(OUT.value, make(row, seed))
     print(f"{machine()}\n\n| {name} | epochs | validation % | also mirrored |\n|---|---|---|---|")
     for row in makers:
-        of_row = [
-            x
-            for x in read_rows(OUT.value)
-            if (x["dataset"], x["row"], x.get("judged", 0)) == (name, row, JUDGED.value)
-        ]
-        if of_row:
+        found = [x for x in rows_there() if (x["dataset"], x["row"]) == (name, row)]
+        if found:
             means = [
-                mean_and_deviation([x[key] for x in of_row if key in x])
+                mean_and_deviation([x[key] for x in found if key in x])
                 for key in ("accuracy", "mirrored")
             ]
-            print(f"| {row} | {of_row[0]['epochs']} | " + " | ".join(means) + " |")
+            print(f"| {row} | {found[0]['epochs']} | " + " | ".join(means) + " |")
 
 
 if __name__ == "__main__":

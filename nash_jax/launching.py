@@ -174,8 +174,8 @@ def perform(
             recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
             at_once = place.at_once(config) if FLAGS.executor == "ray" else workers
             threads = workers * config.threads_per_child
-            here = place.kind == "processes" and FLAGS.executor == "auto"
-            here = here and not FLAGS["workers"].present and place.is_like_a_worker(threads)
+            free = FLAGS.executor == "auto" and place.on_cpu and not FLAGS["workers"].present
+            here = free and place.is_like_a_worker(threads)
             found = plan(dataset, workers=at_once, recipe=recipe, in_process=here, **planned)
             config = found.config
             note(found.text)

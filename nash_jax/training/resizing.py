@@ -77,6 +77,12 @@ def cost_of_smaller(spec: Architecture) -> float:
     return 1.0 if small is None else count_flops(small) / count_flops(spec)
 
 
+_known: weakref.WeakKeyDictionary[Examples, dict[tuple[int, ...], Examples]]
+_known = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+_resized = jax.jit(resized, static_argnames="size")
+
+
 def smaller_examples(examples: Examples, size: tuple[int, ...]) -> Examples:
     """Examples whose images are made smaller, to `(height, width)`, where they are: here or there.
 
@@ -97,12 +103,6 @@ def smaller_examples(examples: Examples, size: tuple[int, ...]) -> Examples:
             )
             known[size] = dataclasses.replace(examples, images=images)
         return known[size]
-
-
-_known: weakref.WeakKeyDictionary[Examples, dict[tuple[int, ...], Examples]]
-_known = weakref.WeakKeyDictionary()
-_making = threading.Lock()
-_resized = functools.partial(jax.jit, static_argnames="size")(resized)
 
 
 def for_smaller(settings: TrainingSettings) -> TrainingSettings:
