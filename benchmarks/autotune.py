@@ -1,14 +1,24 @@
 """What the search for fast kernels costs and gives on a GPU: seconds to compile, images per second.
 
-  python -m benchmarks.autotune --levels=4,2,1,0
+  python -m benchmarks.autotune --ways=ours,timed,xla,none
 
-For each level of `xla_gpu_autotune_level`, a new process trains the largest network of
-`benchmarks/specs` on random images (kernels that were found are kept as long as their process
-lives). --toy runs it on the CPU, only to see that it works.
+Each way to choose kernels, in a new process (kernels that were found are kept as long as theirs
+lives):
+
+  ours    as `training.compiler_options` has it: the first that cuDNN names, among those that give
+          the same bits every time
+  timed   XLA times all that there are (`xla_gpu_autotune_level=2`)
+  xla     XLA's default: it compares all of their results, too
+  none    no choice at all (`xla_gpu_autotune_level=0`)
+
+A network is trained on random images, twice from the same weights: the last column says whether
+both ended with the same bits. --network is the first width of a `vgg`, or 'edits25', the largest of
+`benchmarks/specs`. --toy runs it on the CPU, only to see that it works.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -24,28 +34,43 @@ from benchmarks.training_pace import SPECS
 from nash_jax.data import Examples
 from nash_jax.training import TrainingSettings, compilation, fit
 
-LEVELS = flags.DEFINE_list("levels", ["4", "2", "1", "0"], "of xla_gpu_autotune_level")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "processes for each level, in turns", lower_bound=1)
+WAYS = {
+    "ours": compilation.GPU_OPTIONS,
+    "timed": {"xla_gpu_autotune_level": 2},
+    "xla": {},
+    "none": {"xla_gpu_autotune_level": 0},
+}
+CHOSEN = flags.DEFINE_list("ways", list(WAYS), "how kernels are chosen")
+NETWORK = flags.DEFINE_string("network", "edits25", "'edits25', or the first width of a vgg")
+BATCH = flags.DEFINE_integer("batch", 128, "images per update", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 3, "processes for each way, in turns", lower_bound=1)
 TOY = flags.DEFINE_bool("toy", False, "tiny sizes on the CPU")
-LEVEL = flags.DEFINE_integer("level", -1, "measure this level in this process; what --levels does")
+ONE = flags.DEFINE_string("one", "", "measure this way in this process; what --ways does")
 
 
-def one_level(level: int) -> None:
-    """Prints the seconds of compiling, and the images per second of training."""
-    compilation.GPU_OPTIONS["xla_gpu_autotune_level"] = level
+def one_way(way: str) -> None:
+    """Prints the seconds of compiling, images per second, and whether two trainings are alike."""
+    compilation.GPU_OPTIONS = WAYS[way]
     rng = np.random.default_rng(0)
-    size, num, epochs = (8, 64, 1) if TOY.value else (32, 12_800, 3)
+    size, num, epochs = (8, 2, 1) if TOY.value else (32, 100, 3)
+    num *= BATCH.value
     images = rng.integers(0, 256, (num, size, size, 3), np.uint8)
     examples = Examples(*jax.device_put((images, rng.integers(0, 10, num, np.int32))))
-    if TOY.value:
-        spec, settings = nj.chain((8, 8, 3), 10, (4,)), TrainingSettings(batch_size=32)
-    else:
+    precision: compilation.Precision = "float32" if TOY.value else "bfloat16"
+    settings = TrainingSettings(batch_size=BATCH.value, precision=precision)
+    if NETWORK.value == "edits25":
         spec = nj.from_json((SPECS / "edits25.json").read_text())
-        settings = TrainingSettings(precision="bfloat16")
+    else:
+        widths = tuple(int(NETWORK.value) * 2**stage for stage in range(4 if size > 8 else 1))
+        spec = nj.vgg((size, size, 3), 10, widths)
     key = jax.random.key(0)
-    first = fit(spec, nj.init(spec, key), examples, key, 1, settings)
-    again = fit(spec, first.variables, examples, key, epochs, settings)
-    print(f"{first.compile_seconds} {num * epochs / again.train_seconds}")
+    variables = nj.init(spec, key)
+    first = fit(spec, variables, examples, key, 1, settings)
+    trained = [fit(spec, variables, examples, key, epochs, settings) for _ in range(2)]
+    ends = [jax.tree.leaves(each.variables) for each in trained]
+    alike = all(np.array_equal(a, b) for a, b in zip(*ends))
+    pace = num * epochs / min(each.train_seconds for each in trained)
+    print(json.dumps([first.compile_seconds, pace, alike]))
 
 
 def main(_: list[str]) -> None:
@@ -54,22 +79,24 @@ def main(_: list[str]) -> None:
             f"error: this is a benchmark of GPUs; JAX's backend is {jax.default_backend()!r}; "
             "install the cuda extra, or give --toy with JAX_PLATFORMS=cpu"
         )
-    if LEVEL.value >= 0:
-        one_level(LEVEL.value)
+    if ONE.value:
+        one_way(ONE.value)
         return
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    toy = ["--toy"] if TOY.value else []
-    found: dict[str, list[tuple[float, ...]]] = {level: [] for level in LEVELS.value}
+    found: dict[str, list[tuple[float, float, bool]]] = {way: [] for way in CHOSEN.value}
     for _round in range(ROUNDS.value):
-        for level in LEVELS.value:
-            command = [sys.executable, "-m", "benchmarks.autotune", f"--level={level}", *toy]
+        for way in CHOSEN.value:
+            command = [sys.executable, "-m", "benchmarks.autotune", *sys.argv[1:], f"--one={way}"]
             said = subprocess.run(command, env=environment, check=True, stdout=-1, text=True).stdout
-            found[level].append(tuple(map(float, said.split())))
+            found[way].append(tuple(json.loads(said.splitlines()[-1])))
     print(f"{jax.devices()[0].device_kind}, {machine()}")
-    print("| level | compiling, s | images per second |\n|---|---|---|")
-    for level, rows in found.items():
-        seconds, pace = (statistics.median(column) for column in zip(*rows))
-        print(f"| {level} | {seconds:.1f} | {pace:,.0f} |")
+    print("| way | compiling, s | images per second | same bits |\n|---|---|---|---|")
+    for way, rows in found.items():
+        seconds, pace, alike = zip(*rows)
+        print(
+            f"| {way} | {statistics.median(seconds):.1f} | {statistics.median(pace):,.0f} "
+            f"| {'yes' if all(alike) else 'no'} |"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ every step, and adds up, over pretraining, children and final training:
 - waiting: new graphs are compiled while other networks train; in every step the device waits for
   the first of these compilations, `--compile_seconds`.
 
-The machine's three numbers are guesses until `benchmarks.gpu` has measured them.
+The machine's three numbers are guesses; what an H200 reached: docs/performance.md, "On a GPU".
 """
 
 from __future__ import annotations

@@ -172,11 +172,11 @@ def perform(
             dataset = dataset_from_flags(config, note)
         if planned is not None:
             recipe = FLAGS.recipe if FLAGS["recipe"].present else ""
-            at_once = place.at_once(config) if FLAGS.executor == "ray" else workers
             threads = workers * config.threads_per_child
             free = FLAGS.executor == "auto" and place.on_cpu and not FLAGS["workers"].present
             here = free and place.is_like_a_worker(threads)
-            found = plan(dataset, workers=at_once, recipe=recipe, in_process=here, **planned)
+            room = place.room(config)
+            found = plan(dataset, workers=room, recipe=recipe, in_process=here, **planned)
             config = found.config
             note(found.text)
             if found.in_process:

@@ -1,7 +1,9 @@
 """Searches with a limited time: the plan, the final training that keeps to it, and more time."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from helpers import TINY, Silent
@@ -10,14 +12,16 @@ from test_engine import MadeUp
 import nash_jax as nj
 from nash_jax import runs
 from nash_jax.architecture import count_flops
+from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Outcome, Seconds
 from nash_jax.record import Memory
 from nash_jax.record.ledger import append_line, ledger_in, repair_ledger
 from nash_jax.runs import planning
 from nash_jax.runs import run as run_module
 from nash_jax.runs.engine import Engine
+from nash_jax.runs.places import Place
 from nash_jax.runs.planning import Pace, plan
-from nash_jax.training import Cosine, Resizing
+from nash_jax.training import Cosine, Resizing, TrainingSettings
 
 
 @pytest.fixture
@@ -51,6 +55,28 @@ def test_the_sizes_follow_from_the_pace_of_the_machine(monkeypatch, images):
     assert (config.strategy.num_steps, config.strategy.num_neighbours) == (2, 2)
     assert "an update takes 20 ms" in found.text
     assert "2 steps of 2 children" in found.text
+
+
+def test_an_accelerator_is_measured_by_all_updates_of_a_program(monkeypatch):
+    def fit(spec, variables, examples, *_):
+        programs = -(-len(examples) // 10 // 16)
+        return SimpleNamespace(compile_seconds=1.0, train_seconds=programs * 16 * 0.001)
+
+    monkeypatch.setattr(planning, "fit", fit)
+    monkeypatch.setattr(planning, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    examples = Examples(np.zeros((50, 4, 4, 1), np.uint8), np.zeros(50, np.int32))
+    spec, settings = nj.chain((4, 4, 1), 2, (1,)), TrainingSettings(batch_size=10)
+    assert planning.measure(spec, examples, settings).update_seconds == pytest.approx(0.001)
+
+
+def test_room_is_that_of_the_devices():
+    gpus = [SimpleNamespace(platform="gpu")] * 2
+    config = runs.Config().replace(num_neighbours=3)
+    place = Place("auto", gpus, workers=16, per_device=2)
+    assert place.room(config) == 4
+    assert place.at_once(config) == 3
+    assert Place("auto", jax.devices(), workers=16).room(config) == 16
 
 
 def test_a_slow_machine_gets_a_smaller_search_and_too_little_time_is_one_line(monkeypatch, images):

@@ -115,16 +115,17 @@ class Place:
                 note(f"Ray's dashboard: {dashboard}")
             yield
 
-    def at_once(self, config: Config) -> int:
-        """Children that can be trained side by side; of a cluster it must be joined."""
+    def room(self, config: Config) -> int:
+        """Children for which there is room side by side; a cluster must be joined."""
         if self.kind == "ray" and searches(config):
-            room = sum(node.slots for node in nodes(self.size(config)))
-            return min(self.workers or room, config.strategy.num_at_once)
+            return self.workers or sum(node.slots for node in nodes(self.size(config)))
         if self.kind == "serial":
             return 1
-        if self.on_cpu:
-            return min(max(1, self.workers), config.strategy.num_at_once)
-        return self.per_device * len(self.devices)
+        return max(1, self.workers) if self.on_cpu else self.per_device * len(self.devices)
+
+    def at_once(self, config: Config) -> int:
+        """Children that are trained side by side: not more than the strategy ever asks for."""
+        return min(self.room(config), config.strategy.num_at_once)
 
     def executor_of(self, config: Config, images: Images, tools: Tools, at_once: int) -> Executor:
         """The executor of children.

@@ -23,7 +23,14 @@ from nash_jax.runs.config import Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import Problem, prepare, searches
 from nash_jax.runs.spaces import Start
-from nash_jax.training import Resizing, TrainingSettings, cost_of_smaller, fit, smaller
+from nash_jax.training import (
+    Resizing,
+    TrainingSettings,
+    cost_of_smaller,
+    fit,
+    smaller,
+    updates_per_program,
+)
 from nash_jax.training.evaluate import all_logits
 
 #: What every plan has. How it was chosen: docs/results.md, "What pays".
@@ -36,9 +43,10 @@ SETTINGS: dict[str, Any] = {
 #: How to train, if nothing is said: modern, without cutout, at a higher rate behind a warm-up.
 RECIPE = RECIPES["modern"] | {"cutout": 0, "lr_start": 0.1, "warmup": 0.15}
 #: Channels of the first stage, to choose from; every further stage has twice as many.
-FIRST_WIDTHS = (8, 12, 16, 24, 32, 48, 64)
-#: Those of the network by which the machine is measured, and the seconds that this takes.
-MEASURED_WIDTH, MEASURED_SECONDS = 12, 0.5
+FIRST_WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+#: Those of the network by which a CPU is measured, and an accelerator, and the seconds that it
+#: takes. All that is narrower takes an accelerator as long: it waits for what it is to do next.
+MEASURED_WIDTH, MEASURED_WIDTH_ELSEWHERE, MEASURED_SECONDS = 12, 64, 0.5
 #: Of widths 12, 16, 24 and 32, an update takes 29, 40, 75 and 131 ms on two cores of an AMD EPYC.
 PACE_EXPONENT = 0.75
 #: The smallest map that a stage of whole images may have, in pixels.
@@ -104,15 +112,15 @@ def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) 
     The first update is not counted: it also makes the pages of its memory. Of several trainings the
     fastest counts: what else the machine does for a moment is no reason for a small network.
     """
-    size = settings.batch_size
-    once, more = (examples.take(np.arange(n * size) % len(examples)) for n in (1, 4))
+    size, num = settings.batch_size, max(4, updates_per_program())
+    once, more = (examples.take(np.arange(n * size) % len(examples)) for n in (1, num))
     key = jax.random.key(0)
     variables, seconds = init(spec, key), list[float]()
     first = fit(spec, variables, once, key, 1, settings)
     start = time.monotonic()
     while len(seconds) < 4 or time.monotonic() < start + MEASURED_SECONDS:
         seconds.append(fit(spec, variables, more, key, 1, settings).train_seconds)
-    return Pace(first.compile_seconds, min(seconds) / (len(more) // size), spec)
+    return Pace(first.compile_seconds, min(seconds) / num, spec)
 
 
 def lost_in_the_mirror(
@@ -365,9 +373,9 @@ def for_images(dataset: Dataset) -> dict[str, Any]:
     """
     size = min(dataset.image_shape[:2])
     stages = max(1, min(MOST_STAGES, (size // LEAST_MAP).bit_length()))
-    settings: dict[str, Any] = {
-        "widths": tuple(MEASURED_WIDTH * 2**stage for stage in range(stages))
-    }
+    on_cpu = jax.default_backend() == "cpu"
+    width = MEASURED_WIDTH if on_cpu else MEASURED_WIDTH_ELSEWHERE
+    settings: dict[str, Any] = {"widths": tuple(width * 2**stage for stage in range(stages))}
     settings["crop_padding"] = min(4, size // 8)
     batch_size = SETTINGS["batch_size"]
     while batch_size > 8 and 10 * batch_size > len(dataset.train):

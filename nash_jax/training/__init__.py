@@ -14,7 +14,7 @@ from nash_jax.training.ensembles import (
     ensemble_weights,
     predict_members,
 )
-from nash_jax.training.epochs import TrainState, update
+from nash_jax.training.epochs import TrainState, update, updates_per_program
 from nash_jax.training.evaluate import (
     Evaluation,
     evaluate,
@@ -89,5 +89,6 @@ __all__ = [
     "supernet",
     "tower_of",
     "update",
+    "updates_per_program",
     "variables_in",
 ]

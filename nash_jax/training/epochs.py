@@ -194,6 +194,11 @@ def order_of(key: jax.Array, num_examples: int, num_batches: int, batch_size: in
 CHUNK = 16
 
 
+def updates_per_program() -> int:
+    """How many updates `fit` makes by one program here; fewer of them take as long."""
+    return 1 if jax.default_backend() == "cpu" else CHUNK
+
+
 @functools.partial(jax.jit, static_argnames="mesh")
 def _chosen(
     images: jax.Array, labels: jax.Array, order: jax.Array, number: jax.Array, mesh: Mesh | None
@@ -257,7 +262,7 @@ def epoch_maker(examples: Examples, scan: bool | None, stream: bool | None) -> C
     stream = not fits_on_device(examples) if stream is None else stream
     if stream:
         return functools.partial(_looped, stream=True)
-    scan = jax.default_backend() != "cpu" if scan is None else scan
+    scan = updates_per_program() > 1 if scan is None else scan
     return scanned if scan else _looped
 
 

@@ -28,7 +28,7 @@ from nash_jax.jax_settings import usual_promotion
 from nash_jax.training import parts
 from nash_jax.training.bilevel import EdgeSettings, initial_logits
 from nash_jax.training.compilation import Stopwatch
-from nash_jax.training.epochs import TrainState
+from nash_jax.training.epochs import TrainState, updates_per_program
 from nash_jax.training.loop import (
     DivergedError,
     Fit,
@@ -172,7 +172,7 @@ def fit_supernet(
     diverged, good = "", state
     watch = Stopwatch()
     course = Course(graph, train, valid, key, epochs, settings, rule)
-    scan = jax.default_backend() != "cpu" if scan is None else scan
+    scan = updates_per_program() > 1 if scan is None else scan
     updates: Updates
     if scan and isinstance(rule, EdgeSettings):
         updates = Scanned(course, state.train, state.rule)
