@@ -3,7 +3,8 @@
   python -m benchmarks.tricks --dataset=npz:cifar10.npz --out=benchmarks/results/tricks.jsonl
 
 Of 10,000 training images 8,000 are trained on and 2,000 validate; or, with `--judged=10000`, all
-are trained on and as many others validate. The test images are not looked at. All rows take about
+are trained on and as many others validate (`--images=1600 --judged=10000 --epochs=90`: how it is
+with few). The test images are not looked at. All rows take about
 as long as 18 epochs of `vgg` with channels 16-32-64-128, two minutes on two cores: the number of
 epochs of each network follows from its milliseconds per update on an idle machine (`NETWORKS`).
 Every result is a line of the file and is never made again; the table is printed at the end.
@@ -99,12 +100,20 @@ TRICKS: dict[str, dict[str, Any]] = {
 }
 _PLANNED = {"label_smoothing": 0.1, "clip_norm": 5.0}
 _WARM = {**_PLANNED, "lr_start": 0.1, "warmup": 0.15}
+_FEW = {**_WARM, "auto_augment": True, "weight_decay": 2e-3}
 #: Trainings as plans have them, which look whether a set may be flipped.
 PLANNED: dict[str, dict[str, Any]] = {
     "as plans were": _PLANNED,
     "rate 0.1 behind a warm-up": _WARM,
     "the same, rate 0.2": {**_WARM, "lr_start": 0.2},
     "the same, weight decay 0.001": {**_WARM, "weight_decay": 1e-3},
+    "the same, weight decay 0.002": {**_WARM, "weight_decay": 2e-3},
+    "the same, cutout of 8 pixels": {**_WARM, "cutout": 8},
+    "AutoAugment": {**_WARM, "auto_augment": True},
+    "AutoAugment, weight decay 0.002": _FEW,
+    "AutoAugment, smaller images for half": {**_WARM, "auto_augment": True},
+    "AutoAugment, weight decay 0.002, smaller images for half": _FEW,
+    "AutoAugment, weight decay 0.002, smaller images for three quarters": _FEW,
     "the same, no label smoothing": {**_WARM, "label_smoothing": 0.0},
     "the same, smaller images for a third": _WARM,
     "the same, smaller images for half": _WARM,
@@ -113,7 +122,12 @@ TRICKS |= PLANNED
 #: Sets that plans do not flip; all other rows are flipped.
 UNFLIPPED = ("digits", "fashion_mnist")
 #: Shares of the training on smaller images, by row.
-RESIZED = {"the same, smaller images for a third": 0.35, "the same, smaller images for half": 0.5}
+RESIZED = {
+    row: share
+    for row in PLANNED
+    for part, share in (("a third", 0.35), ("half", 0.5), ("three quarters", 0.75))
+    if row.endswith(f"smaller images for {part}")
+}
 #: Rows that are trained in two cosines: the share of the epochs of the first.
 RESTARTS = {"a warm restart after a third": 1 / 3, "a warm restart after two thirds": 2 / 3}
 #: The network whose weights are a moving average of the training's, by the average's decay.
@@ -147,6 +161,13 @@ def split() -> tuple[Dataset, Examples, Examples]:
     return dataset, *parts
 
 
+def what(row: str, seed: int) -> dict[str, Any]:
+    """What a line of the file is about; sizes where they are not the usual ones."""
+    found = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
+    sizes = (("judged", JUDGED.value, 0), ("images", IMAGES.value, 10_000))
+    return found | {name: size for name, size, usual in sizes if size != usual}
+
+
 def searched(row: str, seed: int) -> dict[str, Any]:
     """The accuracy of a search's final network on images that stand for the test images.
 
@@ -167,9 +188,8 @@ def searched(row: str, seed: int) -> dict[str, Any]:
         anew = nj.init(best.spec, init_key)
         fitted = fit(best.spec, anew, train, key, config.recipes.epochs_final, training)
         accuracy = evaluate(best.spec, fitted.variables, judge, **training.evaluation).accuracy
-    what = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
     found = {"epochs": config.recipes.epochs_final, "mirrored": round(100 * accuracy, 2)}
-    return {**what, **found}
+    return {**what(row, seed), **found}
 
 
 def judged(
@@ -185,10 +205,8 @@ def judged(
         round(100 * evaluate(spec, variables, valid, flip=flip).accuracy, 2)
         for flip in (False, True)
     ]
-    what = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
-    if JUDGED.value:
-        what["judged"] = JUDGED.value
-    return {**what, "epochs": epochs, "accuracy": accuracies[0], "mirrored": accuracies[1]}
+    found = {"epochs": epochs, "accuracy": accuracies[0], "mirrored": accuracies[1]}
+    return {**what(row, seed), **found}
 
 
 def measured(row: str, seed: int) -> dict[str, Any]:
@@ -273,15 +291,20 @@ def by_hand(row: str, seed: int) -> dict[str, Any]:
 
 
 def rows_there() -> list[dict[str, Any]]:
-    """The rows of the file that were judged by as many images."""
-    return [row for row in read_rows(OUT.value) if row.get("judged", 0) == JUDGED.value]
+    """The rows of the file that were trained on, and judged by, as many images."""
+    names = ("dataset", "row", "seed", "judged", "images")
+    return [
+        row
+        for row in read_rows(OUT.value)
+        if {n: row[n] for n in names if n in row} == what(row["row"], row["seed"])
+    ]
 
 
 def main(argv: list[str]) -> None:
     del argv
     compile_faster()
     name = pathlib.Path(DATASET.value).stem
-    done = {(row["dataset"], row["row"], row["seed"]) for row in rows_there()}
+    done = {(row["row"], row["seed"]) for row in rows_there()}
     makers = {
         **dict.fromkeys((*NETWORKS, *TRICKS, *RESTARTS), measured),
         **dict.fromkeys((*AVERAGES, *EDITED), by_hand),
@@ -289,11 +312,11 @@ def main(argv: list[str]) -> None:
     }
     for seed in map(int, SEEDS.value):
         for row, make in makers.items():
-            if (name, row, seed) not in done and (not ROWS.value or row in ROWS.value):
+            if (row, seed) not in done and (not ROWS.value or row in ROWS.value):
                 add_row(OUT.value, make(row, seed))
     print(f"{machine()}\n\n| {name} | epochs | validation % | also mirrored |\n|---|---|---|---|")
     for row in makers:
-        found = [x for x in rows_there() if (x["dataset"], x["row"]) == (name, row)]
+        found = [x for x in rows_there() if x["row"] == row]
         if found:
             means = [
                 mean_and_deviation([x[key] for x in found if key in x])

@@ -121,12 +121,31 @@ def test_a_final_training_begins_with_smaller_images_where_they_are_large(monkey
 
     large = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
     large = nj.data.make_dataset("large", *large, *large)
-    assert (share(images), share(large)) == (0.0, 0.5)
+    assert (share(images), share(large)) == (0.0, 0.75)
     assert share(large, progressive_resizing=0.25) == 0.25
     assert share(large, recipe="modern") == 0.0
     assert share(large, model_0="chain") == 0.0  # its dense layer reads a map of one size
     with pytest.raises(ValueError, match="progressive_resizing needs .* ends in a global mean"):
         planned(monkeypatch, large, 0.02, model_0="chain", progressive_resizing=0.5)
+
+
+def test_images_that_are_seen_often_are_augmented_more(monkeypatch, images):
+    def augmented(dataset, minutes, **given):
+        recipes = planned(monkeypatch, dataset, 0.5, minutes, **given).config.recipes
+        if dataset is large and not given:
+            many = recipes.training.auto_augment
+            assert recipes.progressive_resizing == (0.75 if many else 0.5)
+        return recipes.training.auto_augment
+
+    large = np.zeros((40, 32, 32, 3), np.uint8), np.arange(40) % 2
+    large = nj.data.make_dataset("large", *large, *large)
+    # An update takes 0.5 s of 20x20 pixels at width 12, 0.7 s of 32x32 at width 8, and an epoch
+    # has 4: 21 epochs fit into a minute, and more than 50 into ten.
+    assert not augmented(large, 1.0)
+    assert augmented(large, 10.0)
+    assert not augmented(large, 10.0, auto_augment=False)
+    assert not augmented(large, 10.0, recipe="modern")
+    assert not augmented(images, 10.0)  # of 16x16 pixels
 
 
 def test_what_is_given_stays(monkeypatch, images):

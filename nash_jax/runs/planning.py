@@ -57,6 +57,9 @@ LEAST_EPOCHS, LEAST_UPDATES = 22, 2_500
 #: Images are smaller in the search, and in this share of the final training, if their edges have
 #: at least so many pixels.
 SMALLER_SHARE, SMALLER_FROM = 0.5, 24
+#: If so many epochs would fit into all of the time, what is learned is limited by the number of
+#: images: AutoAugment makes others of them, and they are smaller for a larger share.
+MANY_EPOCHS, SMALLER_SHARE_OF_MANY = 50, 0.75
 #: How many times the FLOPs of model_0 a network may have.
 GROWTH = 1.5
 #: Shares of the time for the first network's training and for the steps of the search.
@@ -228,6 +231,11 @@ def plan(
             if fit_in >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
                 config = wider
     model_0 = first_network(config)
+    large = min(dataset.image_shape[:2]) >= SMALLER_FROM
+    if not recipe and large and 60 * minutes >= MANY_EPOCHS * updates * pace.of(model_0):
+        share = SMALLER_SHARE_OF_MANY if config.recipes.progressive_resizing else 0
+        of_many = {"auto_augment": True, "progressive_resizing": share}
+        config = config.replace(**{n: x for n, x in of_many.items() if n not in given})
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     searching = cost_of_smaller(model_0) * epoch if config.recipes.smaller_search else epoch
     _check_time(minutes, pace, searching, epoch, num_images)
@@ -358,6 +366,8 @@ def _text(config: Config, pace: Pace, model_0: Architecture, in_process: bool) -
     if small is not None and where:
         height, width = small.input_shape[:2]
         parts.append(f"images are {height}x{width} {' and '.join(where)}")
+    if config.recipes.training.auto_augment:
+        parts.append("AutoAugment changes images that are trained on")
     return "; ".join([*parts, "the final training takes what is left"])
 
 
