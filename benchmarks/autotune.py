@@ -1,6 +1,6 @@
 """What the search for fast kernels costs and gives on a GPU: seconds to compile, images per second.
 
-  python -m benchmarks.autotune --ways=ours,timed,xla,none
+  python -m benchmarks.autotune --way=ours --way=timed
 
 Each way to choose kernels, in a new process (kernels that were found are kept as long as theirs
 lives):
@@ -10,10 +10,11 @@ lives):
   timed   XLA times all that there are (`xla_gpu_autotune_level=2`)
   xla     XLA's default: it compares all of their results, too
   none    no choice at all (`xla_gpu_autotune_level=0`)
+  strict  XLA's promise of the same bits for all that it compiles (`xla_gpu_deterministic_ops`)
 
 A network is trained on random images, twice from the same weights: the last column says whether
-both ended with the same bits. --network is the first width of a `vgg`, or 'edits25', the largest of
-`benchmarks/specs`. --toy runs it on the CPU, only to see that it works.
+both ended with the same bits. The network is the largest of `benchmarks/specs`, or a `vgg` as wide
+as --width says. --toy runs a tiny one on the CPU, only to see that it works.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import os
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,30 +41,33 @@ WAYS = {
     "timed": {"xla_gpu_autotune_level": 2},
     "xla": {},
     "none": {"xla_gpu_autotune_level": 0},
+    "strict": {"xla_gpu_deterministic_ops": True},
 }
-CHOSEN = flags.DEFINE_list("ways", list(WAYS), "how kernels are chosen")
-NETWORK = flags.DEFINE_string("network", "edits25", "'edits25', or the first width of a vgg")
+CHOSEN = flags.DEFINE_multi_enum("way", list(WAYS), list(WAYS), "how kernels are chosen")
+WIDTH = flags.DEFINE_integer("width", 0, "of a vgg's first stage; 0: edits25", lower_bound=0)
 BATCH = flags.DEFINE_integer("batch", 128, "images per update", lower_bound=1)
+PRECISION = flags.DEFINE_enum("precision", "bfloat16", list(compilation.PRECISIONS), "of training")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "processes for each way, in turns", lower_bound=1)
 TOY = flags.DEFINE_bool("toy", False, "tiny sizes on the CPU")
-ONE = flags.DEFINE_string("one", "", "measure this way in this process; what --ways does")
+ONE = flags.DEFINE_string("one", "", "measure this way in this process; what the others do")
 
 
 def one_way(way: str) -> None:
     """Prints the seconds of compiling, images per second, and whether two trainings are alike."""
     compilation.GPU_OPTIONS = WAYS[way]
-    rng = np.random.default_rng(0)
-    size, num, epochs = (8, 2, 1) if TOY.value else (32, 100, 3)
-    num *= BATCH.value
-    images = rng.integers(0, 256, (num, size, size, 3), np.uint8)
-    examples = Examples(*jax.device_put((images, rng.integers(0, 10, num, np.int32))))
-    precision: compilation.Precision = "float32" if TOY.value else "bfloat16"
-    settings = TrainingSettings(batch_size=BATCH.value, precision=precision)
-    if NETWORK.value == "edits25":
-        spec = nj.from_json((SPECS / "edits25.json").read_text())
+    if TOY.value:
+        spec, settings = nj.chain((8, 8, 3), 10, (4,)), TrainingSettings(batch_size=32)
     else:
-        widths = tuple(int(NETWORK.value) * 2**stage for stage in range(4 if size > 8 else 1))
-        spec = nj.vgg((size, size, 3), 10, widths)
+        spec = nj.from_json((SPECS / "edits25.json").read_text())
+        if WIDTH.value:
+            spec = nj.vgg((32, 32, 3), 10, tuple(WIDTH.value * 2**stage for stage in range(4)))
+        precision: Any = PRECISION.value
+        settings = TrainingSettings(batch_size=BATCH.value, precision=precision)
+    num, epochs = (2, 1) if TOY.value else (100, 3)
+    num *= settings.batch_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num, *spec.input_shape), np.uint8)
+    examples = Examples(*jax.device_put((images, rng.integers(0, 10, num, np.int32))))
     key = jax.random.key(0)
     variables = nj.init(spec, key)
     first = fit(spec, variables, examples, key, 1, settings)

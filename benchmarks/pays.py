@@ -71,7 +71,7 @@ TFLOPS = flags.DEFINE_float("tflops", 0.0, "of its training, instead of a time")
 #: Sets whose images nobody would flip. A search must find that out by itself.
 NO_FLIPS = ("digits",)
 #: Updates by which the time of an epoch is estimated.
-TIMED = 40
+TIMED = 48
 #: When the process of a method was started, by the clock that all processes share.
 STARTED = "PAYS_STARTED"
 

@@ -36,7 +36,7 @@ from nash_jax.launching import compile_faster
 from nash_jax.record.orbax_folders import load_orbax
 from nash_jax.spaces import CROSSOVERS, Choices
 from nash_jax.text import mean_and_deviation
-from nash_jax.training import TrainingSettings, evaluate, fit, precompile
+from nash_jax.training import TrainingSettings, evaluate, fit, precompile, updates_per_program
 
 DATASETS = flags.DEFINE_multi_string("dataset", [], "as `nash search` takes it; several times")
 NETWORKS = flags.DEFINE_integer("networks", 8, "random networks of each space")
@@ -180,14 +180,15 @@ def measure_darts() -> None:
     built = time.perf_counter() - start
     settings = TrainingSettings(batch_size=96)
     rng, key = np.random.default_rng(0), jax.random.key(0)
-    images = rng.integers(0, 256, (2 * 96, 32, 32, 3), np.uint8)
-    examples = Examples(images, np.arange(2 * 96) % 10)
+    num = max(2, updates_per_program())
+    images = rng.integers(0, 256, (num * 96, 32, 32, 3), np.uint8)
+    examples = Examples(images, np.arange(num * 96) % 10)
     variables = nj.init(spec, key)
     start = time.perf_counter()
     required = precompile(spec, variables, examples, key, settings)
     compiled = time.perf_counter() - start
     fit(spec, variables, examples, key, 1, settings)
-    seconds = fit(spec, variables, examples, key, 1, settings).train_seconds / 2
+    seconds = fit(spec, variables, examples, key, 1, settings).train_seconds / num
     print(
         f"{machine()}\nnodes {len(spec.nodes)}, built in {built:.3f} s, compiled in {compiled:.0f} "
         f"s, an update of 96 images takes {seconds:.1f} s, memory {required / 2**30:.2f} GiB"

@@ -100,7 +100,8 @@ TRICKS: dict[str, dict[str, Any]] = {
 }
 _PLANNED = {"label_smoothing": 0.1, "clip_norm": 5.0}
 _WARM = {**_PLANNED, "lr_start": 0.1, "warmup": 0.15}
-_FEW = {**_WARM, "auto_augment": True, "weight_decay": 2e-3}
+_AUTO = {**_WARM, "auto_augment": True}
+_AUTO_2 = {**_AUTO, "weight_decay": 2e-3}
 #: Trainings as plans have them, which look whether a set may be flipped.
 PLANNED: dict[str, dict[str, Any]] = {
     "as plans were": _PLANNED,
@@ -109,14 +110,15 @@ PLANNED: dict[str, dict[str, Any]] = {
     "the same, weight decay 0.001": {**_WARM, "weight_decay": 1e-3},
     "the same, weight decay 0.002": {**_WARM, "weight_decay": 2e-3},
     "the same, cutout of 8 pixels": {**_WARM, "cutout": 8},
-    "AutoAugment": {**_WARM, "auto_augment": True},
-    "AutoAugment, weight decay 0.002": _FEW,
-    "AutoAugment, smaller images for half": {**_WARM, "auto_augment": True},
-    "AutoAugment, weight decay 0.002, smaller images for half": _FEW,
-    "AutoAugment, weight decay 0.002, smaller images for three quarters": _FEW,
     "the same, no label smoothing": {**_WARM, "label_smoothing": 0.0},
     "the same, smaller images for a third": _WARM,
     "the same, smaller images for half": _WARM,
+    "AutoAugment": _AUTO,
+    "AutoAugment, weight decay 0.002": _AUTO_2,
+    "AutoAugment, smaller images for half": _AUTO,
+    "AutoAugment, smaller images for three quarters": _AUTO,
+    "AutoAugment, weight decay 0.002, smaller images for half": _AUTO_2,
+    "AutoAugment, weight decay 0.002, smaller images for three quarters": _AUTO_2,
 }
 TRICKS |= PLANNED
 #: Sets that plans do not flip; all other rows are flipped.
@@ -164,7 +166,10 @@ def split() -> tuple[Dataset, Examples, Examples]:
 def what(row: str, seed: int) -> dict[str, Any]:
     """What a line of the file is about; sizes where they are not the usual ones."""
     found = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
-    sizes = (("judged", JUDGED.value, 0), ("images", IMAGES.value, 10_000))
+    sizes = (
+        *(("judged", JUDGED.value, 0), ("images", IMAGES.value, 10_000)),
+        ("first_epochs", EPOCHS.value, 18),
+    )
     return found | {name: size for name, size, usual in sizes if size != usual}
 
 
@@ -292,7 +297,7 @@ def by_hand(row: str, seed: int) -> dict[str, Any]:
 
 def rows_there() -> list[dict[str, Any]]:
     """The rows of the file that were trained on, and judged by, as many images."""
-    names = ("dataset", "row", "seed", "judged", "images")
+    names = ("dataset", "row", "seed", "judged", "images", "first_epochs")
     return [
         row
         for row in read_rows(OUT.value)

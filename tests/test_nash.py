@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -351,6 +352,22 @@ def test_a_plan_decides_where_children_are_made(words, threads, here, tmp_path, 
         with pytest.raises(SystemExit, match=r"1 serial" if here else r"auto|processes"):
             launching.search(["nash"])
     assert asked["may"] == here
+
+
+def test_a_plan_is_made_for_as_many_children_at_once_as_there_are_accelerators(
+    tmp_path, monkeypatch
+):
+    def plan(dataset, *, workers, **given):
+        del dataset, given
+        sys.exit(f"{workers} at once")
+
+    monkeypatch.setattr(launching, "plan", plan)
+    gpus = [SimpleNamespace(platform="gpu")] * 3
+    monkeypatch.setattr(launching, "devices_from_flags", lambda: gpus)
+    with flagsaver.flagsaver():
+        parse("--minutes=3", f"--workdir={tmp_path}", "--progress=quiet")
+        with pytest.raises(SystemExit, match="3 at once"):
+            launching.search(["nash"])
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,12 @@ def test_an_accelerator_is_measured_by_all_updates_of_a_program(monkeypatch):
     monkeypatch.setattr(planning, "MEASURED_SECONDS", 0.0)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     examples = Examples(np.zeros((50, 4, 4, 1), np.uint8), np.zeros(50, np.int32))
-    spec, settings = nj.chain((4, 4, 1), 2, (1,)), TrainingSettings(batch_size=10)
-    assert planning.measure(spec, examples, settings).update_seconds == pytest.approx(0.001)
+    narrow, spec, wide = (nj.chain((4, 4, 1), 2, (width,)) for width in (1, 2, 4))
+    pace = planning.measure(spec, examples, TrainingSettings(batch_size=10))
+    assert pace.update_seconds == pytest.approx(0.001)
+    assert pace.of(narrow) == pace.update_seconds < pace.of(wide)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert pace.of(narrow) < pace.update_seconds
 
 
 def test_room_is_that_of_the_devices():

@@ -102,11 +102,12 @@ class Pace(NamedTuple):
         """Seconds that an update of another network takes.
 
         It grows with the pixels. For one pixel, FLOPs grow with the square of a network's width,
-        and part of the time with the width alone.
+        and part of the time with the width alone. An accelerator is not sooner done with less.
         """
         pixels = math.prod(spec.input_shape[:2]) / math.prod(self.spec.input_shape[:2])
         for_one = count_flops(spec) / count_flops(self.spec) / pixels
-        return self.update_seconds * pixels * for_one**PACE_EXPONENT
+        times = pixels * for_one**PACE_EXPONENT
+        return self.update_seconds * (times if _on_cpu() else max(1.0, times))
 
 
 def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) -> Pace:
@@ -187,7 +188,7 @@ def plan(
     Args:
       dataset: the data.
       minutes: of the whole run.
-      workers: trials that are made side by side.
+      workers: trials that are made side by side: of accelerators, as many as there are.
       recipe: how to train, one of `RECIPES`; by default `RECIPE`.
       in_process: whether children may be made in this process instead, each by all of the workers'
         cores: so they are in steps of neighbours where that takes less time: workers have to start.
@@ -208,7 +209,7 @@ def plan(
     measured, (train, valid), training = _as_searched(config, problem)
     pace = measure(measured, train, training)
     num_images = len(problem.train) + len(problem.valid)
-    updates = num_images / config.recipes.training.batch_size  # of an epoch on all of them
+    updates = _updates(num_images, config.recipes.training.batch_size)
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
     unlike = None
     if "flip" not in given:
@@ -231,7 +232,7 @@ def plan(
             if fit_in >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
                 config = wider
     model_0 = first_network(config)
-    large = min(dataset.image_shape[:2]) >= SMALLER_FROM
+    large = _large(dataset.image_shape)
     if not recipe and large and 60 * minutes >= MANY_EPOCHS * updates * pace.of(model_0):
         share = SMALLER_SHARE_OF_MANY if config.recipes.progressive_resizing else 0
         of_many = {"auto_augment": True, "progressive_resizing": share}
@@ -260,9 +261,23 @@ def plan(
     return Plan(config, text, in_process)
 
 
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _large(image_shape: tuple[int, ...]) -> bool:
+    return min(image_shape[:2]) >= SMALLER_FROM
+
+
+def _updates(num_images: int, batch_size: int) -> float:
+    """As many updates as take the time of an epoch: those that fill its last program count."""
+    num, together = num_images / batch_size, updates_per_program()
+    return num if together == 1 else together * math.ceil(num / together)
+
+
 def _settings_of_size(config: Config, model_0: Architecture) -> dict[str, Any]:
     """The settings that say where images are smaller."""
-    recipes, large = config.recipes, min(model_0.input_shape[:2]) >= SMALLER_FROM
+    recipes, large = config.recipes, _large(model_0.input_shape)
     if not large or smaller(model_0) is None or recipes.training.auxiliary_weight:
         return {}
     searching = config.values()["space"] == "morphs" and recipes.estimator == "training"
@@ -306,7 +321,7 @@ def _sizes(seconds: float, pace: Pace, epoch: float, workers: int) -> dict[str, 
 
     def rounds(epochs: int) -> float:
         """How often all workers can make a child."""
-        child = PROGRAMS * pace.compile_seconds + epochs * epoch * BESIDE
+        child = PROGRAMS * pace.compile_seconds + epochs * epoch * (BESIDE if workers > 1 else 1)
         return STEPS_SHARE * seconds / child
 
     brief = max(1, pretrain // 2)
@@ -383,8 +398,7 @@ def for_images(dataset: Dataset) -> dict[str, Any]:
     """
     size = min(dataset.image_shape[:2])
     stages = max(1, min(MOST_STAGES, (size // LEAST_MAP).bit_length()))
-    on_cpu = jax.default_backend() == "cpu"
-    width = MEASURED_WIDTH if on_cpu else MEASURED_WIDTH_ELSEWHERE
+    width = MEASURED_WIDTH if _on_cpu() else MEASURED_WIDTH_ELSEWHERE
     settings: dict[str, Any] = {"widths": tuple(width * 2**stage for stage in range(stages))}
     settings["crop_padding"] = min(4, size // 8)
     batch_size = SETTINGS["batch_size"]

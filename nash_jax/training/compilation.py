@@ -119,8 +119,6 @@ def _make_room() -> None:
 def compiler_options(platform: str, num_devices: int = 1) -> dict[str, Any]:
     """The options with which XLA compiles a program; they override `XLA_FLAGS`.
 
-    XLA's default is left alone where it launches GPU kernels in groups (command buffers).
-
     Args:
       platform: 'cpu', 'gpu' or another of JAX's.
       num_devices: how many share the program.
@@ -205,7 +203,8 @@ def bfloat16_seconds_per_float32() -> float:
     seconds = {}
     for dtype in (jnp.bfloat16, jnp.float32):
         args = jnp.ones((3, 3, channels, channels), dtype), jnp.ones(images_shape, dtype)
-        program = jax.jit(jax.grad(loss)).lower(*args).compile(compiler_options(backend))
+        with matmul_precision("float32"):  # as in trainings: no product of fewer digits
+            program = jax.jit(jax.grad(loss)).lower(*args).compile(compiler_options(backend))
         laps = []
         for _ in range(5):
             watch = Stopwatch()

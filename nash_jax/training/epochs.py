@@ -195,7 +195,10 @@ CHUNK = 16
 
 
 def updates_per_program() -> int:
-    """How many updates `fit` makes by one program here; fewer of them take as long."""
+    """How many updates `fit` makes by one program here, but of images that are streamed.
+
+    Fewer of them take as long.
+    """
     return 1 if jax.default_backend() == "cpu" else CHUNK
 
 
