@@ -422,7 +422,8 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_ends_as_one_that_is_not(tmp_path):
     """A short form of `benchmarks.faults`."""
-    short = [*crashing.SETTINGS, "--num_steps=1", "--num_neighbours=2"]
+    sizes = "--num_steps=1", "--num_neighbours=2", "--num_morphisms=1", "--max_train_examples=320"
+    short = [*crashing.SETTINGS, *sizes]
 
     def launched(name, workers, crash_at=""):
         return crashing.finish(crashing.launch(tmp_path / name, workers, crash_at, short))
