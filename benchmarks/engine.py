@@ -22,7 +22,7 @@ import nash_jax as nj
 from benchmarks.machine import machine
 from nash_jax.estimation import Estimate, Job, Network, Outcome, Seconds
 from nash_jax.record import files
-from nash_jax.runs import engine, run
+from nash_jax.runs import engine, run, trials
 from nash_jax.spaces import Morphs
 
 TRIALS = flags.DEFINE_integer("trials", 10000, "of the search", lower_bound=2)
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     )
     table = Table()
     run._executors = lambda *_: (table, table)
-    engine.space_of = lambda config, model_0: Few(model_0)
+    trials.space_of = lambda config, model_0: Few(model_0)
     run.write_result = lambda *_: None
     engine.Engine.train_to_the_end = lambda self, best: best  # type: ignore[method-assign]
     for number in (TRIALS.value // 10, TRIALS.value):

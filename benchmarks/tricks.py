@@ -56,6 +56,7 @@ IMAGES = flags.DEFINE_integer("images", 10_000, "training images, a fifth of the
 JUDGED = flags.DEFINE_integer("judged", 0, "other training images to validate on")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1"], "of every row")
 EPOCHS = flags.DEFINE_integer("epochs", 18, "of the first network; the others in proportion")
+NETWORK = flags.DEFINE_string("network", "vgg 16-32-64-128", "of the tricks: one of `NETWORKS`")
 ROWS = flags.DEFINE_multi_string("row", [], "names of rows; by default all")
 OUT = flags.DEFINE_string("out", "tricks.jsonl", "the file of the results")
 
@@ -74,6 +75,7 @@ def _chain(*widths: int | tuple[int, ...]) -> Make:
 NETWORKS: dict[str, tuple[Make, float]] = {
     "vgg 16-32-64-128": (_vgg(16, 32, 64, 128), 46),
     "vgg 24-48-96-192": (_vgg(24, 48, 96, 192), 80),
+    "vgg 32-64-128-256": (_vgg(32, 64, 128, 256), 140),
     "vgg 8-16-32-64": (_vgg(8, 16, 32, 64), 18),
     "the paper's chain 16-32-64": (_chain(16, 32, 64), 28),
     "the paper's chain 32-64-128": (_chain(32, 64, 128), 75),
@@ -168,7 +170,7 @@ def what(row: str, seed: int) -> dict[str, Any]:
     found = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
     sizes = (
         *(("judged", JUDGED.value, 0), ("images", IMAGES.value, 10_000)),
-        ("first_epochs", EPOCHS.value, 18),
+        *(("first_epochs", EPOCHS.value, 18), ("network", NETWORK.value, BASE)),
     )
     return found | {name: size for name, size, usual in sizes if size != usual}
 
@@ -217,7 +219,7 @@ def judged(
 def measured(row: str, seed: int) -> dict[str, Any]:
     """The validation accuracy of one row, also with the images mirrored."""
     dataset, train, valid = split()
-    make, milliseconds = NETWORKS.get(row, NETWORKS[BASE])
+    make, milliseconds = NETWORKS[row if row in NETWORKS else NETWORK.value]
     normalize = nj.ops.Normalize(*channel_statistics(train.images))
     spec = make(dataset.image_shape, dataset.num_classes, normalize)
     changed = TRICKS.get(row, {})
@@ -297,7 +299,7 @@ def by_hand(row: str, seed: int) -> dict[str, Any]:
 
 def rows_there() -> list[dict[str, Any]]:
     """The rows of the file that were trained on, and judged by, as many images."""
-    names = ("dataset", "row", "seed", "judged", "images", "first_epochs")
+    names = ("dataset", "row", "seed", "judged", "images", "first_epochs", "network")
     return [
         row
         for row in read_rows(OUT.value)

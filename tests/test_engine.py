@@ -23,7 +23,8 @@ from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import comparison, render
 from nash_jax.runs import engine as engine_module
 from nash_jax.runs import run as run_module
-from nash_jax.runs.engine import Engine
+from nash_jax.runs import trials as trials_module
+from nash_jax.runs.trials import Trials
 from nash_jax.search import STRATEGIES, Ask, Proposal, select
 
 
@@ -150,7 +151,7 @@ def test_lines_of_genotypes_are_short_and_long_ones_of_early_versions_are_read(
         workdir = tmp_path / version
         with monkeypatch.context() as patch:
             if version == "early":
-                patch.setattr(engine_module, "line_of", early_line)
+                patch.setattr(trials_module, "line_of", early_line)
             best = engine(config, workdir=workdir).best
         if version == "early":
             about = read_json(workdir, "config.json")
@@ -400,7 +401,7 @@ def test_a_run_of_some_minutes_makes_what_fits_and_replays_it(
     def elapsed(self):
         return 2.0 * (1 + len({*self._record.lines} - {"final"}))
 
-    monkeypatch.setattr(Engine, "elapsed", elapsed)
+    monkeypatch.setattr(Trials, "elapsed", elapsed)
     monkeypatch.setattr(engine_module, "count_flops", lambda spec: 1)
     config = TINY.replace(minutes=minutes)
     whole, executor = Memory(), MadeUp()
@@ -418,7 +419,7 @@ def test_a_finished_run_gets_more_time_and_replays_it(engine, monkeypatch):
     def elapsed(self):
         return 2.0 * (1 + len({*self._record.lines} - {"final"}))
 
-    monkeypatch.setattr(Engine, "elapsed", elapsed)
+    monkeypatch.setattr(Trials, "elapsed", elapsed)
     monkeypatch.setattr(engine_module, "count_flops", lambda spec: 1)
     config, record = TINY.replace(minutes=0.3), Memory()
     engine(config, record)
@@ -438,7 +439,7 @@ def test_a_finished_run_gets_more_time_and_replays_it(engine, monkeypatch):
 
 
 def test_a_strategy_within_a_time_waits_for_what_is_out(engine, monkeypatch):
-    monkeypatch.setattr(Engine, "elapsed", lambda self: 10.0 * (1 + len(self._record.lines)))
+    monkeypatch.setattr(Trials, "elapsed", lambda self: 10.0 * (1 + len(self._record.lines)))
     config = CONFIGS["aging_evolution"].replace(num_samples=50, minutes=1.5)
     executor, record = MadeUp(), Memory()
     engine(config, record, executor)

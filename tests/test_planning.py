@@ -18,9 +18,9 @@ from nash_jax.record import Memory
 from nash_jax.record.ledger import append_line, ledger_in, repair_ledger
 from nash_jax.runs import planning
 from nash_jax.runs import run as run_module
-from nash_jax.runs.engine import Engine
 from nash_jax.runs.places import Place
 from nash_jax.runs.planning import Pace, plan
+from nash_jax.runs.trials import Trials
 from nash_jax.training import Cosine, Resizing, TrainingSettings
 
 
@@ -241,7 +241,7 @@ def run_by(clocked, record, monkeypatch, **settings):
         return clocked, clocked
 
     monkeypatch.setattr(run_module, "_executors", executors)
-    monkeypatch.setattr(Engine, "elapsed", lambda self: clocked.now)
+    monkeypatch.setattr(Trials, "elapsed", lambda self: clocked.now)
     config = TINY.replace(strategy="one_network", minutes=2.0, **settings)
     with runs.open_run(config, dataset=nj.data.load_dataset("digits")) as opened:
         opened = dataclasses.replace(opened, record=record)
@@ -277,6 +277,13 @@ def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(
     run_by(resumed, stopped, monkeypatch, **resizing)  # its epochs are made again, all of them
     assert 0.85 * 120 <= resumed.now <= 1.1 * 120
     assert stopped.timings[: len(before)] == before  # what was decided is kept
+
+
+def test_the_length_of_a_final_training_waits_until_its_pace_is_known(monkeypatch):
+    clocked, record = Clocked(lambda epoch: 0.4 + 0.3 * (epoch % 3 == 0)), Memory()
+    run_by(clocked, record, monkeypatch)
+    assert 0.95 * 120 <= clocked.now <= 1.05 * 120
+    assert len(record.timings) <= 2  # the epochs of which too many were planned, and a correction
 
 
 def test_decisions_by_time_survive_the_repair_of_a_ledger(tmp_path):

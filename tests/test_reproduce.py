@@ -16,8 +16,8 @@ from nash_jax.record.agreement import same_decisions, same_files, same_trials
 from nash_jax.record.files import write_json
 from nash_jax.record.ledger import EXTENSION, append_line, ledger_in, parse_ledger
 from nash_jax.runs import run as run_module
-from nash_jax.runs.engine import Engine
 from nash_jax.runs.reproduction import reproduce
+from nash_jax.runs.trials import Trials
 
 EARLY = pathlib.Path(__file__).parent / "early"
 
@@ -37,7 +37,7 @@ def made(monkeypatch):
         monkeypatch.setattr(run_module, "_executors", executors)
         with monkeypatch.context() as patch:
             if isinstance(executor, Clocked):
-                patch.setattr(Engine, "elapsed", lambda self: executor.now)
+                patch.setattr(Trials, "elapsed", lambda self: executor.now)
             if isinstance(of, pathlib.Path):
                 return reproduce(of, *args, dataset=digits, **options)
             with runs.open_run(of, *args, dataset=digits, **options) as opened:

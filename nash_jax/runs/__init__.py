@@ -14,7 +14,6 @@ from nash_jax.record import (
 )
 from nash_jax.reporting import RunView
 from nash_jax.runs.config import Config, config_of, read_run, settings_of
-from nash_jax.runs.engine import Run, StoppedError
 from nash_jax.runs.planning import Plan, plan
 from nash_jax.runs.presets import PRESETS, RECIPES, preset
 from nash_jax.runs.problem import Problem, dataset_of, prepare, space_of
@@ -27,6 +26,8 @@ from nash_jax.runs.run import (
     run_search,
 )
 from nash_jax.runs.spaces import SPACE_SETTINGS, SpaceSettings, Start, choices_settings
+from nash_jax.runs.stopped import StoppedError
+from nash_jax.runs.trials import Run
 
 __all__ = [
     "Config",

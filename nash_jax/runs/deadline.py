@@ -17,6 +17,8 @@ PICTURES = 3.0
 #: The final training is made longer or shorter if it would differ by more than this part of it,
 #: and, while its pace is not known well, twice this part of what is left.
 LENGTH_TOLERANCE = 0.03
+#: Its length stays as it is until epochs of this part of the time were seen.
+PACE_SHARE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,8 +109,8 @@ class Deadline:
         """Keeps a training to the time of the run, by changing how long it is.
 
         An epoch is expected to take as long as those of this process so far, of which the latest
-        half counts; one of smaller images, a part of that. What is decided is recorded before it
-        takes effect.
+        half counts, if it is not too short a time to tell; one of smaller images, a part of that.
+        What is decided is recorded before it takes effect.
 
         Args:
           name: of the trial.
@@ -134,7 +136,7 @@ class Deadline:
                 elsewhere = work - resizing.work(cosine, done - 1)
             ends.append((work, elapsed()))
             (before, start), (after, now) = ends[(len(ends) - 1) // 2], ends[-1]
-            if after == before:
+            if after == before or now - start < PACE_SHARE * self.seconds:
                 return epochs
             epoch = (now - start) / (after - before)
             now += elsewhere * epoch

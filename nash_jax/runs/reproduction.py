@@ -38,10 +38,11 @@ from nash_jax.record.workdir import (
 )
 from nash_jax.reporting.events import Note, Tell, quiet
 from nash_jax.runs.config import Config, config_of, read_run
-from nash_jax.runs.engine import BASELINE, FINAL, Engine, Run, StoppedError
+from nash_jax.runs.engine import BASELINE, FINAL, Engine
 from nash_jax.runs.problem import dataset_of, prepare
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import check_precision, execute, open_run
+from nash_jax.runs.stopped import StoppedError
 from nash_jax.runs.tables import (
     CURVE_FILE,
     REPEATS_FILE,
@@ -49,6 +50,7 @@ from nash_jax.runs.tables import (
     is_of_table,
     run_in_table,
 )
+from nash_jax.runs.trials import Run
 
 #: The entry of `config.json` that says which record a run repeats.
 REPRODUCES = "reproduces"

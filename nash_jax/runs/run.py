@@ -23,11 +23,12 @@ from nash_jax.record.workdir import FIRST_NETWORK, Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Load, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
-from nash_jax.runs.engine import FINAL, Engine, Run
+from nash_jax.runs.engine import FINAL, Engine
 from nash_jax.runs.places import Place
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.runs.spaces import MorphsSettings
+from nash_jax.runs.trials import Run
 from nash_jax.search import Planned, Trial
 from nash_jax.training import Lengths
 
@@ -187,9 +188,9 @@ def execute(
         engine = Engine(run, tell, *executors, at_once, spent)
 
         def result(best: Trial, finished: bool) -> Result:
-            history = engine.history()
+            history = engine.trials.history()
             shares = shares_of_time(history, overlapped=not place.on_cpu)
-            return Result(best, history, engine.elapsed(), shares, finished)
+            return Result(best, history, engine.trials.elapsed(), shares, finished)
 
         try:
             best = engine.search()
