@@ -111,9 +111,11 @@ TINY = runs.Config().replace(
 )
 
 
-def run(config, workdir, reporter, workers=1, provenance=None, **options):
+def run(config, workdir, reporter, workers=0, provenance=None, **options):
+    """Open a run and execute it; without worker processes its children are trained here."""
+    executor = "processes" if workers else "serial"
     with runs.open_run(config, workdir, provenance, reporter.note, **options) as opened:
-        return runs.execute(opened, reporter, workers)
+        return runs.execute(opened, reporter, max(1, workers), executor=executor)
 
 
 class Silent:

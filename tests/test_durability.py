@@ -365,7 +365,7 @@ def test_an_error_of_whoever_is_told_is_no_death_of_a_worker():
 
 def test_a_child_whose_workers_die_is_recorded(tmp_path):
     config = TINY.replace(num_steps=1)
-    run(config, tmp_path, Killing("step1-child1", MOST))
+    run(config, tmp_path, Killing("step1-child1", MOST), workers=1)
     lines = {line["name"]: line for line in runs.read_ledger(tmp_path)}
     assert lines["step1-child1"]["failure"] == "its worker died (SIGKILL)"
     assert all("failure" not in line for name, line in lines.items() if name != "step1-child1")

@@ -26,7 +26,7 @@ def searched():
 
 def test_a_search_in_memory_is_that_of_a_workdir(searched, tmp_path):
     result, epochs, done = searched
-    kept = nj.run_search(CONFIG, workdir=tmp_path)
+    kept = nj.run_search(CONFIG, workdir=tmp_path, executor="serial")
     assert history(kept.history) == history(result.history)
     assert history(runs.read_ledger(tmp_path)) == history(result.history)
     chex.assert_trees_all_equal(kept.best.variables, result.best.variables)
@@ -54,7 +54,7 @@ def test_an_interrupted_search_returns_what_it_has(searched):
         if isinstance(event, Done) and event.trial.name.startswith("step1"):
             raise KeyboardInterrupt
 
-    result = nj.run_search(CONFIG, tell=stop)
+    result = nj.run_search(CONFIG, tell=stop, executor="serial")
     assert not result.finished
     assert result.best.name == "model_0"
     assert len(result.history) == 2
@@ -75,7 +75,7 @@ def test_own_data_in_memory():
 def test_several_are_told(tmp_path, capsys):
     lines = []
     tell = several(plain(lines.append), quiet, TensorBoard(tmp_path))
-    result = nj.run_search(CONFIG.replace(num_neighbours=2), tell=tell)
+    result = nj.run_search(CONFIG.replace(num_neighbours=2), tell=tell, executor="serial")
     said = [line[20:].split()[0] for line in lines]
     assert said[:3] == ["pretraining", "model_0", "step"]
     assert sorted(said[3:5]) == ["step1-child1", "step1-child2"]
