@@ -82,18 +82,16 @@ def assert_same(workdir, finished):
 def test_a_run_that_is_stopped_everywhere_ends_as_one_without_a_stop(finished, tmp_path):
     _, config, result, _ = finished
     epochs = 0
-    for number, where in enumerate(
-        (
-            *("model_0 epoch 1", "model_0", "step1-child2 epoch 1"),
-            *("step 2 of 2", "step2-child3", "final epoch 1"),
-        )
+    for where, workers in (
+        *(("model_0 epoch 1", 1), ("model_0", 0), ("step1-child2 epoch 1", 2)),
+        *(("step 2 of 2", 0), ("step2-child3", 1), ("final epoch 1", 0)),
     ):
         reporter = Stopping(where)
         with pytest.raises(StopError):
-            run(config, tmp_path, reporter, workers=1 + number % 2, checkpoint_seconds=0)
+            run(config, tmp_path, reporter, workers, checkpoint_seconds=0)
         epochs += reporter.epochs
     last = Silent()
-    again = run(config, tmp_path, last, workers=2)
+    again = run(config, tmp_path, last)
     assert_same(tmp_path, finished)
     chex.assert_trees_all_equal(again.best.variables, result.best.variables)
     assert set(last.known) == set(NAMES[:-1])
@@ -125,7 +123,7 @@ def test_the_best_of_every_step_are_kept_or_all(finished, tmp_path):
     assert {name.removesuffix(".safetensors") for name in networks(workdir)} == bests
     for name in bests:
         assert nj.load(workdir, name)[0] == nj.from_json(json.dumps(ledger[name]["spec"]))
-    run(config, tmp_path, Silent(), workers=2, keep_all=True)
+    run(config, tmp_path, Silent(), keep_all=True)
     kept = networks(tmp_path)
     assert set(kept) == {f"{name}.safetensors" for name in NAMES}
     assert {name: kept[name] for name in networks(workdir)} == networks(workdir)
@@ -165,7 +163,7 @@ def test_damaged_networks_are_said_and_made_again(finished, tmp_path):
         damage(path)
     (tmp_path / "result.json").write_text("{}")
     reporter = Silent()
-    run(config, tmp_path, reporter, workers=2)
+    run(config, tmp_path, reporter)
     assert_same(tmp_path, finished)
     assert len(reporter.notes) == len(paths)
     for path in paths:
@@ -186,7 +184,7 @@ def test_a_torn_or_damaged_ledger_is_repaired(finished, tmp_path):
     ledger.write_bytes(data)
     (tmp_path / "result.json").unlink()
     reporter = Silent()
-    run(config, tmp_path, reporter, workers=2)
+    run(config, tmp_path, reporter)
     assert_same(tmp_path, finished)
     assert [note[:40] for note in reporter.notes[:2]] == [
         f"line 4 of {ledger}"[:40],
@@ -275,7 +273,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(number, tmp_path, mo
 def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tmp_path):
     config = TINY.replace(num_steps=1, epochs_pretrain=0, epochs_neighbours=3, lr_start=1e25)
     with pytest.raises(runs.StoppedError, match="all trials of step 1 failed; diverged: the train"):
-        run(config, tmp_path, Silent(), workers=2)
+        run(config, tmp_path, Silent())
     children = runs.read_ledger(tmp_path)[1:]
     assert len(children) == 3
     for line in children:
@@ -284,7 +282,7 @@ def test_a_child_that_diverges_is_recorded_and_a_step_without_any_other_stops(tm
     # They are tried again, because the cause may have been removed.
     reporter = Silent()
     with pytest.raises(runs.StoppedError, match="all trials of step 1 failed"):
-        run(config, tmp_path, reporter, workers=2)
+        run(config, tmp_path, reporter)
     assert len(reporter.trials) == 3
     assert len(runs.read_ledger(tmp_path)) == 4
 
@@ -349,7 +347,7 @@ def children_of(pid):
 def test_a_worker_that_dies_is_replaced(finished, tmp_path):
     _, config, _, _ = finished
     reporter = Killing("step1-child1", 1)
-    run(config, tmp_path, reporter)
+    run(config, tmp_path, reporter, workers=1)
     assert_same(tmp_path, finished)
     assert reporter.notes == ["the worker of step1-child1 died (SIGKILL); another tries again"]
 
