@@ -34,6 +34,9 @@ from nash_jax.morphisms import (
 )
 from nash_jax.morphisms.change import origins
 
+#: In a program compiled as a whole, with the launchers' flags, what has the same bits node by node
+#: may be added in another order.
+IN_A_PROGRAM = 3e-7
 # Where the logits are all that a loss sees, little is compiled and much is run: no optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -116,11 +119,11 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
 
     (old_eval, old_train), _ = outputs_and_gradient(spec, variables, images)
     (new_eval, new_train), first = outputs_and_gradient(changed, new, images)
-    assert error(new_eval, old_eval) <= in_float32
+    assert error(new_eval, old_eval) <= max(in_float32, IN_A_PROGRAM)
     if keeps_training(edit, spec, changed):
         # An edit that inserts normalisation is exact on its calibration batch, up to the rounding
         # of two passes of statistics in float32.
-        assert error(new_train, old_train) <= (1e-4 if in_float32 else 0)
+        assert error(new_train, old_train) <= (1e-4 if in_float32 else IN_A_PROGRAM)
 
     updated = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, new["params"], first)
     _, second = outputs_and_gradient(changed, {**new, "params": updated}, images)
@@ -142,6 +145,22 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
         # Normalisation takes away whatever bias the convolution before it adds.
         cancelled = leaf == "bias" and isinstance(changed[node].op, ops.Conv) and normalised
         assert share == 1 or unseen or cancelled or (by_chance and share >= 0.5), (edit, path)
+
+
+@pytest.mark.parametrize("name", ["densenet", "shared_input"])
+def test_what_states_no_rounding_has_the_same_bits_node_by_node(name):
+    kinds = set()
+    for kind in (pair.values[1] for pair in PAIRS if pair.values[0] == name):
+        for number in spread_numbers(name, kind, most=2):
+            if (found := case(name, kind, number)) is None or stated_bounds(found[2])[0]:
+                continue
+            spec, variables, edit = found
+            images = random_images(spec, batch=2)
+            changed, new = edit(spec, variables, KEY, images)
+            before, after = nj.apply(spec, variables, images), nj.apply(changed, new, images)
+            np.testing.assert_array_equal(before, after, str(edit))
+            kinds.add(kind)
+    assert len(kinds) >= 5
 
 
 def keeps_training(edit, spec, changed):
