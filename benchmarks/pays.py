@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -197,6 +197,29 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
     return {**what, "minutes": MINUTES.value, "seconds": round(seconds, 1), **found}
 
 
+class Pair(NamedTuple):
+    """Test accuracies in % of a search and of the better network of PyTorch's."""
+
+    dataset: str
+    seed: int
+    search: float
+    rival: float
+
+
+def _interval(pairs: list[Pair], what: str) -> str:
+    """The mean difference with its interval over all pairs, or over the means of sets or seeds."""
+    groups: dict[Any, list[tuple[float, float]]] = {}
+    for number, pair in enumerate(pairs):
+        key = getattr(pair, what) if what else number
+        groups.setdefault(key, []).append((pair.search, pair.rival))
+    text = f"over {len(groups)} {what or 'pair'}s"
+    if len(groups) < 2:
+        return f"{text}: two are needed"
+    means = np.transpose([np.mean(group, axis=0) for group in groups.values()])
+    mean, low, high = paired_interval(*means)
+    return f"{text} {mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
 def report() -> None:
     """Print the tables of what is there, for this number of minutes."""
     found = [row for row in read_rows(OUT.value) if row["minutes"] == MINUTES.value]
@@ -205,7 +228,7 @@ def report() -> None:
     titles = ["set", *METHODS, f"{minus}, equal time", f"{minus}, equal FLOPs"]
     print("| " + " | ".join(titles) + " |")
     print("|---" * len(titles) + "|")
-    differences: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    found_pairs: dict[bool, list[Pair]] = {False: [], True: []}
     for name in dict.fromkeys(row["dataset"] for row in found):
         by_method = {
             method: {
@@ -217,20 +240,20 @@ def report() -> None:
         }
         means = {m: statistics.mean(of.values()) for m, of in by_method.items() if of}
         cells = [f"{means[m]:.2f}" if m in means else "" for m in METHODS]
-        for equal_flops, pairs in differences.items():
+        for equal_flops, pairs in found_pairs.items():
             rivals = [
                 m for m in means if m.startswith("torch") and (m in EQUAL_FLOPS) == equal_flops
             ]
             rival = by_method[max(rivals, key=means.__getitem__)] if rivals else {}
-            here = [(x, rival[s]) for s, x in by_method["search"].items() if s in rival]
-            cells.append(f"{np.mean([a - b for a, b in here]):+.2f}" if here else "")
+            searched = by_method["search"].items()
+            here = [Pair(name, seed, x, rival[seed]) for seed, x in searched if seed in rival]
+            cells.append(f"{np.mean([p.search - p.rival for p in here]):+.2f}" if here else "")
             pairs += here
         print(f"| {name} | " + " | ".join(cells) + " |")
-    for equal_flops, pairs in differences.items():
-        if len(pairs) > 1:
-            mean, low, high = paired_interval(*np.transpose(pairs))
-            equal = "FLOPs" if equal_flops else "time"
-            print(f"\nat equal {equal} {mean:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
+    for equal_flops, pairs in found_pairs.items():
+        print(f"\nat equal {'FLOPs' if equal_flops else 'time'}, with 95% intervals:")
+        for what in ("", "dataset", "seed"):
+            print(f"  {_interval(pairs, what)}")
     for method in METHODS:
         seconds = [row["seconds"] for row in found if row["method"] == method]
         if seconds:
