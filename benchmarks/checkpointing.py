@@ -32,7 +32,7 @@ from nash_jax import runs, training
 from nash_jax.launching import compile_faster
 from nash_jax.record import checkpoints, files, workdir
 from nash_jax.reporting import TensorBoard, charts, pictures, plain, several
-from nash_jax.runs import engine, result
+from nash_jax.runs import result, trials
 from nash_jax.training.loop import _snapshot, starting_state
 
 OUT = flags.DEFINE_string("out", "checkpointing.json", "file to write the figures to")
@@ -73,7 +73,7 @@ def measure(config: runs.Config) -> tuple[float, Spent]:
         (workdir, "save_network", "networks"),
         (checkpoints.Writer, "write", "snapshots"),
         (workdir, "append_line", "ledger"),
-        (engine, "line_of", "ledger"),
+        (trials, "line_of", "ledger"),
         (workdir, "write_json", "config and result"),
         (result, "write_json", "config and result"),
         (files, "locked", "lock"),

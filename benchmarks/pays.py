@@ -69,7 +69,7 @@ ONE = flags.DEFINE_string("one", "", "train this method in this process: used by
 TFLOPS = flags.DEFINE_float("tflops", 0.0, "of its training, instead of a time")
 
 #: Sets whose images nobody would flip. A search must find that out by itself.
-NO_FLIPS = ("digits",)
+NO_FLIPS = ("digits", "mnist")
 #: Updates by which the time of an epoch is estimated.
 TIMED = 48
 #: When the process of a method was started, by the clock that all processes share.
@@ -95,7 +95,7 @@ def train_one(method: str, name: str, seed: int) -> float:
     train = subset(dataset.train, IMAGES.value, seed)
     spec = spec_of(method, dataset)
     as_planned = for_images(dataset) | (RECIPE if method == "plain-modern" else {})
-    if dataset.name in NO_FLIPS:
+    if pathlib.Path(name).stem in NO_FLIPS:
         as_planned["flip"] = False
     of_training = {key: x for key, x in as_planned.items() if key != "widths"}
     settings = TrainingSettings(**of_training)
@@ -200,7 +200,7 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
 class Pair(NamedTuple):
     """Test accuracies in % of a search and of the better network of PyTorch's."""
 
-    dataset: str
+    set: str
     seed: int
     search: float
     rival: float
@@ -212,11 +212,12 @@ def _interval(pairs: list[Pair], what: str) -> str:
     for number, pair in enumerate(pairs):
         key = getattr(pair, what) if what else number
         groups.setdefault(key, []).append((pair.search, pair.rival))
-    text = f"over {len(groups)} {what or 'pair'}s"
-    if len(groups) < 2:
+    most = max(map(len, groups.values()), default=0)  # what lacks a pair is left out
+    means = [np.mean(group, axis=0) for group in groups.values() if len(group) == most]
+    text = f"over {len(means)} {what or 'pair'}s"
+    if len(means) < 2:
         return f"{text}: two are needed"
-    means = np.transpose([np.mean(group, axis=0) for group in groups.values()])
-    mean, low, high = paired_interval(*means)
+    mean, low, high = paired_interval(*np.transpose(means))
     return f"{text} {mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
@@ -252,7 +253,7 @@ def report() -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
     for equal_flops, pairs in found_pairs.items():
         print(f"\nat equal {'FLOPs' if equal_flops else 'time'}, with 95% intervals:")
-        for what in ("", "dataset", "seed"):
+        for what in ("", "set", "seed"):
             print(f"  {_interval(pairs, what)}")
     for method in METHODS:
         seconds = [row["seconds"] for row in found if row["method"] == method]

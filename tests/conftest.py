@@ -6,8 +6,7 @@ import os
 
 # Two test processes on two cores: one thread each. Nearly all of their time is compiling,
 # two thirds of it LLVM's optimisations, which would make the small programs here hardly faster.
-# With the flags of worker processes besides, searches may train in the tests' own process.
-os.environ.setdefault("NPROC", "1")
+os.environ["NPROC"] = "1"
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import hypothesis
@@ -17,6 +16,7 @@ import pytest
 from nash_jax.runs import use_cache
 from nash_jax.training import faster_flags
 
+# Those of worker processes: searches may train in the tests' own process.
 os.environ["XLA_FLAGS"] = faster_flags(os.environ["XLA_FLAGS"])
 
 hypothesis.settings.register_profile(

@@ -139,7 +139,7 @@ def test_a_result_does_not_depend_on_how_settings_were_made(tmp_path):
     status, said, error = launch(str(tmp_path / "search.py"), **settings, PYTHONPATH=path)
     assert status == 0, error
     with jax.enable_x64(True), jax.default_prng_impl("rbg"):
-        result = nj.run_search(SMALL, executor="serial")
+        result = nj.run_search(SMALL, workers=1)
     assert json.loads(json.dumps(history(result.history))) == json.loads(said)
     assert not any(trial.failed for trial in result.history)
 

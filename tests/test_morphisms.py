@@ -34,9 +34,8 @@ from nash_jax.morphisms import (
 )
 from nash_jax.morphisms.change import origins
 
-#: In a program compiled as a whole, with the launchers' flags, what has the same bits node by node
-#: may be added in another order.
-IN_A_PROGRAM = 3e-7
+#: In a program compiled as a whole XLA may add in another order. Node by node bits are the same.
+IN_A_PROGRAM = 1e-6
 # Where the logits are all that a loss sees, little is compiled and much is run: no optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -157,8 +156,9 @@ def test_what_states_no_rounding_has_the_same_bits_node_by_node(name):
             spec, variables, edit = found
             images = random_images(spec, batch=2)
             changed, new = edit(spec, variables, KEY, images)
-            before, after = nj.apply(spec, variables, images), nj.apply(changed, new, images)
-            np.testing.assert_array_equal(before, after, str(edit))
+            modes = 1 + keeps_training(edit, spec, changed)
+            before, after = outputs(spec, variables, images), outputs(changed, new, images)
+            chex.assert_trees_all_equal(before[:modes], after[:modes])
             kinds.add(kind)
     assert len(kinds) >= 5
 

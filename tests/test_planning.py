@@ -279,11 +279,12 @@ def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(
     assert stopped.timings[: len(before)] == before  # what was decided is kept
 
 
-def test_the_length_of_a_final_training_waits_until_its_pace_is_known(monkeypatch):
-    clocked, record = Clocked(lambda epoch: 0.4 + 0.3 * (epoch % 3 == 0)), Memory()
+@pytest.mark.parametrize("least", [0.05, 0.4])
+def test_the_length_of_a_final_training_changes_when_its_pace_is_known(least, monkeypatch):
+    clocked, record = Clocked(lambda epoch: least * (1 + 0.75 * (epoch % 3 == 0))), Memory()
     run_by(clocked, record, monkeypatch)
     assert 0.95 * 120 <= clocked.now <= 1.05 * 120
-    assert len(record.timings) <= 2  # the epochs of which too many were planned, and a correction
+    assert len(record.timings) <= 4  # far too few epochs were planned
 
 
 def test_decisions_by_time_survive_the_repair_of_a_ledger(tmp_path):

@@ -17,7 +17,8 @@ PICTURES = 3.0
 #: The final training is made longer or shorter if it would differ by more than this part of it,
 #: and, while its pace is not known well, twice this part of what is left.
 LENGTH_TOLERANCE = 0.03
-#: Its length stays as it is until epochs of this part of the time were seen.
+#: Its length stays as it is until the epochs that count took this part of what is left of the
+#: time, or of itself, if that is less.
 PACE_SHARE = 0.05
 
 
@@ -109,8 +110,8 @@ class Deadline:
         """Keeps a training to the time of the run, by changing how long it is.
 
         An epoch is expected to take as long as those of this process so far, of which the latest
-        half counts, if it is not too short a time to tell; one of smaller images, a part of that.
-        What is decided is recorded before it takes effect.
+        half counts; one of smaller images, a part of that. Nothing is decided while that half is
+        too short to tell. What is decided is recorded before it takes effect.
 
         Args:
           name: of the trial.
@@ -136,12 +137,14 @@ class Deadline:
                 elsewhere = work - resizing.work(cosine, done - 1)
             ends.append((work, elapsed()))
             (before, start), (after, now) = ends[(len(ends) - 1) // 2], ends[-1]
-            if after == before or now - start < PACE_SHARE * self.seconds:
+            if after == before:
                 return epochs
             epoch = (now - start) / (after - before)
-            now += elsewhere * epoch
-            left = (self.seconds - ending - now) / epoch
-            fits = done + max(1, round(left / resizing.mean_work(cosine.progress(done))))
+            to_come = epoch * resizing.mean_work(cosine.progress(done))
+            left = self.seconds - ending - now - elsewhere * epoch
+            if now - start < PACE_SHARE * min(left, (epochs - done) * to_come):
+                return epochs
+            fits = done + max(1, round(left / to_come))
             tolerance = LENGTH_TOLERANCE * epochs + 2 * LENGTH_TOLERANCE * (epochs - done)
             if abs(fits - epochs) <= tolerance:
                 return epochs

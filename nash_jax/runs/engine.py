@@ -46,7 +46,7 @@ class Engine:
     """Asks a strategy for trials, tells it of them, and records what it decides.
 
     Attributes:
-      trials: what was asked for.
+      trials: those of the run.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Engine:
         self._space = self.trials.space
         self._deadline = run.deadline
         self._final_ending, self._final_resizing = 0.0, Resizing()
-        self._phase = ""
 
     def search(self) -> Trial:
         """What the strategy returns first.
@@ -96,7 +95,8 @@ class Engine:
     def _drive(self, strategy: Strategy) -> Sequence[Trial]:
         """Run a strategy to its end."""
         waiting = collections.OrderedDict[str, None]()
-        self._phase, arrivals = "", self.trials.arrivals
+        self._phase = ""
+        arrivals = self.trials.arrivals
         ask, step, arrived = next(strategy), 0, list[str]()
         while True:
             self._ask(ask, step, waiting, arrived)
@@ -108,8 +108,9 @@ class Engine:
                 due = list(itertools.islice(waiting, num))
             for name in due:
                 del waiting[name]
+            trials = self.trials.wait_for(due)
             try:
-                ask = strategy.send(self.trials.told(due))
+                ask = strategy.send(trials)
             except StopIteration as end:
                 returned: Sequence[Trial] = end.value
                 break
@@ -167,8 +168,8 @@ class Engine:
                 f"{proposal.name}"
             )
         parent = proposal.parent
-        done = parent is None or self.trials.was_told(parent)
-        if not done or (parent and self.trials.known[parent].failed):
+        trials = self.trials
+        if parent is not None and (not trials.was_told(parent) or trials.known[parent].failed):
             raise ValueError(
                 f"the parent of {proposal.name} must be a trial that is done; got {parent!r}"
             )
@@ -203,18 +204,16 @@ class Engine:
                 raise ValueError(
                     f"a strategy must choose among trials that it was told of; got {name!r}"
                 )
-        incumbents = self.trials.incumbents
-        before = next(reversed(incumbents), None)
+        before = self.trials.incumbent
         for name in (incumbent, *returned[:1]):
             if name is not None:
-                incumbents.pop(name, None)
-                incumbents[name] = None
+                self.trials.choose(name)
         line = {"kind": DECISION, "step": step, "incumbent": incumbent, "returned": returned}
         line |= {"dropped": dict(dropped)} if dropped else {}
         line |= {"arrived": arrived} if arrived else {}
         line["config"] = self._run.fingerprint
         known = self._record.decisions.get(step)
-        best = next(reversed(incumbents), None)
+        best = self.trials.incumbent
         differs = known is not None and (
             (known["incumbent"], known["returned"]) != (incumbent, returned)
         )
@@ -237,9 +236,8 @@ class Engine:
 
     def incumbent(self) -> Trial | None:
         """The best so far, with its weights; None if there is none yet."""
-        if not self.trials.incumbents:
-            return None
-        return self.trials.with_variables(next(reversed(self.trials.incumbents)))
+        name = self.trials.incumbent
+        return None if name is None else self.trials.with_variables(name)
 
     def train_baseline(self, best: Trial) -> None:
         """Train model_0 for as many epochs as the best network has been trained, to compare."""
@@ -279,20 +277,20 @@ class Engine:
         """
         for name in list(self.trials.incumbents):
             if name in self.trials.replayed:
-                self.trials.with_variables(name)  # weights that are kept must be complete
+                self.trials.variables(name)  # weights that are kept must be complete
         self._tell(Phase("final training"))
         self._record.keep_only({*self.trials.incumbents, FINAL})
-        spec = self._space.build(best.genotype, "final")
         epochs = None
         if self._run.config.minutes:
+            spec = self._space.build(best.genotype, "final")
             trials = [*map(self.trials.as_told, self.trials.known.values())]
             self._final_ending = self._deadline.ending(best, trials)
             share = self.trials.recipes[FINAL].progressive_resizing
             self._final_resizing = Resizing.of(spec, share)
             if best.estimate.train_losses:  # else nothing is known but what was planned
                 epochs = self._deadline.final_epochs(best, trials, self._final_resizing)
-        final = (best.genotype, self.trials.keys.final, best.name)
-        proposal = Proposal(FINAL, *final, recipe=FINAL, budget=epochs)
+        key = self.trials.keys.final
+        proposal = Proposal(FINAL, best.genotype, key, best.name, recipe=FINAL, budget=epochs)
         asked = self.trials.ask(proposal, best.step, 1, "final")
         line = self._record.lines.get(FINAL)
         if line is not None and times_of(line)["elapsed"] <= self._deadline.extended_at:
@@ -301,7 +299,7 @@ class Engine:
             variables = self._record.variables(FINAL, asked.spec)
             if variables is not None:
                 return dataclasses.replace(self.trials.known[FINAL], variables=variables)
-        trial = self.trials.make_last(asked)
+        trial = self.trials.make_final(asked)
         if trial.variables is None:
             raise _stopped([trial])
         return trial

@@ -144,6 +144,16 @@ class Trials:
         self._there.clear()
         self.incumbents: dict[str, None] = {}
 
+    @property
+    def incumbent(self) -> str | None:
+        """The name of the best so far."""
+        return next(reversed(self.incumbents), None)
+
+    def choose(self, name: str) -> None:
+        """A trial is the best now."""
+        self.incumbents.pop(name, None)
+        self.incumbents[name] = None
+
     def forget(self, names: Iterable[str]) -> None:
         """Have trials of the record made again, when they are asked for."""
         self._forgotten.update(names)
@@ -162,7 +172,7 @@ class Trials:
         """A proposal that is to be taken from the record, or to be made."""
         proposal = proposal._replace(key=cast(jax.Array, key_numbers(proposal.key)))
         genotype = proposal.genotype
-        if isinstance(genotype, tuple):  # small whole numbers: it is built where it is needed
+        if isinstance(genotype, tuple) and stage == "search":  # whole numbers: built where needed
             network: Deferred = functools.partial(self._build, genotype, stage)
         else:
             network = self.space.build(genotype, stage)
@@ -238,8 +248,8 @@ class Trials:
         part = self._part(proposal)
         executor.submit(Job(proposal.name, asked.spec, key, recipe, source, proposal.edits, part))
 
-    def told(self, names: Iterable[str]) -> list[Trial]:
-        """What a strategy is told of trials, when they are there, in the order of its proposals."""
+    def wait_for(self, names: Iterable[str]) -> list[Trial]:
+        """Trials that a strategy is told of now, in the order of its proposals."""
         trials = []
         for name in names:
             while name not in self.known:
@@ -281,8 +291,8 @@ class Trials:
             if trial.name == asked.proposal.name:
                 return trial
 
-    def make_last(self, asked: Asked) -> Trial:
-        """Have a trial made that has the machine for itself; one that fails is not recorded."""
+    def make_final(self, asked: Asked) -> Trial:
+        """Have the last trial made, which has the machine for itself; a failure is not recorded."""
         self.submit(asked)
         if self._others is not self._alone:
             self._others.close()
