@@ -77,8 +77,10 @@ def main(argv: list[str]) -> None:
         train, test = stratified_split(examples, 0.2, 0, name, names)
         np.savez(
             pathlib.Path(OUT.value, f"{name}.npz"),
-            **{"x_train": train.images, "y_train": train.labels},
-            **{"x_test": test.images, "y_test": test.labels},
+            x_train=train.images,
+            y_train=train.labels,
+            x_test=test.images,
+            y_test=test.labels,
         )
         print(f"{name}: {len(train)} to train on, {len(test)} to test on, {len(names)} classes")
 
