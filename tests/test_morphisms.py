@@ -34,10 +34,9 @@ from nash_jax.morphisms import (
 )
 from nash_jax.morphisms.change import origins
 
-#: In a program compiled as a whole XLA may add in another order. Node by node bits are the same.
-IN_A_PROGRAM = 1e-6
 # Where the logits are all that a loss sees, little is compiled and much is run: no optimisation.
-QUICK = {"xla_backend_optimization_level": 0}
+# And XLA's usual emitters: those of the launchers' flags may add in another order.
+QUICK = {"xla_backend_optimization_level": 0, "xla_backend_extra_options": ""}
 
 
 def outputs(spec, variables, images):
@@ -118,11 +117,11 @@ def test_both_modes_are_preserved_in_float32_and_nothing_new_is_dead(name, kind)
 
     (old_eval, old_train), _ = outputs_and_gradient(spec, variables, images)
     (new_eval, new_train), first = outputs_and_gradient(changed, new, images)
-    assert error(new_eval, old_eval) <= max(in_float32, IN_A_PROGRAM)
+    assert error(new_eval, old_eval) <= in_float32
     if keeps_training(edit, spec, changed):
         # An edit that inserts normalisation is exact on its calibration batch, up to the rounding
         # of two passes of statistics in float32.
-        assert error(new_train, old_train) <= (1e-4 if in_float32 else IN_A_PROGRAM)
+        assert error(new_train, old_train) <= (1e-4 if in_float32 else 0)
 
     updated = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, new["params"], first)
     _, second = outputs_and_gradient(changed, {**new, "params": updated}, images)
