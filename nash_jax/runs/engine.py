@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from nash_jax.architecture import count_flops, exceeded
-from nash_jax.execution import Executor
 from nash_jax.record.ledger import DECISION, check_name, times_of
 from nash_jax.reporting.events import Chosen, Note, Phase, Tell
 from nash_jax.runs.config import flag_of
@@ -49,19 +48,10 @@ class Engine:
       trials: those of the run.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        tell: Tell,
-        alone: Executor,
-        others: Executor,
-        workers: int,
-        spent: float = 0.0,
-    ) -> None:
+    def __init__(self, run: Run, tell: Tell, trials: Trials) -> None:
         self._run, self._record, self._tell = run, run.record, tell
-        self._others = others
-        self.trials = Trials(run, tell, alone, others, workers, spent)
-        self._space = self.trials.space
+        self.trials = trials
+        self._space = trials.space
         self._deadline = run.deadline
         self._final_ending, self._final_resizing = 0.0, Resizing()
 
@@ -74,7 +64,7 @@ class Engine:
         config = self._run.config
         named = config.values()["strategy"]
         if searches(config) and not self._record.lines:
-            self._others.start()  # while the first network is trained
+            self.trials.start()  # while the first network is trained
         while True:
             strategy = STRATEGIES[named](self._space, config.strategy, self.trials.keys)
             if config.minutes:

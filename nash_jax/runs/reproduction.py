@@ -50,7 +50,7 @@ from nash_jax.runs.tables import (
     is_of_table,
     run_in_table,
 )
-from nash_jax.runs.trials import Run
+from nash_jax.runs.trials import Run, Trials
 
 #: The entry of `config.json` that says which record a run repeats.
 REPRODUCES = "reproduces"
@@ -297,7 +297,7 @@ def _replay(config: Config, about: Mapping[str, Any], dataset: Dataset, ledger: 
         )
     memory = _Replayed(ledger)
     run, nothing = Run(config, problem, dataset.test, "", memory), _NoExecutor()
-    engine = Engine(run, quiet, nothing, nothing, workers=1)
+    engine = Engine(run, quiet, Trials(run, quiet, nothing, nothing, workers=1))
     best = engine.search()
     if "failure" not in memory.lines.get(BASELINE, {"failure": "none"}):
         engine.train_baseline(best)

@@ -28,7 +28,7 @@ from nash_jax.runs.places import Place
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
 from nash_jax.runs.spaces import MorphsSettings
-from nash_jax.runs.trials import Run
+from nash_jax.runs.trials import Run, Trials
 from nash_jax.search import Planned, Trial
 from nash_jax.training import Lengths
 
@@ -185,7 +185,7 @@ def execute(
         executors = _executors(run, tell, place, at_once, lambda name: engine.lengths(name))
         for each in executors:
             stack.callback(each.close)
-        engine = Engine(run, tell, *executors, at_once, spent)
+        engine = Engine(run, tell, Trials(run, tell, *executors, at_once, spent))
 
         def result(best: Trial, finished: bool) -> Result:
             history = engine.trials.history()

@@ -110,7 +110,7 @@ class Trials:
         alone: Executor,
         others: Executor,
         workers: int,
-        spent: float,
+        spent: float = 0.0,
     ) -> None:
         self._run, self._record, self._tell = run, run.record, tell
         self._alone, self._others, self._workers = alone, others, workers
@@ -119,12 +119,16 @@ class Trials:
         self.space = space_of(run.config, run.problem.model_0)
         self._metric = cast(Metric, run.config.metric)
         self._build = functools.lru_cache(maxsize=1024)(self.space.build)
-        self._start = time.perf_counter()
+        self._began = time.perf_counter()
         lines = self._record.lines.values()
         self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
         self._forgotten = set[str]()  # trials of the record that are made again
         self._there: set[tuple[Executor, str]] = set()
         self.begin()
+
+    def start(self) -> None:
+        """Have the workers of trials get ready."""
+        self._others.start()
 
     def begin(self) -> None:
         """Forget what a strategy asked for."""
@@ -160,7 +164,7 @@ class Trials:
 
     def elapsed(self) -> float:
         """Seconds of the run, in this process and in those before it."""
-        return self._before + time.perf_counter() - self._start
+        return self._before + time.perf_counter() - self._began
 
     def history(self) -> tuple[Trial, ...]:
         """Every trial of the record, in the order of the proposals."""
