@@ -15,7 +15,7 @@ from nash_jax import runs
 from nash_jax.architecture import COSTS
 from nash_jax.estimation import ESTIMATORS
 from nash_jax.morphisms import EDITS
-from nash_jax.record.ledger import trial_of
+from nash_jax.record.lines import trial_of
 from nash_jax.reporting import Begun, Done, Epoch, Load, Note, Phase
 from nash_jax.search import STRATEGIES, STRATEGY_SETTINGS
 from nash_jax.spaces import Supernet

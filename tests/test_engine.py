@@ -17,7 +17,8 @@ from nash_jax.architecture.serialization import to_dict
 from nash_jax.estimation import ESTIMATORS, Estimate, Outcome, Seconds
 from nash_jax.record import Memory
 from nash_jax.record.files import read_json, write_json
-from nash_jax.record.ledger import in_order, ledger_in, line_of, proposal_checksum, trial_of
+from nash_jax.record.ledger import ledger_in
+from nash_jax.record.lines import in_order, line_of, proposal_checksum, trial_of
 from nash_jax.record.workdir import FIRST_NETWORK
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import comparison, render

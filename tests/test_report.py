@@ -20,7 +20,8 @@ from nash_jax import cli, runs
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
 from nash_jax.record.files import with_checksum, write_json
-from nash_jax.record.ledger import append_line, line_of
+from nash_jax.record.ledger import append_line
+from nash_jax.record.lines import line_of
 from nash_jax.reporting import Begun, Done, Load, Progress, charts
 from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare

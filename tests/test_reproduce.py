@@ -14,7 +14,8 @@ import nash_jax as nj
 from nash_jax import cli, launching, runs
 from nash_jax.record.agreement import same_decisions, same_files, same_trials
 from nash_jax.record.files import write_json
-from nash_jax.record.ledger import EXTENSION, append_line, ledger_in, parse_ledger
+from nash_jax.record.ledger import append_line, ledger_in, parse_ledger
+from nash_jax.record.lines import EXTENSION
 from nash_jax.runs import run as run_module
 from nash_jax.runs.reproduction import reproduce
 from nash_jax.runs.trials import Trials

@@ -15,7 +15,7 @@ from helpers import TINY, Silent, history, run
 import nash_jax as nj
 from nash_jax import data, runs
 from nash_jax.execution.devices import _Room
-from nash_jax.record.ledger import trial_of
+from nash_jax.record.lines import trial_of
 from nash_jax.reporting.describe import describe_trial
 
 ROOT = pathlib.Path(__file__).parents[1]

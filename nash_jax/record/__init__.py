@@ -1,7 +1,8 @@
 """What a run remembers: trials, networks, and the folder that holds them."""
 
 from nash_jax.record.files import DamagedError, WriteError, write_atomically
-from nash_jax.record.ledger import line_of, read_ledger, trial_of
+from nash_jax.record.ledger import read_ledger
+from nash_jax.record.lines import line_of, trial_of
 from nash_jax.record.networks import load, load_network, save_network
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import Settings

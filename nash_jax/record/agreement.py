@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nash_jax.record.files import read_inside
-from nash_jax.record.ledger import LATER, Ledger, Line, in_order
+from nash_jax.record.ledger import Ledger
+from nash_jax.record.lines import LATER, Line, in_order
 
 #: Of a line: seconds and places, and the checksum of settings and data, which is compared first.
 _NOT_COMPARED = {"seconds", "elapsed", "workers", "place", "told", "config"}

@@ -32,7 +32,8 @@ from nash_jax.record.files import (
     write_json,
     writing,
 )
-from nash_jax.record.ledger import LEDGER_FILE, Ledger, Line, append_line, repair_ledger
+from nash_jax.record.ledger import LEDGER_FILE, Ledger, append_line, repair_ledger
+from nash_jax.record.lines import Line
 from nash_jax.record.networks import (
     NETWORK_ENDING,
     files_in,

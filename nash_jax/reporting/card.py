@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from nash_jax.evaluation import mean_interval, relative_improvement
-from nash_jax.record.ledger import EXTENSION
+from nash_jax.record.lines import EXTENSION
 from nash_jax.reporting.compare import groups
 from nash_jax.reporting.describe import percent
 from nash_jax.reporting.view import RunView

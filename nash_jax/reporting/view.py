@@ -12,7 +12,8 @@ from nash_jax.architecture import Architecture
 from nash_jax.architecture.serialization import from_dict
 from nash_jax.estimation import Recipe, Seconds
 from nash_jax.record.files import DamagedError
-from nash_jax.record.ledger import LEDGER_FILE, Build, Line, ledger_in, trials_of
+from nash_jax.record.ledger import LEDGER_FILE, ledger_in
+from nash_jax.record.lines import Build, Line, trials_of
 from nash_jax.record.workdir import CONFIG_FILE, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
 from nash_jax.spaces import Stage

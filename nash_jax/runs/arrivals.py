@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 
-from nash_jax.record.ledger import Line
+from nash_jax.record.lines import Line
 from nash_jax.record.workdir import Record
 from nash_jax.runs.stopped import otherwise
 

@@ -15,7 +15,7 @@ from nash_jax.data import CORRUPT_IMAGES
 from nash_jax.estimation import ESTIMATORS, INHERIT, METRICS, Recipe, Weights
 from nash_jax.record import Settings
 from nash_jax.record.files import DamagedError
-from nash_jax.record.ledger import Build
+from nash_jax.record.lines import Build
 from nash_jax.reporting import RunView, view
 from nash_jax.runs.spaces import SPACE_SETTINGS, MorphsSettings
 from nash_jax.search import STRATEGY_SETTINGS, HillClimbingSettings

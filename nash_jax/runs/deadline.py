@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from nash_jax.record.ledger import EXTENSION, LENGTH, Line, times_of
+from nash_jax.record.lines import EXTENSION, LENGTH, Line, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Trial
 from nash_jax.training import Cosine, Lengths, Resizing, cost_of_smaller

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from nash_jax.architecture import count_flops, exceeded
-from nash_jax.record.ledger import DECISION, check_name, times_of
+from nash_jax.record.lines import DECISION, check_name, times_of
 from nash_jax.reporting.events import Chosen, Note, Phase, Tell
 from nash_jax.runs.config import flag_of
 from nash_jax.runs.deadline import SEARCH_SHARE

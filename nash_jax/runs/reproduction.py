@@ -25,7 +25,8 @@ from nash_jax.record.agreement import (
     same_trials,
 )
 from nash_jax.record.files import UNFINISHED, checksum, read_json
-from nash_jax.record.ledger import EXTENSION, Ledger, Line, ledger_in, times_of
+from nash_jax.record.ledger import Ledger, ledger_in
+from nash_jax.record.lines import EXTENSION, Line, times_of
 from nash_jax.record.networks import files_in
 from nash_jax.record.provenance import changes, provenance
 from nash_jax.record.workdir import (

@@ -22,7 +22,7 @@ from nash_jax.data import Examples
 from nash_jax.estimation import Estimate, Job, Metric, Network, Outcome, Part, Recipe, Seconds
 from nash_jax.execution import Executor
 from nash_jax.record.files import uninterrupted
-from nash_jax.record.ledger import Line, estimate_of, line_of, times_of, trial_of, was_proposed
+from nash_jax.record.lines import Line, estimate_of, line_of, times_of, trial_of, was_proposed
 from nash_jax.record.workdir import Record
 from nash_jax.reporting.events import Done, Note, Tell
 from nash_jax.runs.arrivals import Arrivals
