@@ -1,9 +1,11 @@
-"""Shared by all tests: a fixed hypothesis profile, and a strict switch of JAX's number types."""
+"""Shared by all tests: the device, a fixed hypothesis profile, a strict switch of number types."""
 
 from __future__ import annotations
 
 import os
 
+# They are about results that are the same everywhere, and train on worker processes of a CPU.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two test processes on two cores: one thread each. Nearly all of their time is compiling,
 # two thirds of it LLVM's optimisations, which would make the small programs here hardly faster.
 os.environ["NPROC"] = "1"

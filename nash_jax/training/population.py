@@ -23,7 +23,7 @@ def learning_curves(
     judge: Examples,
     epochs: int,
     settings: TrainingSettings,
-    together: bool | None = None,
+    together: bool = False,
 ) -> np.ndarray:
     """How accurate each seed of an architecture is after every epoch.
 
@@ -36,13 +36,12 @@ def learning_curves(
       epochs: of the training, over which the learning rate is annealed once; at least 1.
       settings: how to train.
       together: whether `vmap` trains all at once in one program, instead of one after the other,
-        with the same result up to rounding; by default where that is not slower: not on a CPU.
+        with the same result up to rounding. That has been slower, on CPUs and on a GPU:
+        docs/performance.md.
 
     Returns:
       Accuracies in [0, 1], `[seeds, epochs]`.
     """
-    if together is None:
-        together = jax.default_backend() != "cpu"
     split: Callable[..., Any] = jax.random.split
     draw: Callable[..., Variables] = functools.partial(init, spec)
     if together:

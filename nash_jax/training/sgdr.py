@@ -18,6 +18,10 @@ import optax
 from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.settings import TrainingSettings
 
+#: Rates are computed so many at a time, because for another number of them XLA would compile every
+#: operation of the schedule anew: half a second for each training of another length.
+BLOCK = 1024
+
 
 @usual_promotion
 def learning_rates(
@@ -43,7 +47,9 @@ def learning_rates(
         schedule = optax.warmup_cosine_decay_schedule(0.0, start, rising, in_all, end)
     else:
         schedule = optax.cosine_decay_schedule(start, in_all, alpha=end / start)
-    return np.asarray(schedule(in_all * progress + jnp.arange(num_updates)), np.float32)
+    behind, block = in_all * progress, jnp.arange(BLOCK)
+    blocks = [schedule(behind + (first + block)) for first in range(0, num_updates, BLOCK)]
+    return np.concatenate([np.zeros(0, np.float32), *blocks])[:num_updates].astype(np.float32)
 
 
 class Cosine(NamedTuple):
