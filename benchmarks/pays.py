@@ -14,7 +14,9 @@ One process after the other, each timed as a whole, start-up and loading of data
   torch-...-flops   the networks in PyTorch again, for as many training FLOPs as the search took in
                     all, whatever the time
 
-Same images (at most `--images` for training), crops, flips (not of digits), cosine. The methods
+Same images (at most `--images` for training), crops, flips (not of digits), cosine. On a GPU the
+networks in PyTorch are compiled and trained in bfloat16, with twice as many images per update at
+twice the rate, because what takes their time there is that Python launches kernels. The methods
 alternate. A search splits a fifth off for validation and puts it back for its final training; the
 others train on all. Every result is a line of a file and is never made again; `--report` prints the
 tables.
@@ -22,6 +24,7 @@ tables.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -30,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +44,7 @@ import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
 from benchmarks.rows import add_row, read_rows
-from nash_jax.data import Dataset, channel_statistics, load_dataset, subset
+from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
 from nash_jax.machine import keep_freed_memory
@@ -99,40 +103,76 @@ def train_one(method: str, name: str, seed: int) -> float:
         as_planned["flip"] = False
     of_training = {key: x for key, x in as_planned.items() if key != "widths"}
     settings = TrainingSettings(**of_training)
-    some = subset(train, TIMED * settings.batch_size, seed)
 
-    def epochs_for(seconds: float) -> int:
-        """How many epochs to train for, if one on a few images takes so long."""
+    def epochs_for(seconds: float, batch_size: int) -> int:
+        """How many epochs to train for, if an update takes so long."""
         if TFLOPS.value:
             return max(1, round(1e12 * TFLOPS.value / (3 * nj.count_flops(spec) * len(train))))
         left = 60 * MINUTES.value - (time.monotonic() - float(os.environ[STARTED]))
-        updates = len(train) // settings.batch_size
-        return max(1, int(left / (seconds * updates / (len(some) // settings.batch_size))))
+        return max(1, int(left / (seconds * (len(train) // batch_size))))
 
     if method.startswith("torch"):
-        import torch
-
-        from benchmarks import torch_network
-
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        torch.manual_seed(seed)
-        torch_network.train(torch_network.TorchNetwork(spec), some, 1, settings, seed)
-        start = time.monotonic()
-        torch_network.train(torch_network.TorchNetwork(spec), some, 1, settings, seed)
-        epochs = epochs_for(time.monotonic() - start)
-        module = torch_network.TorchNetwork(spec)
-        torch_network.train(module, train, epochs, settings, seed)
-        accuracy = torch_network.evaluate(module, dataset.test).accuracy
+        accuracy, epochs = train_in_torch(spec, train, dataset.test, settings, seed, epochs_for)
     else:
         init_key, key = jax.random.split(jax.random.key(seed))
         variables = nj.init(spec, init_key)
+        some, updates = few(train, settings, seed)
         fit(spec, variables, some, key, 1, settings)
-        epochs = epochs_for(fit(spec, variables, some, key, 1, settings).train_seconds)
+        seconds = fit(spec, variables, some, key, 1, settings).train_seconds
+        epochs = epochs_for(seconds / updates, settings.batch_size)
         trained = fit(spec, variables, train, key, epochs, settings)
         test = evaluate(spec, trained.variables, dataset.test, **settings.evaluation)
         accuracy = test.accuracy
     print(json.dumps({"accuracy": accuracy, "epochs": epochs}))
     return accuracy
+
+
+def few(train: Examples, settings: TrainingSettings, seed: int) -> tuple[Examples, int]:
+    """Images by which an update is timed, and the number of updates that an epoch of them has."""
+    some = subset(train, TIMED * settings.batch_size, seed)
+    return some, len(some) // settings.batch_size
+
+
+def train_in_torch(
+    spec: nj.Architecture,
+    train: Examples,
+    test: Examples,
+    settings: TrainingSettings,
+    seed: int,
+    epochs_for: Callable[[float, int], int],
+) -> tuple[float, int]:
+    """Train a network in PyTorch, on a GPU if there is one; its test accuracy, and the epochs.
+
+    Args:
+      spec: the network.
+      train: the images to train on.
+      test: those to test it with.
+      settings: of the training on a CPU.
+      seed: of the training.
+      epochs_for: how many epochs to train for, by the seconds of an update and its images.
+    """
+    import torch
+
+    from benchmarks import torch_network
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(seed)
+    module, untrained = (torch_network.TorchNetwork(spec) for _ in range(2))
+    how: Any = {}
+    if torch.cuda.is_available():
+        how = {"device": "cuda", "autocast": torch.bfloat16}
+        size, rate = 2 * settings.batch_size, 2 * settings.lr_start
+        settings = dataclasses.replace(settings, batch_size=size, lr_start=rate)
+        module.compile(dynamic=False)
+    some, updates = few(train, settings, seed)
+    torch_network.train(module, some, 1, settings, seed, **how)
+    seconds = torch_network.train(module, some, 1, settings, seed, **how)
+    epochs = epochs_for(seconds / updates, settings.batch_size)
+    module.load_state_dict(untrained.state_dict())
+    torch_network.train(module, train, epochs, settings, seed, **how)
+    trained = torch_network.TorchNetwork(spec)  # the other is compiled, for batches as in training
+    trained.load_state_dict(module.state_dict())
+    return torch_network.evaluate(trained, test, **how).accuracy, epochs
 
 
 def training_flops(name: str, run: RunView) -> float:
@@ -165,6 +205,8 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         workdir = pathlib.Path(folder, "run")
         data = [f"--dataset={name}", f"--minutes={MINUTES.value}", f"--images={IMAGES.value}"]
         command = ["-m", "benchmarks.pays", *data, f"--seeds={seed}", f"--one={method}"]
+        if method.startswith("torch"):
+            environment["JAX_PLATFORMS"] = "cpu"  # else JAX takes most of a GPU's memory
         if method in EQUAL_FLOPS:
             command.append(f"--tflops={flops_of_search(name, seed)}")
         if method in SEARCHES:
@@ -181,6 +223,7 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         seconds = time.monotonic() - started
         found: dict[str, Any]
         if method in SEARCHES:
+            print(done.stderr, done.stdout, file=sys.stderr)  # the plan
             result = json.loads((workdir / "result.json").read_text())
             run = read_run(workdir)
             assert run.final is not None
