@@ -7,10 +7,13 @@ import pathlib
 import re
 
 import jax
+import numpy as np
 import pytest
 
+import nash_jax as nj
 from nash_jax import runs, training
 from nash_jax.architecture import numbered
+from nash_jax.data import Examples
 from nash_jax.estimation import Images, Tools
 from nash_jax.execution import Devices, Serial
 from nash_jax.machine import num_mappings
@@ -98,6 +101,26 @@ def test_a_step_compiles_two_programs_for_each_new_graph_and_calibrations(
         assert compiled["_rebased"] <= deep
     final = compilations.new()  # it has the graph of a child
     assert final["_chunk"] == final["_logits"] == final["_rebased"] == 0
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_training_of_another_length_compiles_nothing(backend, compilations, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    spec, key = nj.chain((8, 8, 1), 10, (4,)), jax.random.key(0)
+    examples = Examples(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 10)
+    settings = training.TrainingSettings(batch_size=10, warmup=0.2)
+
+    def longer(done, cosine):
+        return cosine.epochs + (done == 1)
+
+    for epochs in (2, 3, 4):
+        compilations.new()
+        lengths = training.Lengths({}, longer)
+        fitted = training.fit(
+            spec, nj.init(spec, key), examples, key, epochs, settings, lengths=lengths
+        )
+        assert len(fitted.losses) == epochs + 1
+    assert not compilations.new()
 
 
 def test_xla_knows_the_options_for_gpus():

@@ -196,6 +196,25 @@ def test_signs_that_are_others_in_a_mirror_are_not_flipped(monkeypatch, images):
     assert planned(monkeypatch, images, 0.02, lost=1, flip=True).config.recipes.training.flip
 
 
+def test_what_is_measured_is_the_program_that_looks_into_the_mirror(monkeypatch, images):
+    seen = []
+
+    def measure(spec, train, settings):
+        seen.append(settings)
+        return Pace(1.0, 0.02, spec)
+
+    def lost(spec, train, valid, settings, updates):
+        seen.append(settings)
+
+    monkeypatch.setattr(planning, "measure", measure)
+    monkeypatch.setattr(planning, "lost_in_the_mirror", lost)
+    assert plan(images, minutes=1.0, batch_size=10).config.recipes.training.flip
+    assert plan(images, minutes=1.0, batch_size=10, flip=True).config.recipes.training.flip
+    first, second, given = seen
+    assert first == second == dataclasses.replace(given, flip=False)
+    assert given.flip
+
+
 class Clocked(MadeUp):
     """Its final training takes `seconds(epoch)` for each epoch, by a clock of its own.
 

@@ -207,6 +207,8 @@ def plan(
         of_size = _settings_of_size(config, problem.model_0)
         config = config.replace(**{n: x for n, x in of_size.items() if n not in given})
     measured, (train, valid), training = _as_searched(config, problem)
+    if "flip" not in given:
+        training = dataclasses.replace(training, flip=False)  # one program for both
     pace = measure(measured, train, training)
     num_images = len(problem.train) + len(problem.valid)
     updates = _updates(num_images, config.recipes.training.batch_size)
