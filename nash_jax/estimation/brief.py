@@ -111,7 +111,7 @@ def perform(
         changes = {} if lengths is None else lengths.known
         done = epoch - 1
         progress = Cosine(recipe.epochs).changed(changes, done).progress(done)
-        tools.on_epoch(job.name, epoch, loss, float(learning_rate(recipe.training, progress)))
+        tools.on_epoch(job.name, epoch, loss, learning_rate(recipe.training, progress))
 
     shapes = functools.partial(state_shapes, job.spec, recipe.training)
     try:

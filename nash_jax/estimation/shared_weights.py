@@ -61,7 +61,7 @@ def train_supernet(job: Job, train: Examples, valid: Examples, tools: Tools) -> 
         parts = stratified_split(train, rule.share, seed, "the training images of a supernet")
 
     def on_epoch(epoch: int, loss: float) -> None:
-        rate = float(learning_rate(recipe.training, (epoch - 1) / recipe.epochs))
+        rate = learning_rate(recipe.training, (epoch - 1) / recipe.epochs)
         tools.on_epoch(job.name, epoch, loss, rate)
 
     shapes = functools.partial(supernet_shapes, job.spec, recipe.training, rule, recipe.epochs)

@@ -6,55 +6,50 @@ warm-up, the rate rises to `lr_start` before (Goyal et al. 2017, "Accurate, Larg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from numpy.typing import ArrayLike
 
+from nash_jax.jax_settings import usual_promotion
 from nash_jax.training.settings import TrainingSettings
 
-
-def learning_rate(settings: TrainingSettings, progress: ArrayLike) -> np.ndarray:
-    """The learning rate after a part of a training: it rises in the warm-up, and falls by a cosine.
-
-    NumPy computes it: XLA would compile each operation anew for trainings of another length.
-
-    Args:
-      settings: how it is trained.
-      progress: the part of its updates that are done, in [0, 1], of any shape.
-
-    Returns:
-      Of the same shape, in double precision.
-
-    >>> learning_rate(TrainingSettings(), [0.0, 0.25, 0.5, 0.75]).round(4).tolist()
-    [0.05, 0.0427, 0.025, 0.0073]
-    >>> learning_rate(TrainingSettings(warmup=0.5), [0.0, 0.25, 0.5, 0.75]).round(4).tolist()
-    [0.0, 0.025, 0.05, 0.025]
-    """
-    done, warmup = np.asarray(progress, np.float64), settings.warmup
-    falling = (1 + np.cos(np.pi * np.maximum(0.0, done - warmup) / (1 - warmup))) / 2
-    after = settings.lr_end + (settings.lr_start - settings.lr_end) * falling
-    return np.where(done < warmup, settings.lr_start * done / (warmup or 1.0), after)
+#: Rates are computed so many at a time, because for another number of them XLA would compile every
+#: operation of the schedule anew: half a second for each training of another length.
+BLOCK = 1024
 
 
+@usual_promotion
 def learning_rates(
     settings: TrainingSettings, num_updates: int, progress: float = 0.0
 ) -> np.ndarray:
-    """The learning rate of each update, `[num_updates]`.
+    """The learning rate of each update, `[num_updates]`: a warm-up, then one cosine.
 
     Args:
       settings: how it is trained.
       num_updates: that are to come.
       progress: the part of the training that lies behind, in [0, 1).
 
+    >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 4)]
+    [0.05, 0.0427, 0.025, 0.0073]
     >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(), 2, progress=0.5)]
     [0.025, 0.0073]
+    >>> [round(float(rate), 4) for rate in learning_rates(TrainingSettings(warmup=0.5), 4)]
+    [0.0, 0.025, 0.05, 0.025]
     """
-    done = progress + (1 - progress) * np.arange(num_updates) / num_updates
-    return learning_rate(settings, done).astype(np.float32)
+    start, end, in_all = settings.lr_start, settings.lr_end, num_updates / (1 - progress)
+    if settings.warmup:
+        rising = settings.warmup * in_all
+        schedule = optax.warmup_cosine_decay_schedule(0.0, start, rising, in_all, end)
+    else:
+        schedule = optax.cosine_decay_schedule(start, in_all, alpha=end / start)
+    behind, block = in_all * progress, jnp.arange(BLOCK)
+    blocks = [schedule(behind + (first + block)) for first in range(0, num_updates, BLOCK)]
+    return np.concatenate([np.zeros(0, np.float32), *blocks])[:num_updates].astype(np.float32)
 
 
 class Cosine(NamedTuple):
@@ -98,6 +93,24 @@ class Cosine(NamedTuple):
         for at in sorted(at for at in lengths if at <= done):
             cosine = cosine.lasting(lengths[at], at)
         return cosine
+
+
+@usual_promotion
+def learning_rate(settings: TrainingSettings, progress: float) -> float:
+    """The learning rate after a part of a training, for people to look at.
+
+    Args:
+      settings: how it is trained.
+      progress: the part of its updates that are done, in [0, 1].
+
+    >>> [round(learning_rate(TrainingSettings(), quarters / 4), 4) for quarters in range(4)]
+    [0.05, 0.0427, 0.025, 0.0073]
+    """
+    if progress < settings.warmup:
+        return settings.lr_start * progress / settings.warmup
+    progress = (progress - settings.warmup) / (1 - settings.warmup)
+    cosine = (1 + math.cos(math.pi * progress)) / 2
+    return settings.lr_end + (settings.lr_start - settings.lr_end) * cosine
 
 
 def direction(settings: TrainingSettings) -> optax.GradientTransformation:
