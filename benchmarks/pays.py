@@ -25,6 +25,7 @@ tables.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -43,7 +44,7 @@ from absl import app, flags, logging
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
-from benchmarks.rows import add_row, read_rows
+from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
 from nash_jax.launching import compile_faster
@@ -99,10 +100,12 @@ def train_one(method: str, name: str, seed: int) -> float:
     train = subset(dataset.train, IMAGES.value, seed)
     spec = spec_of(method, dataset)
     as_planned = for_images(dataset) | (RECIPE if method == "plain-modern" else {})
-    if pathlib.Path(name).stem in NO_FLIPS:
+    if set_name(name) in NO_FLIPS:
         as_planned["flip"] = False
     of_training = {key: x for key, x in as_planned.items() if key != "widths"}
     settings = TrainingSettings(**of_training)
+    if jax.default_backend() != "cpu":
+        settings = dataclasses.replace(settings, precision="bfloat16")  # as searches are there
 
     def epochs_for(seconds: float, batch_size: int) -> int:
         """How many epochs to train for, if an update takes so long."""
@@ -116,7 +119,7 @@ def train_one(method: str, name: str, seed: int) -> float:
     else:
         init_key, key = jax.random.split(jax.random.key(seed))
         variables = nj.init(spec, init_key)
-        some, updates = few(train, settings, seed)
+        some, updates = to_time(train, settings, seed)
         fit(spec, variables, some, key, 1, settings)
         seconds = fit(spec, variables, some, key, 1, settings).train_seconds
         epochs = epochs_for(seconds / updates, settings.batch_size)
@@ -127,7 +130,7 @@ def train_one(method: str, name: str, seed: int) -> float:
     return accuracy
 
 
-def few(train: Examples, settings: TrainingSettings, seed: int) -> tuple[Examples, int]:
+def to_time(train: Examples, settings: TrainingSettings, seed: int) -> tuple[Examples, int]:
     """Images by which an update is timed, and the number of updates that an epoch of them has."""
     some = subset(train, TIMED * settings.batch_size, seed)
     return some, len(some) // settings.batch_size
@@ -158,21 +161,21 @@ def train_in_torch(
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(seed)
     module, untrained = (torch_network.TorchNetwork(spec) for _ in range(2))
-    how: Any = {}
+    on_gpu: dict[str, Any] = {}
     if torch.cuda.is_available():
-        how = {"device": "cuda", "autocast": torch.bfloat16}
+        on_gpu = {"device": "cuda", "autocast": torch.bfloat16}
         size, rate = 2 * settings.batch_size, 2 * settings.lr_start
         settings = dataclasses.replace(settings, batch_size=size, lr_start=rate)
         module.compile(dynamic=False)
-    some, updates = few(train, settings, seed)
-    torch_network.train(module, some, 1, settings, seed, **how)
-    seconds = torch_network.train(module, some, 1, settings, seed, **how)
+    some, updates = to_time(train, settings, seed)
+    torch_network.train(module, some, 1, settings, seed, **on_gpu)
+    seconds = torch_network.train(module, some, 1, settings, seed, **on_gpu)
     epochs = epochs_for(seconds / updates, settings.batch_size)
     module.load_state_dict(untrained.state_dict())
-    torch_network.train(module, train, epochs, settings, seed, **how)
+    torch_network.train(module, train, epochs, settings, seed, **on_gpu)
     trained = torch_network.TorchNetwork(spec)  # the other is compiled, for batches as in training
     trained.load_state_dict(module.state_dict())
-    return torch_network.evaluate(trained, test, **how).accuracy, epochs
+    return torch_network.evaluate(trained, test, **on_gpu).accuracy, epochs
 
 
 def training_flops(name: str, run: RunView) -> float:
@@ -188,13 +191,27 @@ def training_flops(name: str, run: RunView) -> float:
 
 def flops_of_search(name: str, seed: int) -> float:
     """What the search on the same images took, in tera: it must have been measured before."""
-    what = ("search", pathlib.Path(name).stem, seed, MINUTES.value)
-    found = [row["tflops"] for row in read_rows(OUT.value) if _place(row) == what]
-    return float(found[-1])
+    what = ("search", set_name(name), seed)
+    return float([row["tflops"] for row in rows_there() if _place(row) == what][-1])
+
+
+def rows_there() -> list[dict[str, Any]]:
+    """The results that are there for so many minutes and images, on a device like this."""
+    rows = [{"images": 10_000, "device": "cpu", **row} for row in read_rows(OUT.value)]
+    these = {"minutes": MINUTES.value, "images": IMAGES.value, "device": device()}
+    return [row for row in rows if these.items() <= row.items()]
+
+
+@functools.cache
+def device() -> str:
+    """What JAX trains on here: asked of another process, because this one must leave it alone."""
+    asked = "import jax; print(jax.devices()[0].device_kind)"
+    command = [sys.executable, "-c", asked]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["method"], row["dataset"], row["seed"], row["minutes"]
+    return row["method"], row["dataset"], row["seed"]
 
 
 def measured(method: str, name: str, seed: int) -> dict[str, Any]:
@@ -207,6 +224,8 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         command = ["-m", "benchmarks.pays", *data, f"--seeds={seed}", f"--one={method}"]
         if method.startswith("torch"):
             environment["JAX_PLATFORMS"] = "cpu"  # else JAX takes most of a GPU's memory
+            if device() == "cpu":
+                environment["CUDA_VISIBLE_DEVICES"] = ""
         if method in EQUAL_FLOPS:
             command.append(f"--tflops={flops_of_search(name, seed)}")
         if method in SEARCHES:
@@ -223,7 +242,7 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
         seconds = time.monotonic() - started
         found: dict[str, Any]
         if method in SEARCHES:
-            print(done.stderr, done.stdout, file=sys.stderr)  # the plan
+            print(done.stderr, file=sys.stderr)  # the plan, and what became of it
             result = json.loads((workdir / "result.json").read_text())
             run = read_run(workdir)
             assert run.final is not None
@@ -234,10 +253,11 @@ def measured(method: str, name: str, seed: int) -> dict[str, Any]:
             found["tflops"] = round(training_flops(name, run) / 1e12, 2)
         else:
             found = json.loads(done.stdout.splitlines()[-1])
-    what = {"method": method, "dataset": pathlib.Path(name).stem, "seed": seed}
+    what = {"method": method, "dataset": set_name(name), "seed": seed}
     if method in SEARCHES:
         what["search"] = SEARCH.value
-    return {**what, "minutes": MINUTES.value, "seconds": round(seconds, 1), **found}
+    what |= {"minutes": MINUTES.value, "images": IMAGES.value, "device": device()}
+    return {**what, "seconds": round(seconds, 1), **found}
 
 
 class Pair(NamedTuple):
@@ -265,9 +285,10 @@ def _interval(pairs: list[Pair], what: str) -> str:
 
 
 def report() -> None:
-    """Print the tables of what is there, for this number of minutes."""
-    found = [row for row in read_rows(OUT.value) if row["minutes"] == MINUTES.value]
-    print(f"{machine()}\n\n{MINUTES.value:g} minutes; test accuracy in %, mean of the seeds\n")
+    """Print the tables of what is there, for so many minutes and images, on a device like this."""
+    found = rows_there()
+    print(f"{device()}, {machine()}\n")
+    print(f"{MINUTES.value:g} minutes; test accuracy in %, mean of the seeds\n")
     minus = "search minus the better of PyTorch"
     titles = ["set", *METHODS, f"{minus}, equal time", f"{minus}, equal FLOPs"]
     print("| " + " | ".join(titles) + " |")
@@ -313,11 +334,11 @@ def main(argv: list[str]) -> None:
     if ONE.value:
         train_one(ONE.value, DATASETS.value[0], int(SEEDS.value[0]))
         return
-    done = {_place(row) for row in read_rows(OUT.value)}
+    done = {_place(row) for row in rows_there()}
     for seed in map(int, SEEDS.value):
         for name in DATASETS.value:
             for method in ONLY.value:
-                if (method, pathlib.Path(name).stem, seed, MINUTES.value) in done:
+                if (method, set_name(name), seed) in done:
                     continue
                 add_row(OUT.value, measured(method, name, seed))
     report()

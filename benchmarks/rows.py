@@ -7,6 +7,15 @@ import pathlib
 from typing import Any
 
 
+def set_name(dataset: str) -> str:
+    """The name that rows have for a data set, which is given as `nash search` takes it.
+
+    >>> set_name("npz:mnist.npz"), set_name("npz:data/cifar10.npz"), set_name("digits")
+    ('mnist', 'cifar10', 'digits')
+    """
+    return pathlib.Path(dataset.split(":")[-1]).stem
+
+
 def read_rows(path: str) -> list[dict[str, Any]]:
     """The results that are there; none, if there is no file."""
     file = pathlib.Path(path)

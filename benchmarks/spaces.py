@@ -28,7 +28,7 @@ from absl import app, flags
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from benchmarks.rows import add_row, read_rows
+from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax import spaces
 from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
 from nash_jax.export.export import as_flax, as_onnx, as_orbax, as_stablehlo, as_weights
@@ -107,11 +107,11 @@ def train_all() -> None:
         for number in range(NETWORKS.value):
             for kind in SMALL:
                 what = {
-                    "dataset": pathlib.Path(name).stem, "space": kind.__name__, "number": number
+                    "dataset": set_name(name), "space": kind.__name__, "number": number
                 }  # fmt: skip
                 if not any(what.items() <= row.items() for row in read_rows(OUT.value)):
                     add_row(OUT.value, what | trained(kind, dataset, number))
-    names = [pathlib.Path(name).stem for name in DATASETS.value]
+    names = [set_name(name) for name in DATASETS.value]
     print(f"{machine()}\n\n| space | {' | '.join(names)} | parameters |")
     print("|---" * (len(names) + 2) + "|")
     for kind in SMALL:

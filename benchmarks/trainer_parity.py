@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import pathlib
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +25,7 @@ from absl import app, flags, logging
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
-from benchmarks.rows import add_row, read_rows
+from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax import morphisms, ops
 from nash_jax.architecture import Architecture
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
@@ -127,7 +126,7 @@ def trainings() -> Iterator[dict[str, Any]]:
         for seed, net, epochs, start in itertools.product(
             *(map(int, SEEDS.value), specs, map(int, EPOCHS.value), STARTS.value)
         ):
-            about = pathlib.Path(name).stem, SPLIT.value, len(train)
+            about = set_name(name), SPLIT.value, len(train)
             what = (*about, net, epochs, start, seed)
             if what not in done:
                 accuracy, loss = accuracy_of(specs[net], start, train, judge, epochs, seed)

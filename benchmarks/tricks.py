@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from absl import app, flags
 import nash_jax as nj
 from benchmarks.machine import machine
 from benchmarks.networks import plain
-from benchmarks.rows import add_row, read_rows
+from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax.architecture import Variables
 from nash_jax.data import (
     Dataset,
@@ -167,7 +166,7 @@ def split() -> tuple[Dataset, Examples, Examples]:
 
 def what(row: str, seed: int) -> dict[str, Any]:
     """What a line of the file is about; sizes where they are not the usual ones."""
-    found = {"dataset": pathlib.Path(DATASET.value).stem, "row": row, "seed": seed}
+    found = {"dataset": set_name(DATASET.value), "row": row, "seed": seed}
     sizes = (
         *(("judged", JUDGED.value, 0), ("images", IMAGES.value, 10_000)),
         *(("first_epochs", EPOCHS.value, 18), ("network", NETWORK.value, BASE)),
@@ -223,7 +222,7 @@ def measured(row: str, seed: int) -> dict[str, Any]:
     normalize = nj.ops.Normalize(*channel_statistics(train.images))
     spec = make(dataset.image_shape, dataset.num_classes, normalize)
     changed = TRICKS.get(row, {})
-    if row in PLANNED and pathlib.Path(DATASET.value).stem in UNFLIPPED:
+    if row in PLANNED and set_name(DATASET.value) in UNFLIPPED:
         changed = {**changed, "flip": False}
     settings = dataclasses.replace(SETTINGS, **changed)
     epochs = max(1, round(EPOCHS.value * NETWORKS[BASE][1] / milliseconds))
@@ -310,7 +309,7 @@ def rows_there() -> list[dict[str, Any]]:
 def main(argv: list[str]) -> None:
     del argv
     compile_faster()
-    name = pathlib.Path(DATASET.value).stem
+    name = set_name(DATASET.value)
     done = {(row["row"], row["seed"]) for row in rows_there()}
     makers = dict.fromkeys((*TRICKS, *RESTARTS), measured)
     if NETWORK.value == BASE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# They are about results that are the same everywhere, and train on worker processes of a CPU.
+# Where there is a GPU, too: many tests ask for worker processes, which are for CPUs.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two test processes on two cores: one thread each. Nearly all of their time is compiling,
 # two thirds of it LLVM's optimisations, which would make the small programs here hardly faster.

@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import random_variables
 
@@ -51,6 +52,17 @@ def test_the_rate_rises_before_it_falls_and_lasts_with_the_training():
         np.testing.assert_allclose(rest, rates[round(100 * behind) :], rtol=1e-4)
     shown = [training.learning_rate(settings, place / 100) for place in range(100)]
     np.testing.assert_allclose(shown, rates, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2])
+def test_the_rates_of_a_long_training_are_one_schedule(warmup):
+    settings = dataclasses.replace(PLAIN, lr_start=0.4, lr_end=0.1, warmup=warmup)
+    whole = optax.cosine_decay_schedule(0.4, 5000, 0.25)
+    if warmup:
+        whole = optax.warmup_cosine_decay_schedule(0.0, 0.4, 1000, 5000, 0.1)
+    np.testing.assert_array_equal(training.learning_rates(settings, 5000), whole(np.arange(5000)))
+    rest = training.learning_rates(settings, 2500, progress=0.5)
+    np.testing.assert_array_equal(rest, whole(np.arange(2500.0, 5000.0)))
 
 
 def test_two_updates_of_nesterov_momentum_with_decay_of_kernels_by_hand():

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pathlib
-from collections.abc import Iterator, MutableMapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from nash_jax.record.files import (
-    CHECKSUM,
     DamagedError,
     checked,
     parse_json,
     read_inside,
     sync,
-    with_checksum,
     write_atomically,
     writing,
 )
-from nash_jax.record.lines import DECISION, EXTENSION, LENGTH, Line, check_line, in_order
+from nash_jax.record.lines import (
+    DECISION,
+    EXTENSION,
+    LENGTH,
+    Line,
+    Lines,
+    check_line,
+    in_order,
+    text_of,
+)
 
 LEDGER_FILE = "ledger.jsonl"
-
-Key = TypeVar("Key", str, int)
-
-
-def _text_of(line: Line) -> bytes:
-    """A line as it is written."""
-    return json.dumps(with_checksum(line), allow_nan=False).encode()
 
 
 def append_line(workdir: pathlib.Path, line: Line) -> bytes:
@@ -41,7 +39,7 @@ def append_line(workdir: pathlib.Path, line: Line) -> bytes:
       WriteError: if it cannot be written; the ledger is as it was.
     """
     path = workdir / LEDGER_FILE
-    text = _text_of(line)
+    text = text_of(line)
     data = text + b"\n"
     with writing(path), path.open("ab", buffering=0) as ledger:
         size = ledger.tell()
@@ -53,41 +51,6 @@ def append_line(workdir: pathlib.Path, line: Line) -> bytes:
             ledger.truncate(size)
             raise
     return text
-
-
-class Lines(MutableMapping[Key, Line]):
-    """Lines by name or step, in the order in which they were written.
-
-    They are held as text, and read when they are wanted: a million dictionaries are gigabytes.
-    """
-
-    def __init__(self) -> None:
-        self._texts: dict[Key, bytes] = {}
-
-    def put(self, key: Key, text: bytes) -> None:
-        """Add a line that is written already, behind all others."""
-        self._texts.pop(key, None)
-        self._texts[key] = text
-
-    def __getitem__(self, key: Key) -> Line:
-        line: Line = json.loads(self._texts[key])
-        del line[CHECKSUM]
-        return line
-
-    def __setitem__(self, key: Key, line: Line) -> None:
-        self.put(key, _text_of(line))
-
-    def __delitem__(self, key: Key) -> None:
-        del self._texts[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._texts
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._texts)
-
-    def __len__(self) -> int:
-        return len(self._texts)
 
 
 class Ledger(NamedTuple):
@@ -169,5 +132,5 @@ def repair_ledger(workdir: pathlib.Path) -> Ledger:
         if parse_ledger(whole, str(path)).damages:
             write_atomically(path.with_name(LEDGER_FILE + ".damaged"), data)
         lines = itertools.chain(ledger.trials.values(), ledger.decisions.values(), ledger.timings)
-        write_atomically(path, b"".join(_text_of(line) + b"\n" for line in lines))
+        write_atomically(path, b"".join(text_of(line) + b"\n" for line in lines))
     return ledger

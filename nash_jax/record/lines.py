@@ -1,26 +1,28 @@
 """The lines of a ledger: of a trial, of what a strategy decided, of what was decided by time.
 
-The line of a genotype that is small whole numbers has no architecture, which the space builds;
-those of early versions have one all the same.
+The line of a genotype that is small whole numbers has no architecture, which the space builds,
+unless it is of the baseline or the final network. Those of early versions have one all the same.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any, TypeVar
 
 from nash_jax.architecture import Architecture, key_numbers
 from nash_jax.architecture.serialization import from_dict, to_dict
 from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import edit_from_dict, edit_to_dict
-from nash_jax.record.files import DamagedError, checksum
+from nash_jax.record.files import CHECKSUM, DamagedError, checksum, with_checksum
 from nash_jax.search import AFTER, Deferred, Proposal, Trial, resolved
 from nash_jax.spaces import Edge, Stage, Supernet
 
 Line = dict[str, Any]
+Key = TypeVar("Key", str, int)
 
 #: The kinds of lines that are no trials: what a strategy decided, how long a training is to be, and
 #: that the run has more time.
@@ -219,6 +221,46 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
 
 def _place(line: Line) -> tuple[float, int]:
     return math.inf if line["kind"] in AFTER else line["step"], index_of(line)
+
+
+def text_of(line: Line) -> bytes:
+    """A line as it is written."""
+    return json.dumps(with_checksum(line), allow_nan=False).encode()
+
+
+class Lines(MutableMapping[Key, Line]):
+    """Lines by name or step, in the order in which they were written.
+
+    They are held as text, and read when they are wanted: a million dictionaries are gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[Key, bytes] = {}
+
+    def put(self, key: Key, text: bytes) -> None:
+        """Add a line that is written already, behind all others."""
+        self._texts.pop(key, None)
+        self._texts[key] = text
+
+    def __getitem__(self, key: Key) -> Line:
+        line: Line = json.loads(self._texts[key])
+        del line[CHECKSUM]
+        return line
+
+    def __setitem__(self, key: Key, line: Line) -> None:
+        self.put(key, text_of(line))
+
+    def __delitem__(self, key: Key) -> None:
+        del self._texts[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._texts
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

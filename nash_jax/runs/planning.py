@@ -137,9 +137,9 @@ def lost_in_the_mirror(
     """The class whose mirror images are other classes, or None.
 
     Signs, letters and digits must not be flipped in training, photographs may. A network is
-    trained without flips for some updates, and then sees the validation images in a mirror.
+    trained for some updates, by settings without flips, and then sees the validation images in a
+    mirror.
     """
-    settings = dataclasses.replace(settings, flip=False)
     rng, key = np.random.default_rng(0), jax.random.key(0)
     some = train.take(rng.permutation(len(train))[: updates * settings.batch_size])
     epochs = max(1, round(updates * settings.batch_size / len(some)))
@@ -207,16 +207,16 @@ def plan(
         of_size = _settings_of_size(config, problem.model_0)
         config = config.replace(**{n: x for n, x in of_size.items() if n not in given})
     measured, (train, valid), training = _as_searched(config, problem)
-    if "flip" not in given:
-        training = dataclasses.replace(training, flip=False)  # one program for both
-    pace = measure(measured, train, training)
+    unflipped = dataclasses.replace(training, flip=False)
+    # As what looks into the mirror is trained, so that both have one program.
+    pace = measure(measured, train, training if "flip" in given else unflipped)
     num_images = len(problem.train) + len(problem.valid)
     updates = _updates(num_images, config.recipes.training.batch_size)
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
     unlike = None
     if "flip" not in given:
         num = max(1, min(FLIP_UPDATES, int(FLIP_SHARE * 60 * minutes / pace.update_seconds)))
-        unlike = lost_in_the_mirror(measured, train, valid, training, num)
+        unlike = lost_in_the_mirror(measured, train, valid, unflipped, num)
         config = config.replace(flip=unlike is None)
 
     def first_network(config: Config) -> Architecture:

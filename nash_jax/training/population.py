@@ -36,8 +36,8 @@ def learning_curves(
       epochs: of the training, over which the learning rate is annealed once; at least 1.
       settings: how to train.
       together: whether `vmap` trains all at once in one program, instead of one after the other,
-        with the same result up to rounding. That has been slower, on CPUs and on a GPU:
-        docs/performance.md.
+        with the same result up to rounding. On CPUs and on a GPU that was slower for all but
+        tiny networks: docs/performance.md.
 
     Returns:
       Accuracies in [0, 1], `[seeds, epochs]`.
