@@ -31,11 +31,12 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
+from benchmarks.networks import as_planned
 from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax.data import Examples, channel_statistics, load_dataset, stratified_split, subset
 from nash_jax.evaluation import kendall_tau
 from nash_jax.launching import compile_faster
-from nash_jax.runs.planning import GROWTH, RECIPE, for_images
+from nash_jax.runs.planning import GROWTH, RECIPE
 from nash_jax.text import mean_and_deviation
 from nash_jax.training import Snapshot, TrainingSettings, evaluate, fit, variables_in
 
@@ -129,8 +130,7 @@ def make_children() -> None:
     normalize = nj.ops.Normalize(*channel_statistics(train.images))
     widths = tuple(map(int, WIDTHS.value))
     spec = nj.vgg(dataset.image_shape, dataset.num_classes, widths, normalize)
-    of_training = {k: x for k, x in (for_images(dataset) | RECIPE).items() if k != "widths"}
-    settings = TrainingSettings(**of_training)
+    settings = as_planned(dataset, **RECIPE)
     done = {(row["seed"], row["child"]) for row in rows_there()}
     for seed in map(int, SEEDS.value):
         missing = [n for n in range(UNEDITED.value + CHILDREN.value) if (seed, n) not in done]

@@ -43,7 +43,7 @@ from absl import app, flags, logging
 
 import nash_jax as nj
 from benchmarks.machine import machine
-from benchmarks.networks import plain
+from benchmarks.networks import as_planned, plain
 from benchmarks.rows import add_row, read_rows, set_name
 from nash_jax.data import Dataset, Examples, channel_statistics, load_dataset, subset
 from nash_jax.evaluation import paired_interval
@@ -51,7 +51,7 @@ from nash_jax.launching import compile_faster
 from nash_jax.machine import keep_freed_memory
 from nash_jax.reporting.view import RunView
 from nash_jax.runs import read_run
-from nash_jax.runs.planning import RECIPE, for_images
+from nash_jax.runs.planning import RECIPE
 from nash_jax.training import TrainingSettings, evaluate, fit
 
 MINUTES = flags.DEFINE_float("minutes", 2.0, "of every process", lower_bound=0.1)
@@ -99,13 +99,12 @@ def train_one(method: str, name: str, seed: int) -> float:
     dataset = load_dataset(name)
     train = subset(dataset.train, IMAGES.value, seed)
     spec = spec_of(method, dataset)
-    as_planned = for_images(dataset) | (RECIPE if method == "plain-modern" else {})
+    changed = dict(RECIPE) if method == "plain-modern" else {}
     if set_name(name) in NO_FLIPS:
-        as_planned["flip"] = False
-    of_training = {key: x for key, x in as_planned.items() if key != "widths"}
-    settings = TrainingSettings(**of_training)
+        changed["flip"] = False
     if jax.default_backend() != "cpu":
-        settings = dataclasses.replace(settings, precision="bfloat16")  # as searches are there
+        changed["precision"] = "bfloat16"  # as searches have it there
+    settings = as_planned(dataset, **changed)
 
     def epochs_for(seconds: float, batch_size: int) -> int:
         """How many epochs to train for, if an update takes so long."""
