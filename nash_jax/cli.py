@@ -9,7 +9,7 @@ nash compare WORKDIR WORKDIR --html=compare.html
 nash rank --dataset=digits --space=nb201 --proxy=epochs=3 --proxy=channels=8
 nash reproduce WORKDIR --out=NEW_WORKDIR
 nash card WORKDIR WORKDIR --out=card.md
-nash export WORKDIR --format=weights|flax|stablehlo|onnx
+nash export WORKDIR --format=weights|orbax|flax|stablehlo|onnx
 nash predict WORKDIR IMAGES...
 """
 
