@@ -49,50 +49,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else list(argv)
 
     command = commands.add_parser("show", help="a run in the terminal, also while it goes on")
-    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("workdir", type=_path)
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=_show)
 
     command = commands.add_parser("export", help="a network for other programs")
-    command.add_argument("workdir", type=pathlib.Path)
+    command.add_argument("workdir", type=_path)
     command.add_argument("--format", choices=FORMATS, required=True)
     command.add_argument("--candidate", default="final", help="its name; final, if not given")
-    command.add_argument("--out", type=pathlib.Path, help="new folder; else CANDIDATE-FORMAT here")
+    command.add_argument("--out", type=_path, help="new folder; else CANDIDATE-FORMAT here")
     command.set_defaults(run=_export)
 
     command = commands.add_parser("predict", help="the classes of image files")
-    command.add_argument("workdir", type=pathlib.Path)
-    command.add_argument("images", type=pathlib.Path, nargs="+")
+    command.add_argument("workdir", type=_path)
+    command.add_argument("images", type=_path, nargs="+")
     command.add_argument("--candidate", default="final", help="its name; final, if not given")
     command.add_argument("--top", type=int, default=3, help="how many classes to tell")
     command.set_defaults(run=_predict)
     command = commands.add_parser("compare", help="several runs side by side")
-    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
-    command.add_argument("--html", type=pathlib.Path, help="a file to write the same to, as a page")
-    command.add_argument("--png", type=pathlib.Path, help="of searches in a table: the picture")
+    command.add_argument("workdirs", type=_path, nargs="+", metavar="workdir")
+    command.add_argument("--html", type=_path, help="a file to write the same to, as a page")
+    command.add_argument("--png", type=_path, help="of searches in a table: the picture")
     command.set_defaults(run=_compare)
 
     command = commands.add_parser("report", help="a run as one HTML file, also while it goes on")
-    command.add_argument("workdir", type=pathlib.Path)
-    command.add_argument("--out", type=pathlib.Path, help="the file; default: WORKDIR/report.html")
+    command.add_argument("workdir", type=_path)
+    command.add_argument("--out", type=_path, help="the file; default: WORKDIR/report.html")
     command.set_defaults(run=lambda args: print(report(read_run(args.workdir), args.out)))
 
     command = commands.add_parser("pictures", help="the charts and networks of a run, for papers")
-    command.add_argument("workdir", type=pathlib.Path)
-    command.add_argument("--out", type=pathlib.Path, required=True, help="the folder for them")
+    command.add_argument("workdir", type=_path)
+    command.add_argument("--out", type=_path, required=True, help="the folder for them")
     command.add_argument("--format", choices=PICTURE_FORMATS, default="svg")
     command.set_defaults(
         run=lambda args: print(*pictures(read_run(args.workdir), args.out, args.format), sep="\n")
     )
 
     command = commands.add_parser("card", help="best practices of a paper's appendix, filled in")
-    command.add_argument("workdirs", type=pathlib.Path, nargs="+", metavar="workdir")
-    command.add_argument("--out", type=pathlib.Path, help="a file for it; default: the terminal")
+    command.add_argument("workdirs", type=_path, nargs="+", metavar="workdir")
+    command.add_argument("--out", type=_path, help="a file for it; default: the terminal")
     command.set_defaults(run=_card)
 
     command = commands.add_parser("reproduce", help="a run made again, and what agrees with it")
-    command.add_argument("workdir", type=pathlib.Path)
-    command.add_argument("--out", type=pathlib.Path, help="a new folder; default: WORKDIR-again")
+    command.add_argument("workdir", type=_path)
+    command.add_argument("--out", type=_path, help="a new folder; default: WORKDIR-again")
     command.add_argument("--dataset", default="", help="where its data or table are now")
     command.add_argument("--model_0", default="", help="where its first network's file is now")
     command.add_argument("--workers", type=int, default=0, help="children side by side on CPU")
@@ -125,6 +125,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             if error.filename
             else f"error: {one_line(error)}"
         )
+
+
+def _path(word: str) -> pathlib.Path:
+    """A path of the user's: no shell makes a home of the ~ in --out=~/net."""
+    return pathlib.Path(os.path.expanduser(word))
 
 
 def _card(args: argparse.Namespace) -> None:

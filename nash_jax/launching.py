@@ -92,6 +92,8 @@ def workdir_from_flags(name: str = "") -> Iterator[pathlib.Path]:
 
 def _new_folder(name: str) -> pathlib.Path:
     numbered = (pathlib.Path("runs", f"{name}-{number}") for number in itertools.count(1))
+    if _lies_in_data(pathlib.Path("runs")):
+        return next(numbered)  # `perform` says so
     # Errors about a place are raised where the folder is needed.
     with contextlib.suppress(OSError, ValueError):
         pathlib.Path("runs").mkdir(exist_ok=True)
@@ -100,6 +102,13 @@ def _new_folder(name: str) -> pathlib.Path:
                 path.mkdir()
                 return path
     return next(numbered)
+
+
+def _lies_in_data(path: pathlib.Path) -> bool:
+    """Whether a path is in the folder of the images."""
+    kind, _, rest = FLAGS.dataset.partition(":")
+    images = pathlib.Path(os.path.expanduser(rest))
+    return kind == "folder" and bool(rest) and path.resolve().is_relative_to(images.resolve())
 
 
 def data_name() -> str:
@@ -153,6 +162,11 @@ def perform(
     machine. A run that is there may get more minutes. Its time begins `since` so many seconds after
     the process did: those before are of other runs.
     """
+    if _lies_in_data(workdir) and not (workdir / CONFIG_FILE).exists():
+        raise ValueError(
+            f"workdir must not lie in the folder of the images, where it would be a class; got "
+            f"{workdir}; give another --workdir, or begin the search elsewhere"
+        )
     workers, devices = workers_from_flags(config), devices_from_flags()
     place = Place(FLAGS.executor, devices, workers, FLAGS.per_device, FLAGS.address)
     place.check(config)
@@ -176,7 +190,10 @@ def perform(
             free = FLAGS.executor == "auto" and place.on_cpu and not FLAGS["workers"].present
             here = free and place.is_like_a_worker(threads)
             room = place.room(config)
-            found = plan(dataset, workers=room, recipe=recipe, in_process=here, **planned)
+            spent = seconds_since_start() - since
+            found = plan(
+                dataset, workers=room, recipe=recipe, in_process=here, spent=spent, **planned
+            )
             config = found.config
             note(found.text)
             if found.in_process:
@@ -225,17 +242,19 @@ def command() -> list[str]:
 def resume_command(workdir: pathlib.Path) -> str:
     """How to go on with a run: this command, with the folder."""
     first, *rest = command()
-    words, given = iter(rest), [first]
-    # More time is recorded, and is not to be given again: what the run began with is.
-    more = [word for word in rest if word.startswith(("--minutes=+", "--hours=+"))]
-    begun = [f"--minutes={read_run(workdir).config.minutes:g}"] if more else []
+    words, given, begun = iter(rest), [first], list[str]()
     for word in words:
-        if word in more:
-            continue
-        if word.lstrip("-").partition("=")[0] != "workdir" or not word.startswith("-"):
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or name not in ("workdir", "minutes", "hours"):
             given.append(word)
-        elif "=" not in word:
-            next(words, None)  # the folder is the next word
+            continue
+        if not equals:
+            value = next(words, "")  # it is the next word
+        if value.strip().startswith("+") and name != "workdir":
+            # More time is recorded, and is not to be given again: what the run began with is.
+            begun = [f"--minutes={repr(read_run(workdir).config.minutes).removesuffix('.0')}"]
+        elif name != "workdir":
+            given.append(f"--{name}={value}")
     return "resume with: " + shlex.join([*given, *begun, f"--workdir={workdir}"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import textwrap
 from typing import Any
@@ -113,6 +112,10 @@ def define_flags() -> None:
             flags.DEFINE_alias(f"{group}.{name}", name)
 
 
+#: Minutes or hours that a run may have: those of nineteen years, or more.
+MOST_TIME = 1e7
+
+
 class More(float):
     """So much more time than a run has had."""
 
@@ -124,9 +127,13 @@ class _TimeParser(flags.ArgumentParser[float]):
 
     def parse(self, argument: Any) -> float:
         value = float(argument)
-        if not 0 <= value < math.inf:
-            raise ValueError(f"must be a finite number >= 0; got {argument}")
-        return More(value) if str(argument).strip().startswith("+") else value
+        if not 0 <= value <= MOST_TIME:
+            raise ValueError(f"must be a number from 0 to {MOST_TIME:.0f}; got {argument}")
+        if not str(argument).strip().startswith("+"):
+            return value
+        if not value:
+            raise ValueError(f"must be more than 0 behind the +; got {argument}")
+        return More(value)
 
     def flag_type(self) -> str:
         return "float"

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import pathlib
 import re
 
@@ -437,6 +438,47 @@ def test_a_finished_run_gets_more_time_and_replays_it(engine, monkeypatch):
     assert again.made == []
     with pytest.raises(ValueError, match=r"only a run with a limit .* got \+1 for one without"):
         engine(TINY, more_minutes=1.0)
+    # The final training took 34 seconds: in half a minute another would be worse.
+    with pytest.raises(ValueError, match=r"at least 0\.6, because .*; got \+0\.5; give \+1"):
+        engine(config, record, more_minutes=0.5)
+    assert len(record.timings) == 1
+    engine(config, record, more_minutes=1.0)
+    assert len(record.lines["final"]["train_losses"]) > 17
+
+
+def test_a_search_that_ended_early_gets_no_time_that_is_over(engine, monkeypatch):
+    def elapsed(self):  # what came after the search took until 18 s
+        there = len(self._record.lines)
+        return 2.0 * (1 + there) if there < 4 else 18.0
+
+    monkeypatch.setattr(Trials, "elapsed", elapsed)
+    monkeypatch.setattr(engine_module, "count_flops", lambda spec: 1)
+    config, record = TINY.replace(minutes=0.3), Memory()
+    engine(config, record)
+    assert len(record.lines) == 5  # one step of two
+    # A step takes 6 s. Of 0.55 minutes the search has 19.8 s: a step would end in time after the
+    # 8 s of the trials that are there, but the 18 s are over.
+    more = MadeUp()
+    engine(config, record, more, more_minutes=0.25)
+    assert more.made == ["final"]
+
+
+def test_a_finished_run_that_gets_more_time_has_a_new_result_and_baseline(engine, tmp_path):
+    config = TINY.replace(minutes=0.3, epochs_pretrain=3, epochs_neighbours=2)
+    first = engine(config, workdir=tmp_path, baseline=True)
+    longer = MadeUp()
+    second = engine(config, executor=longer, workdir=tmp_path, more_minutes=10.0)
+    assert first.best.parent == "model_0"  # a step is expected to take 12 s or more, of 10.8
+    assert second.best.parent != "model_0"
+    assert {"baseline", "step1-child1", "step2-child1"} <= {*longer.made}
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["found_by"] == second.best.parent
+    assert written["test_accuracy"] == second.best.estimate.accuracy
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    again = MadeUp()  # what it made up is no network's weights: those that are kept are made again
+    assert engine(config, executor=again, workdir=tmp_path, baseline=True).finished
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
+    assert "baseline" not in again.made
 
 
 def test_a_strategy_within_a_time_waits_for_what_is_out(engine, monkeypatch):
@@ -476,7 +518,7 @@ def test_what_a_strategy_drops_is_recorded_with_the_reason(engine):
     [
         ("aging_evolution", "The population", "dropped: the oldest when child4 came"),
         ("successive_halving", "The rungs", "dropped: place 5 of 5 in rung 1, 2 went on"),
-        ("random_search", "The climb", "with --baseline also trains model_0"),
+        ("random_search", "The climb", "and --baseline also trains model_0"),
     ],
 )
 def test_a_report_shows_what_became_of_every_network(name, title, reason, engine, tmp_path):

@@ -107,6 +107,8 @@ def test_classes_may_be_called_train_and_test(tmp_path):
     write_folder(tmp_path / "papers", ("test", "train", "essay"))
     write_folder(tmp_path / "papers" / "train", ("goods", "people"))
     assert sizes(tmp_path / "papers") == (("essay", "test", "train"), 11, 4)
+    _, (note, *_) = load(tmp_path / "papers")
+    assert "train/ and test/ hold images themselves, and are classes like the other" in note
     for part in ("training", "testing"):
         write_folder(tmp_path / "both" / part, ("test", "train"), first=len(part))
     assert sizes(tmp_path / "both") == (("test", "train"), 6, 6)
@@ -126,6 +128,9 @@ def test_a_part_without_its_other_is_one_clear_error(tmp_path):
     text = message(tmp_path)
     assert "must have both train/ and test/, or neither; got train/ alone; add the other" in text
     assert f"or give folder:{tmp_path / 'train'};" in text
+    write_folder(tmp_path / "test_photos")
+    assert "match, as train/ and test/ do; got test_photos/, train/; " in message(tmp_path)
+    shutil.rmtree(tmp_path / "test_photos")
     assert sizes(tmp_path / "train") == (("cat", "dog"), 4, 2)
 
 
@@ -189,6 +194,11 @@ def test_folders_that_are_no_data_set_are_one_clear_error(tmp_path):
     write_folder(tmp_path / "wrapped" / "x-ray")
     remedy = f"got x-ray; give folder:{tmp_path / 'wrapped' / 'x-ray'}, which has several"
     assert message(tmp_path / "wrapped").endswith(remedy)
+    for part in ("train", "test"):
+        write_folder(tmp_path / "wrapped" / "x-ray" / part)
+        shutil.rmtree(tmp_path / "wrapped" / "x-ray" / "cat", ignore_errors=True)
+        shutil.rmtree(tmp_path / "wrapped" / "x-ray" / "dog", ignore_errors=True)
+    assert message(tmp_path / "wrapped").endswith(remedy)  # not one part of it
     shutil.rmtree(tmp_path / "wrapped")
     (tmp_path / "emu").mkdir()
     assert "emu has none that can be read; add some or remove the folder" in message(tmp_path)

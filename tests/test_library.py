@@ -11,6 +11,8 @@ from tensorboardX.proto import event_pb2
 import nash_jax as nj
 from nash_jax import runs
 from nash_jax.reporting import Done, Epoch, TensorBoard, plain, quiet, several
+from nash_jax.reporting.report import python_call
+from nash_jax.runs import read_run
 
 pytestmark = pytest.mark.usefixtures("program_cache")
 CONFIG = TINY.replace(num_steps=1)
@@ -62,14 +64,17 @@ def test_an_interrupted_search_returns_what_it_has(searched):
     assert history(result.history[:1]) == history(searched[0].history[:1])
 
 
-def test_own_data_in_memory():
+def test_own_data_and_what_the_report_calls_them(tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (120, 6, 6, 1), np.uint8), np.arange(120) % 3
     dataset = nj.data.make_dataset("noise", images[:90], labels[:90], images[90:], labels[90:])
     config = CONFIG.replace(num_steps=0, batch_size=8, widths=(4,))
-    result = nj.run_search(config, dataset)
+    result = nj.run_search(config, dataset, workdir=tmp_path)
     assert result.best.spec.shapes[result.best.spec.nodes[-1].name] == (3,)
     assert [trial.name for trial in result.history] == ["model_0", "final"]
+    view = read_run(tmp_path)
+    assert view.data_name == "noise"
+    assert python_call(view).endswith(", dataset)")
 
 
 def test_several_are_told(tmp_path, capsys):

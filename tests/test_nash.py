@@ -166,6 +166,15 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(flag, message, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_workdir_among_the_images_is_refused_and_not_made(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    message = error("--dataset=folder:.", "--minutes=1")
+    assert "workdir must not lie in the folder of the images, where it would be a class" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "dog"]
+
+
 def test_a_cache_that_others_can_write_is_refused(tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()
@@ -216,7 +225,13 @@ def test_a_workdir_in_use_is_left_alone(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("flag", ["--preset=big", "--num_steps=x", "--lr_start=x", "--num_step=3"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--preset=big", "--num_steps=x", "--lr_start=x", "--num_step=3"),
+        *("--minutes=+0", "--minutes=nan", "--hours=1e9"),
+    ],
+)
 def test_absl_refuses_unknown_flags_and_values(flag):
     with pytest.raises(flags.Error):
         parse(flag)
@@ -310,7 +325,12 @@ def test_a_run_goes_on_with_the_plan_that_it_has(tmp_path, monkeypatch):
             with pytest.raises(SystemExit, match="enough"):
                 launching.search(["nash"])
         assert asked == {"config": planned, "planned": None, "more_minutes": more}
-    monkeypatch.setattr(sys, "orig_argv", ["python", "nash", "search", "--minutes=+2"])
+    for words in (["--minutes=+2"], ["--minutes", "+2"], ["-hours", "+0.1"]):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "nash", "search", *words])
+        assert launching.resume_command(tmp_path) == (
+            f"resume with: nash search --minutes=3 --workdir={tmp_path}"
+        )
+    monkeypatch.setattr(sys, "orig_argv", ["python", "nash", "search", "--minutes", "3"])
     assert launching.resume_command(tmp_path) == (
         f"resume with: nash search --minutes=3 --workdir={tmp_path}"
     )

@@ -18,6 +18,7 @@ from nash_jax.record import Memory
 from nash_jax.record.ledger import append_line, ledger_in, repair_ledger
 from nash_jax.runs import planning
 from nash_jax.runs import run as run_module
+from nash_jax.runs.deadline import Deadline
 from nash_jax.runs.places import Place
 from nash_jax.runs.planning import Pace, plan
 from nash_jax.runs.trials import Trials
@@ -163,6 +164,48 @@ def test_what_is_given_stays(monkeypatch, images):
     assert resnet.space.model_0 == "resnet-8"
 
 
+def test_the_first_network_keeps_the_bounds_that_are_given(monkeypatch, images):
+    first = nj.vgg((16, 16, 3), 2, (8, 16, 32))
+    bounds = {"max_flops": count_flops(first), "max_params": 10**9}
+    for strategy in ("hill_climbing", "one_network"):
+        config = planned(monkeypatch, images, 0.02, strategy=strategy, **bounds).config
+        assert config.space.widths == (8, 16, 32)  # without: (12, 24, 48)
+        assert config.values()["max_flops"] == count_flops(first)
+    none = planned(monkeypatch, images, 0.02, max_flops=1000).config  # the run itself refuses it
+    assert none.space.widths == (8, 16, 32)
+
+
+def test_a_strategy_that_asks_for_all_at_once_asks_for_as_many_as_fit(monkeypatch, images):
+    for strategy in ("random_search", "successive_halving"):
+        config = planned(monkeypatch, images, 0.02, strategy=strategy).config
+        # As many as the children of hill climbing would be, of as many epochs.
+        assert (config.strategy.num_samples, config.recipes.epochs_neighbours) == (4, 4)
+        given = planned(monkeypatch, images, 0.02, strategy=strategy, num_samples=9).config
+        assert given.strategy.num_samples == 9
+    aging = planned(monkeypatch, images, 0.02, strategy="aging_evolution").config
+    assert aging.strategy.num_samples == 20_000  # one after the other, until the time is over
+
+
+def test_what_is_over_of_the_time_counts(monkeypatch, images):
+    usual = planned(monkeypatch, images, 0.02)
+    assert planned(monkeypatch, images, 0.02, spent=8.0) == usual
+    late = planned(monkeypatch, images, 0.02, spent=38.0).config
+    assert late.space.widths == (8, 16, 32)
+    with pytest.raises(ValueError, match=r"minutes must be at least [\d.]+ for 100 images") as told:
+        planned(monkeypatch, images, 0.02, spent=100.0)
+    needed = float(str(told.value).split("at least ")[1].split(" ")[0])
+    planned(monkeypatch, images, 0.02, needed, spent=100.0)
+
+
+def test_a_batch_is_of_few_images_where_there_are_few(images):
+    assert planning.for_images(images)["batch_size"] == 8
+    many = nj.data.make_dataset(
+        "many", *(2 * [np.zeros((2000, 8, 8, 1), np.uint8), np.arange(2000) % 2])
+    )
+    sizes = [planning.for_images(many, most)["batch_size"] for most in (0, 200, 50, 15, 4, 2)]
+    assert sizes == [64, 16, 8, 4, 2, 1]
+
+
 def test_a_machine_is_measured_by_training_on_it(images):
     spec = nj.chain((16, 16, 3), 2, (4,))
     pace = planning.measure(spec, images.train, TINY.replace(batch_size=16).recipes.training)
@@ -253,7 +296,7 @@ class Clocked(MadeUp):
             yield job.name, Outcome(estimate, {"params": {}, "batch_stats": {}})
 
 
-def run_by(clocked, record, monkeypatch, **settings):
+def run_by(clocked, record, monkeypatch, more_minutes=0.0, **settings):
     def executors(run, tell, at_once, devices, lengths):
         del run, tell, at_once, devices
         clocked.lengths = lengths
@@ -264,7 +307,7 @@ def run_by(clocked, record, monkeypatch, **settings):
     config = TINY.replace(strategy="one_network", minutes=2.0, **settings)
     with runs.open_run(config, dataset=nj.data.load_dataset("digits")) as opened:
         opened = dataclasses.replace(opened, record=record)
-        return runs.execute(opened, Silent())
+        return runs.execute(opened, Silent(), more_minutes=more_minutes)
 
 
 @pytest.mark.parametrize("resizing", [{}, {"model_0": "vgg", "progressive_resizing": 0.5}])
@@ -296,6 +339,33 @@ def test_a_final_training_ends_with_the_time_however_fast_the_machine_is(
     run_by(resumed, stopped, monkeypatch, **resizing)  # its epochs are made again, all of them
     assert 0.85 * 120 <= resumed.now <= 1.1 * 120
     assert stopped.timings[: len(before)] == before  # what was decided is kept
+
+
+def test_more_time_makes_a_training_longer_that_nothing_is_known_of(monkeypatch):
+    record = Memory()
+    settings = {"epochs_pretrain": 0, "epochs_final": 2}
+    run_by(Clocked(lambda epoch: 1.0), record, monkeypatch, **settings)
+    assert len(record.lines["final"]["train_losses"]) == 2  # no decision came in between
+    clocked = Clocked(lambda epoch: 1.0)
+    clocked.now = 120.0
+    run_by(clocked, record, monkeypatch, **settings, more_minutes=10.0)
+    assert 0.95 * 720 <= clocked.now <= 1.05 * 720
+
+
+def test_lengths_of_a_training_that_more_time_ended_are_forgotten():
+    record = Memory()
+    deadline = Deadline(1.0, record, "x", num_train=8, num_valid=1, num_test=1)
+
+    def known():
+        return deadline.lengths("final", 0.0, lambda: 0.0, lambda *_: None, Resizing()).known
+
+    deadline.extend(1.0)
+    record.add_timing({"kind": "length", "name": "final", "done": 3, "epochs": 9})
+    assert known() == {3: 9}
+    deadline.extend(1.0)
+    first, _, second = record.timings
+    assert first == second
+    assert known() == {}
 
 
 @pytest.mark.parametrize("least", [0.05, 0.4])

@@ -21,13 +21,13 @@ from nash_jax.estimation import Estimate, Seconds
 from nash_jax.morphisms import Deepen, SkipAdd, Widen
 from nash_jax.record.files import with_checksum, write_json
 from nash_jax.record.ledger import append_line
-from nash_jax.record.lines import line_of
+from nash_jax.record.lines import EXTENSION, line_of
 from nash_jax.reporting import Begun, Done, Load, Progress, charts
 from nash_jax.reporting.card import card
 from nash_jax.reporting.compare import compare
 from nash_jax.reporting.report import edits_by_step, pictures, render, report, tip
 from nash_jax.reporting.timing import busy
-from nash_jax.reporting.view import changed_nodes
+from nash_jax.reporting.view import changed_nodes, shares_of_time
 from nash_jax.runs import read_run
 from nash_jax.search import Proposal, Trial
 
@@ -395,10 +395,33 @@ def test_a_run_on_other_data_is_not_compared(tmp_path):
         compared(one, same, other)
 
 
+def test_home_is_a_place_for_what_commands_write(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cli.main(["report", str(finished), "--out=~/page.html"])
+    assert (tmp_path / "page.html").exists()
+
+
+def test_a_run_that_got_more_time_is_not_finished_and_did_not_search_before_it(tmp_path):
+    run = Ledger(tmp_path / "run").whole()
+    view = read_run(run)
+    assert view.final is not None
+    append_line(run, {"kind": EXTENSION, "minutes": 1.0, "elapsed": view.seconds, "config": "x"})
+    more = read_run(run)
+    assert more.final is None
+    assert more.state == f"unfinished, {len(view.tried)} networks so far"
+    assert more.shares == view.shares
+    first, *children = view.tried
+    late = [dataclasses.replace(trial, elapsed=trial.elapsed + 90.0) for trial in children]
+    assert shares_of_time([first, *late], False)["wait"] > view.shares["wait"]
+    begun = first.elapsed + 90.0
+    assert shares_of_time([first, *late], False, [begun]) == pytest.approx(view.shares)
+
+
 def test_compare_is_a_command_whose_errors_are_one_line(finished, tmp_path, capsys):
     cli.main(["compare", str(finished), str(finished)])
     assert "97.00%" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: .*config.json cannot be read"):
+    with pytest.raises(SystemExit, match="must be a run in .*; it has no config.json; give"):
         cli.main(["compare", str(finished), str(tmp_path)])
 
 

@@ -113,8 +113,13 @@ def test_more_minutes_are_reproduced_too(made, tmp_path):
     again = made(Clocked(lambda epoch: 0.01, search=0.01), workdir)
     assert again.first is None
     assert made(Clocked(lambda epoch: 9.0), again.workdir).first is None
+    # A repetition that goes on for itself has had as much time as the run that it repeated.
+    then = ledger_in(workdir).trials["final"]["elapsed"]
+    with runs.open_run(config, again.workdir, dataset=nj.data.load_dataset("digits")) as opened:
+        trials = Trials(opened, Silent(), None, None, workers=1)
+        assert ledger_in(again.workdir).trials["final"]["elapsed"] < then <= trials.elapsed()
     append_line(workdir, {"kind": EXTENSION, "minutes": 1.0, "elapsed": 1e4, "config": "x"})
-    with pytest.raises(ValueError, match="got more minutes, which it has not used yet; go on"):
+    with pytest.raises(ValueError, match="finished; .* unfinished, .* so far; go on"):
         reproduce(workdir)
 
 

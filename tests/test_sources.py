@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import sys
+import time
 import types
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from helpers import image, write_folder
 
 from nash_jax import data
+from nash_jax.data import image_sets
 from nash_jax.data import tfds as tfds_module
 
 CIFAR = pathlib.Path(__file__).parents[2] / "shared" / "data" / "cifar10"
@@ -67,6 +69,7 @@ def test_what_is_hidden_is_left_out_and_links_are_followed_once(folder):
     more.mkdir()
     PIL.Image.fromarray(image(52)).save(more / "9.png")
     (cat / "linked").symlink_to(more)
+    (cat / "linked again").symlink_to(more)
     (more / "round").symlink_to(cat)
     loaded, notes = load(folder)
     assert notes == []
@@ -208,6 +211,30 @@ def test_every_cut_and_flipped_byte_of_a_file_is_said_or_harmless(folder, kind):
 def test_more_pixels_than_memory_are_refused_before_they_are_read(folder):
     text = message(folder, image_size=10_000_000)
     assert "image_size must be such that all images fit into memory; 10 images of 10000000x" in text
+    name, labels = folder / "x.npz", np.arange(8) % 2
+    images = np.zeros((8, 4, 4), np.uint8)
+    np.savez(name, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match="images fit into memory; 16 images of 10000000x10000000"):
+        data.load_dataset(f"npz:{name}", image_size=10_000_000)
+
+
+def test_reading_stops_at_the_first_other_size(folder, monkeypatch):
+    PIL.Image.fromarray(image(7, (6, 9))).save(folder / "train" / "cat" / "0.png")
+    read, decode = [], image_sets.decode
+
+    def slowly(*args):
+        read.append(args)
+        time.sleep(0.05)
+        return decode(*args)
+
+    monkeypatch.setattr(image_sets, "num_cores", lambda: 1)
+    monkeypatch.setattr(image_sets, "decode", slowly)
+    text = message(folder)
+    assert "images must be of one size; " in text
+    assert "cat/0.png is " in text
+    assert len(read) < 10
+    monkeypatch.setattr(image_sets, "memory_bytes", lambda: 100)
+    assert "images fit into memory; 10 images of " in message(folder)
 
 
 @pytest.mark.parametrize("source", ["folder", "cifar", "npz"])

@@ -144,15 +144,16 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
     def stop(error: OSError) -> None:
         raise error
 
-    found, seen = [], set()
+    found, seen = [], {os.path.realpath(root)}
+
     for parent, folders, names in os.walk(root, onerror=stop, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        folders[:] = [
-            folder
-            for folder in sorted(folders)
-            if is_data(pathlib.Path(folder))
-            and os.path.realpath(os.path.join(parent, folder)) not in seen
-        ]
+        there = sorted(folders)
+        folders.clear()
+        for folder in there:
+            place = os.path.realpath(os.path.join(parent, folder))
+            if is_data(pathlib.Path(folder)) and place not in seen:
+                folders.append(folder)
+                seen.add(place)
         paths = (pathlib.Path(parent, name) for name in names)
         found += [path for path in paths if is_data(path)]
     yield from sorted(found)

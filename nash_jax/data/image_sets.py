@@ -59,15 +59,11 @@ def read_images(
       note: is told what was skipped, and how pixels were scaled.
 
     Raises:
-      ValueError: if files cannot be read and are not to be skipped, or sizes differ.
+      ValueError: if files cannot be read and are not to be skipped, sizes differ, or they need more
+        memory than there is.
     """
     size = (image_size, image_size) if image_size else None
-    if (need := 3 * len(files) * image_size**2) > (memory := memory_bytes()):
-        raise ValueError(
-            f"{what}: image_size must be such that all images fit into memory; {len(files)} images "
-            f"of {image_size}x{image_size} pixels take {need / 2**30:,.0f} GiB, and this machine "
-            f"has {memory / 2**30:,.0f} GiB; make it smaller"
-        )
+    check_memory(what, len(files), (image_size, image_size))
     with warnings_by_name() as (named, warned):
 
         def attempt(place: int) -> Pixels | str:
@@ -78,7 +74,20 @@ def read_images(
                 return str(error)
 
         with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
-            results = list(pool.map(attempt, range(len(files))))
+            results = list[Pixels | str]()
+            sizes: dict[tuple[int, ...], int] = {}  # each with the place of the first image
+            for place, found in enumerate(pool.map(attempt, range(len(files)))):
+                results.append(found)
+                if isinstance(found, str) or found.values.shape[:2] in sizes:
+                    continue
+                sizes[found.values.shape[:2]] = place
+                check_memory(what, len(files), found.values.shape)
+                if len(sizes) > 1:
+                    raise ValueError(
+                        f"{what}: images must be of one size; "
+                        + " and ".join(f"{names(n)} is {w}x{h}" for (h, w), n in sizes.items())
+                        + " pixels; give --image_size=32, say, to resize them"
+                    )
     for text, of in warned.items():
         note(f"{what}: Pillow warns of {listed(sorted(of))}: {text}")
     bad = {place: why for place, why in enumerate(results) if isinstance(why, str)}
@@ -99,7 +108,7 @@ def read_images(
         )
     del results  # so that `_stacked` can let go of one after the other
     pixel_range, places = _pixel_range(good, names, what, note), np.array(list(good))
-    return Images(_stacked(good, names, what, pixel_range), places, pixel_range)
+    return Images(_stacked(good, pixel_range), places, pixel_range)
 
 
 def as_dataset(
@@ -165,25 +174,27 @@ def _pixel_range(
     return pixel_range
 
 
-def _stacked(
-    images: dict[int, Pixels],
-    names: Callable[[int], str],
-    what: str,
-    pixel_range: tuple[float, float] | None,
-) -> np.ndarray:
-    """All of them as uint8 `[n, height, width, channels]`."""
+def check_memory(what: str, number: int, shape: Sequence[int]) -> None:
+    """Raises `ValueError` if so many images of a shape `[height, width, ...]` need too much.
+
+    Args:
+      what: the data set.
+      number: of images.
+      shape: of each.
+    """
+    height, width = shape[:2]
+    if (need := 3 * number * height * width) > (memory := memory_bytes()):
+        raise ValueError(
+            f"{what}: image_size must be such that all images fit into memory; {number} images "
+            f"of {width}x{height} pixels take {need / 2**30:,.0f} GiB, and this machine "
+            f"has {memory / 2**30:,.0f} GiB; give a smaller one"
+        )
+
+
+def _stacked(images: dict[int, Pixels], pixel_range: tuple[float, float] | None) -> np.ndarray:
+    """All of them, of one size, as uint8 `[n, height, width, channels]`."""
     places = list(images)
     first = images[places[0]].values.shape[:2]
-    for place, image in images.items():
-        if image.values.shape[:2] != first:
-            sizes = " and ".join(
-                f"{names(p)} is {images[p].values.shape[1]}x{images[p].values.shape[0]}"
-                for p in (places[0], place)
-            )
-            raise ValueError(
-                f"{what}: images must be of one size; {sizes} pixels; give --image_size=32, say, "
-                "to resize them"
-            )
     channels = max(image.values.shape[2] for image in images.values())
     stacked = np.empty((len(places), *first, channels), np.uint8)
     for row, place in enumerate(places):

@@ -49,6 +49,11 @@ def parts_in(folder: pathlib.Path, what: str, note: Callable[[str], None]) -> li
     if parts := _split_by_class(there, what, note):
         return parts
     alone = [each for name, each in there.items() if part_of(name) and _holds_classes(each)]
+    if len(alone) > 1 and not found:
+        raise ValueError(
+            f"{what} must have parts of names that match, as train/ and test/ do; got "
+            f"{listed(f'{each.name}/' for each in alone)}; rename them"
+        )
     if alone and not found:
         raise ValueError(
             f"{what} must have both train/ and test/, or neither; got {printable(alone[0].name)}/ "
@@ -71,7 +76,11 @@ def _split(
     if not shared:
         flat = [bool(_images_in(there[name])) for name in (train, test)]
         if all(flat) and not all(map(part_of, there)):
-            return []  # they are classes, like the other folders
+            note(
+                f"{what}: {both} hold images themselves, and are classes like the other folders; "
+                "if they are training and test set, give each a folder for each class"
+            )
+            return []
         if not any((*flat, below[train], below[test])):
             return []  # no images at all, which the caller reports
         if any(flat):
@@ -111,6 +120,8 @@ def _as_seen(name: str) -> str:
 
 def _split_by_class(there: Classes, what: str, note: Callable[[str], None]) -> list[Classes]:
     """The classes of each part, if every class is split into `CLASS/train` and `CLASS/test`."""
+    if len(there) < 2:  # it may hold a whole set
+        return []
     below = {name: _folders(each) for name, each in there.items()}
     try:
         found = {name: parts_of(folders) for name, folders in below.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from nash_jax.data.cifar import read_cifar
 from nash_jax.data.dataset import Dataset, make_dataset
 from nash_jax.data.folders import read_folder
-from nash_jax.data.image_sets import CORRUPT_IMAGES
+from nash_jax.data.image_sets import CORRUPT_IMAGES, check_memory
 from nash_jax.data.images import reason, resized
 from nash_jax.data.npz import read_npz
 from nash_jax.data.splits import HELD_OUT
@@ -100,6 +100,7 @@ def _resized(dataset: Dataset, edge: int) -> Dataset:
     """A set with images of another size; as it is, if the edge is 0."""
     if not edge:
         return dataset
+    check_memory(f"dataset {dataset.name}", len(dataset.train) + len(dataset.test), (edge, edge))
     train, test = (
         dataclasses.replace(examples, images=resized(examples.images, edge))
         for examples in (dataset.train, dataset.test)

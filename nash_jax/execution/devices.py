@@ -149,7 +149,7 @@ class Devices:
 
     def _dispatch(self) -> None:
         """Bind what has been submitted to devices, the largest first, and have it compiled."""
-        jobs, now = self._jobs.take(), time.time()
+        jobs, now = self._jobs.take(), time.monotonic()
         bound = []
         for job in jobs:
             number = min(range(len(self._devices)), key=lambda n: self._load[n])
@@ -212,9 +212,9 @@ class Devices:
                 holding(self._settings),
                 jax.default_device(device),
             ):
-                waited = time.time() - max(submitted, self._free_since[number])
+                waited = time.monotonic() - max(submitted, self._free_since[number])
                 outcome = perform(job, images, parent, tools, grown=ready.variables)
-            self._free_since[number] = time.time()
+            self._free_since[number] = time.monotonic()
             self._load[number] -= count_flops(job.spec)
             seconds = outcome.estimate.seconds + Seconds(wait=waited, compile=ready.seconds)
             estimate = dataclasses.replace(outcome.estimate, seconds=seconds)

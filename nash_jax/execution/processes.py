@@ -166,7 +166,7 @@ class Processes:
 
     def _dispatch(self) -> None:
         """Hand on what has been submitted, the largest first, so that all end at the same time."""
-        jobs, now = self._jobs.take(), time.time()
+        jobs, now = self._jobs.take(), time.monotonic()
         if jobs:
             self.start()
         for job in jobs:
@@ -378,7 +378,7 @@ def _work(connection: multiprocessing.connection.Connection) -> None:
     free = 0.0
     while True:
         task: _Task = connection.recv()
-        waited = time.time() - max(task.submitted, free)
+        waited = time.monotonic() - max(task.submitted, free)
         try:
             parent = _parent(networks, equipment.folder, task.job)
             outcome = perform(task.job, images, parent, tools)
@@ -386,7 +386,7 @@ def _work(connection: multiprocessing.connection.Connection) -> None:
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
             connection.send(("error", error))
             continue
-        free = time.time()
+        free = time.monotonic()
         seconds = outcome.estimate.seconds + Seconds(wait=waited)
         estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
         connection.send(("outcome", Outcome(estimate, _on_host(outcome.variables))))

@@ -196,7 +196,7 @@ class Ray:
 
     def _dispatch(self) -> None:
         """Hand on what has been submitted, the largest first, so that all end at the same time."""
-        jobs, now = self._jobs.take(), time.time()
+        jobs, now = self._jobs.take(), time.monotonic()
         if not jobs:
             return
         self.start()
@@ -247,7 +247,7 @@ class Ray:
                     case "about":
                         self._admit(actor, answer, arrays)
                     case "equip":
-                        actor.ready, actor.free = True, time.time()
+                        actor.ready, actor.free = True, time.monotonic()
                         self._changed = True
                     case _:
                         self._hear(actor, answer)
@@ -372,7 +372,7 @@ class Ray:
         """Have a worker do a job."""
         slots = [each for each in self._actors if each.node.id == actor.node.id]
         actor.given, actor.alone = given, alone or len(slots) == 1
-        actor.waited = time.time() - max(given.submitted, actor.free)
+        actor.waited = time.monotonic() - max(given.submitted, actor.free)
         name, begun = given.job.name, False
         if self._checkpoints is not None:
             actor.saved = _Saved(self._checkpoints, name, self._tools)
@@ -420,7 +420,7 @@ class Ray:
         assert given is not None
         if saved is not None:
             self._on_disk(saved.close)
-        actor.given, actor.saved, actor.free = None, None, time.time()
+        actor.given, actor.saved, actor.free = None, None, time.monotonic()
         self._changed = True
         return given
 

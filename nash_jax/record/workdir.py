@@ -89,6 +89,9 @@ class Record(Protocol):
     def end_training(self, name: str) -> None:
         """Let go of what is there of an unfinished training."""
 
+    def remove_result(self) -> None:
+        """Take away what the run ended with: it is to have another end."""
+
     def decide(self, line: Line) -> None:
         """Add what the strategy decided."""
 
@@ -125,6 +128,9 @@ class Memory:
         self.lines[line["name"]] = line
 
     def end_training(self, name: str) -> None:
+        """There is nothing."""
+
+    def remove_result(self) -> None:
         """There is nothing."""
 
     def decide(self, line: Line) -> None:
@@ -180,6 +186,11 @@ class Workdir:
 
     def end_training(self, name: str) -> None:
         self.checkpoints.remove(name)
+
+    def remove_result(self) -> None:
+        with writing(self.path):
+            (self.path / RESULT_FILE).unlink(missing_ok=True)
+            sync_folder(self.path)
 
     def decide(self, line: Line) -> None:
         self.decisions.put(line["step"], append_line(self.path, line))
@@ -268,6 +279,11 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       ValueError: if there is no config, or it is not one that a run wrote.
     """
+    if not (path / CONFIG_FILE).exists():
+        raise ValueError(
+            f"there must be a run in {path}; it has no {CONFIG_FILE}; give another folder, or wait "
+            "until its run has begun"
+        )
     try:
         data = side_by_side(read_json(path, CONFIG_FILE))
         command, versions = data.setdefault("command", []), data.setdefault("versions", {})
@@ -301,6 +317,9 @@ class Meaning(NamedTuple):
 
 
 NO_MEANING = Meaning()
+
+#: In `config.json`: what a program calls the data that it gave.
+DATA_NAME = "data_name"
 
 #: How images are read: config.json says 2. Early versions did not write it; they used the colours
 #: that transparent pixels hide, and the upper 8 bits of 16.

@@ -116,7 +116,7 @@ def _row(run: RunView) -> list[str]:
 
 def _images(run: RunView) -> Iterable[str]:
     sizes = run.about.get("images")
-    data = f"Data: {_code(run.config.data.dataset)}, fingerprint {_code(run.about.get('data'))}"
+    data = f"Data: {_code(run.data_name)}, fingerprint {_code(run.about.get('data'))}"
     if sizes:
         yield (
             f"- {data}: {sizes['train']:,} images to train on, {sizes['validation']:,} to validate "
@@ -161,7 +161,7 @@ def _release(group: Sequence[RunView]) -> Iterable[str]:
         ", **with changes that no commit has**." if dirty else "."
     )
     yield f"- {_open('where the code can be had, and its licence.')}"
-    kind, _, name = group[0].config.data.dataset.partition(":")
+    kind, _, name = group[0].data_name.partition(":")
     if kind == "digits":
         yield "- The data come with scikit-learn."
     elif kind == "tfds":
@@ -255,7 +255,7 @@ def _random(group: Sequence[RunView], runs: Sequence[RunView]) -> Iterable[str]:
 
 def _data_sets(first: RunView, runs: Sequence[RunView]) -> Iterable[str]:
     data = first.about.get("data")
-    others = {run.config.data.dataset for run in runs if run.about.get("data") != data}
+    others = {run.data_name for run in runs if run.about.get("data") != data}
     if others:
         names = ", ".join(map(_code, sorted(others)))
         yield f"- Cards of other data sets stand beside this one: {names}."

@@ -87,7 +87,7 @@ def rows(runs: Sequence[RunView]) -> list[list[str]]:
     bests = [{trial.step: trial for trial in run.chosen} for run in runs]
     found = [run.best for run in runs]
     titled = [
-        ("data", [run.config.data.dataset for run in runs]),
+        ("data", [run.data_name for run in runs]),
         ("seed", [str(run.config.seed) for run in runs]),
         *_differing(runs),
         ("state", [run.state for run in runs]),
@@ -127,7 +127,7 @@ def _check_data(runs: Sequence[RunView]) -> None:
             raise ValueError(
                 "runs that are compared must be on the same data, by its fingerprint; got "
                 + " and ".join(
-                    f"{each.about.get('data')} ({each.config.data.dataset}) in {each.workdir}"
+                    f"{each.about.get('data')} ({each.data_name}) in {each.workdir}"
                     for each in (runs[0], run)
                 )
                 + "; compare them apart"

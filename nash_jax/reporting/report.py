@@ -20,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nash_jax.record.files import write_atomically, writing
+from nash_jax.record.workdir import DATA_NAME
 from nash_jax.reporting import charts
 from nash_jax.reporting.axes import GID
 from nash_jax.reporting.describe import describe_edit, origin, percent, split_of, used_of
@@ -149,7 +150,7 @@ def render(run: RunView) -> str:
         chosen={trial.name for trial in run.chosen},
         tips={trial.name: tip(run, trial) for trial in run.trials},
         origin=origin,
-        command=shlex.join(run.about["command"]) or python_call(run.config),
+        command=shlex.join(run.about["command"]) or python_call(run),
         first_charts=("climb", "population", "rungs", "lineage"),
         settings=settings(run.config),
         shares=run.shares,
@@ -283,11 +284,12 @@ def settings(config: Any) -> list[tuple[str, str, bool, str]]:
     ]
 
 
-def python_call(config: Any) -> str:
+def python_call(run: RunView) -> str:
     """The Python call that runs these settings again, for a run that no command began."""
-    given = [setting for setting in config.settings() if setting.value != setting.default]
+    given = [setting for setting in run.config.settings() if setting.value != setting.default]
+    data = ", dataset" if DATA_NAME in run.about else ""
     words = ", ".join(f"{setting.name}={setting.value!r}" for setting in given)
-    return f"nash_jax.run_search(nash_jax.Config().replace({words}))"
+    return f"nash_jax.run_search(nash_jax.Config().replace({words}){data})"
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:

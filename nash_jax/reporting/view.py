@@ -13,8 +13,8 @@ from nash_jax.architecture.serialization import from_dict
 from nash_jax.estimation import Recipe, Seconds
 from nash_jax.record.files import DamagedError
 from nash_jax.record.ledger import LEDGER_FILE, ledger_in
-from nash_jax.record.lines import Build, Line, trials_of
-from nash_jax.record.workdir import CONFIG_FILE, FIRST_NETWORK, read_config
+from nash_jax.record.lines import EXTENSION, Build, Line, times_of, trials_of
+from nash_jax.record.workdir import CONFIG_FILE, DATA_NAME, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
 from nash_jax.spaces import Stage
 
@@ -63,6 +63,11 @@ class RunView:
     def final(self) -> Trial | None:
         """The final network, of a run that is finished."""
         return self.by_name.get("final")
+
+    @property
+    def data_name(self) -> str:
+        """What its data are called: as a program called those that it gave, or by their source."""
+        return str(self.about.get(DATA_NAME, self.config.data.dataset))
 
     @functools.cached_property
     def recipes(self) -> Mapping[str, Recipe]:
@@ -162,7 +167,8 @@ class RunView:
     @functools.cached_property
     def shares(self) -> dict[str, float]:
         """Parts of the workers' time; empty if there are no children: see `shares_of_time`."""
-        return shares_of_time(self.trials, self.overlapped)
+        extended = [line["elapsed"] for line in self.timings if line["kind"] == EXTENSION]
+        return shares_of_time(self.trials, self.overlapped, extended)
 
     def parent(self, trial: Trial) -> Trial | None:
         return self.by_name.get(trial.parent or "")
@@ -181,13 +187,16 @@ def way_to(name: str | None, trials: Iterable[Trial]) -> list[Trial]:
     return way
 
 
-def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float]:
+def shares_of_time(
+    trials: Iterable[Trial], overlapped: bool, extended: Sequence[float] = ()
+) -> dict[str, float]:
     """What part of the workers' time in the search went where.
 
     Args:
       trials: of a run.
       overlapped: whether trials are compiled beside others' training, so that compiling takes none
         of the workers' time.
+      extended: seconds of the run when it got more time; what came before was no search.
 
     Returns:
       Parts of 'compile', 'train', 'evaluate', and 'wait', when a worker had nothing to do; empty if
@@ -195,6 +204,7 @@ def shares_of_time(trials: Iterable[Trial], overlapped: bool) -> dict[str, float
     """
     spent, total, before = Seconds(), 0.0, 0.0
     for trial in sorted(trials, key=lambda trial: trial.elapsed):
+        before = max([before, *(x for x in extended if x <= trial.elapsed)])
         if trial.recipe not in ALONE:
             spent += trial.estimate.seconds
             total += trial.workers * (trial.elapsed - before)
@@ -241,7 +251,13 @@ def read_run(
     def build(genotype: Any, stage: Stage) -> Architecture:
         return built()(genotype, stage)
 
-    trials = trials_of(ledger.trials.values(), build)
+    extended = max((x["elapsed"] for x in ledger.timings if x["kind"] == EXTENSION), default=-1.0)
+    lines = (
+        line  # a final network is not that of a run that got more time since
+        for name, line in ledger.trials.items()
+        if name != "final" or times_of(line)["elapsed"] > extended
+    )
+    trials = trials_of(lines, build)
     return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)
 
 

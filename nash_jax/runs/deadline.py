@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterable
 
 from nash_jax.record.lines import EXTENSION, LENGTH, Line, times_of
 from nash_jax.record.workdir import Record
-from nash_jax.search import AFTER, Trial
+from nash_jax.search import AFTER, Period, Trial
 from nash_jax.training import Cosine, Lengths, Resizing, cost_of_smaller
 
+BASELINE, FINAL = AFTER
 #: Of a limited time, the search may take so much; the final training has the rest.
 SEARCH_SHARE = 0.6
 #: Seconds for the pictures and the other files of a finished run.
@@ -56,23 +59,52 @@ class Deadline:
         return [line for line in self.record.timings if line["kind"] == EXTENSION]
 
     @property
+    def extended(self) -> list[float]:
+        """When the run got more time, in its seconds."""
+        return [line["elapsed"] for line in self.extensions]
+
+    @property
     def extended_at(self) -> float:
-        """When the run got more time, in its seconds; -1 if it did not."""
-        return max((line["elapsed"] for line in self.extensions), default=-1.0)
+        """When it did so last; -1 if it did not."""
+        return max(self.extended, default=-1.0)
+
+    @property
+    def periods(self) -> list[Period]:
+        """When the search may ask for trials: at first, and since the run got more time."""
+        begins = [0.0, *self.extended]
+        minutes = [self.minutes, *(line["minutes"] for line in self.extensions)]
+        ends = (60 * SEARCH_SHARE * in_all for in_all in itertools.accumulate(minutes))
+        return [*map(Period, begins, ends)]
+
+    def is_outdated(self, name: str) -> bool:
+        """Whether a trial was made before the run got more time; False if it was not made."""
+        line = self.record.lines.get(name)
+        return line is not None and times_of(line)["elapsed"] <= self.extended_at
 
     def extend(self, minutes: float) -> None:
-        """Record that the run has so many more minutes.
+        """Give the run so many more minutes: its end is to come again.
 
         Raises:
-          ValueError: if it has no limit.
+          ValueError: if it has no limit, or its final training would become shorter.
         """
         if not self.minutes:
             raise ValueError(
                 f"only a run with a limit can get more minutes; got +{minutes:g} for one without; "
                 "begin another with --minutes"
             )
-        lines = self.record.lines.values()
-        elapsed = max((times_of(line)["elapsed"] for line in lines), default=0.0)
+        lines = self.record.lines
+        elapsed = max((times_of(line)["elapsed"] for line in lines.values()), default=0.0)
+        if FINAL in lines and not self.is_outdated(FINAL):
+            over = max(0.0, elapsed - self.seconds)  # as by a baseline that was trained later
+            least = (over + times_of(lines[FINAL])["seconds"]["train"]) / 60
+            if minutes < least:
+                raise ValueError(
+                    f"more minutes must be at least {least:.1f}, because the final training is "
+                    f"made anew, and would else be shorter; got +{minutes:g}; give "
+                    f"+{math.ceil(least)}"
+                )
+        self.record.end_training(FINAL)
+        self.record.remove_result()
         self._add({"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed})
 
     def ending(self, best: Trial, trials: Iterable[Trial]) -> float:
@@ -94,6 +126,14 @@ class Deadline:
         epoch = _per_epoch(best) * self._longer(best) * _share_alone(best, tried) * more
         epoch *= resizing.mean_work()
         return max(1, int((left - best.estimate.seconds.compile) / epoch))
+
+    def final_epochs_as_planned(self, planned: int) -> int:
+        """The first guess for a run that got more time, where no trial was trained.
+
+        Args:
+          planned: epochs for the minutes that the run began with.
+        """
+        return max(1, round(planned * (self.seconds - self.extended_at) / (60 * self.minutes)))
 
     def _longer(self, best: Trial) -> float:
         """How many times as long whole images take as those that the best was trained on."""
@@ -120,8 +160,8 @@ class Deadline:
           changed: told how many epochs there are to be, and how many there were to be.
           resizing: which epochs have smaller images.
         """
-        timings, extensions = self.record.timings, self.extensions
-        since = timings.index(extensions[-1]) if extensions else 0
+        timings = self.record.timings
+        since = max((n for n, x in enumerate(timings) if x["kind"] == EXTENSION), default=0)
         known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
         ends: list[tuple[float, float]] = []  # the work done, in epochs of whole images, and when
         work, counted, elsewhere = 0.0, 0, 0.0  # elsewhere: in a process that was stopped
@@ -167,7 +207,8 @@ def _share_alone(best: Trial, trials: Iterable[Trial]) -> float:
     """
     if best.recipe == "pretrain":
         return 1.0
-    tried = [t for t in trials if t.recipe not in AFTER and not t.failed]
+    trained = (t for t in trials if t.estimate.train_losses and not t.failed)
+    tried = [t for t in trained if t.recipe not in AFTER]
     alone = {t.spec: _per_epoch(t) for t in tried if t.recipe == "pretrain"}
     beside = [t for t in tried if t.spec in alone and t.recipe != "pretrain"]
     return min([1.0, *(alone[t.spec] / _per_epoch(t) for t in beside)])

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from nash_jax.architecture import count_flops, exceeded
-from nash_jax.record.lines import DECISION, check_name, times_of
+from nash_jax.record.lines import DECISION, check_name
 from nash_jax.reporting.events import Chosen, Note, Phase, Tell
 from nash_jax.runs.config import flag_of
-from nash_jax.runs.deadline import SEARCH_SHARE
+from nash_jax.runs.deadline import BASELINE, FINAL
 from nash_jax.runs.problem import searches
 from nash_jax.runs.stopped import StoppedError
 from nash_jax.runs.trials import Asked, Run, Trials
@@ -37,8 +37,6 @@ from nash_jax.search import (
 )
 from nash_jax.spaces import Supernet
 from nash_jax.training import Lengths, Resizing
-
-BASELINE, FINAL = AFTER
 
 
 class Engine:
@@ -68,7 +66,7 @@ class Engine:
         while True:
             strategy = STRATEGIES[named](self._space, config.strategy, self.trials.keys)
             if config.minutes:
-                strategy = within(strategy, self._deadline.seconds * SEARCH_SHARE, self._work)
+                strategy = within(strategy, self._deadline.periods, self._work)
             try:
                 returned = self._drive(strategy)
                 if not returned:
@@ -237,7 +235,11 @@ class Engine:
         start = self._space.start
         proposal = Proposal(BASELINE, start, key, recipe=BASELINE, budget=epochs)
         asked = self.trials.ask(proposal, best.step, 0)
-        if "failure" in self._record.lines.get(BASELINE, {}) or not self.trials.recall(asked):
+        known = self._record.lines.get(BASELINE, {})
+        there = known.get("step"), len(known.get("train_losses", ()))
+        if self._deadline.is_outdated(BASELINE) and there != (best.step, epochs):
+            self.trials.forget([BASELINE])
+        if "failure" in known or not self.trials.recall(asked):
             self.trials.make(asked)
 
     def _work(self, proposal: Proposal) -> float:
@@ -277,13 +279,14 @@ class Engine:
             self._final_ending = self._deadline.ending(best, trials)
             share = self.trials.recipes[FINAL].progressive_resizing
             self._final_resizing = Resizing.of(spec, share)
-            if best.estimate.train_losses:  # else nothing is known but what was planned
+            if best.estimate.train_losses:
                 epochs = self._deadline.final_epochs(best, trials, self._final_resizing)
+            elif self._deadline.extensions:
+                epochs = self._deadline.final_epochs_as_planned(self.trials.recipes[FINAL].epochs)
         key = self.trials.keys.final
         proposal = Proposal(FINAL, best.genotype, key, best.name, recipe=FINAL, budget=epochs)
         asked = self.trials.ask(proposal, best.step, 1, "final")
-        line = self._record.lines.get(FINAL)
-        if line is not None and times_of(line)["elapsed"] <= self._deadline.extended_at:
+        if self._deadline.is_outdated(FINAL):
             self.trials.forget([FINAL])
         if self.trials.recall(asked):
             variables = self._record.variables(FINAL, asked.spec)

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from nash_jax.architecture import Architecture, count_flops, init, ops
+from nash_jax.architecture import Architecture, count_flops, exceeded, init, ops
 from nash_jax.data import Dataset, Examples, channel_statistics
 from nash_jax.estimation import Images, Job, on_smaller_images
-from nash_jax.runs.config import Config
+from nash_jax.runs.config import Bounds, Config
 from nash_jax.runs.presets import RECIPES, check_recipe, with_defaults
 from nash_jax.runs.problem import Problem, prepare, searches
 from nash_jax.runs.spaces import Start
@@ -47,6 +47,8 @@ FIRST_WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 #: Those of the network by which a CPU is measured, and an accelerator, and the seconds that it
 #: takes. All that is narrower takes an accelerator as long: it waits for what it is to do next.
 MEASURED_WIDTH, MEASURED_WIDTH_ELSEWHERE, MEASURED_SECONDS = 12, 64, 0.5
+#: A slow machine is not measured any more after so many seconds.
+MOST_SECONDS = 5.0
 #: Of widths 12, 16, 24 and 32, an update takes 29, 40, 75 and 131 ms on two cores of an AMD EPYC.
 PACE_EXPONENT = 0.75
 #: The smallest map that a stage of whole images may have, in pixels.
@@ -81,6 +83,8 @@ FLIP_UPDATES, FLIP_SHARE = 200, 0.025
 #: right, and at least `FLIP_LEAST` of them; it is lost in the mirror if so large a share of those
 #: is taken for other classes there.
 FLIP_IMAGES, FLIP_LEAST, FLIP_LOST = 1_000, 5, 0.8
+#: No bounds: for the network by which a machine is measured.
+UNBOUNDED = Bounds(max_flops=0)
 #: The sizes where nothing is searched: the first network is trained in one go.
 NO_SEARCH = {"epochs_pretrain": 0}
 
@@ -122,7 +126,7 @@ def measure(spec: Architecture, examples: Examples, settings: TrainingSettings) 
     variables, seconds = init(spec, key), list[float]()
     first = fit(spec, variables, once, key, 1, settings)
     start = time.monotonic()
-    while len(seconds) < 4 or time.monotonic() < start + MEASURED_SECONDS:
+    while time.monotonic() < start + (MEASURED_SECONDS if len(seconds) >= 4 else MOST_SECONDS):
         seconds.append(fit(spec, variables, more, key, 1, settings).train_seconds)
     return Pace(first.compile_seconds, min(seconds) / num, spec)
 
@@ -181,6 +185,7 @@ def plan(
     workers: int = 1,
     recipe: str = "",
     in_process: bool = False,
+    spent: float = 0.0,
     **given: Any,
 ) -> Plan:
     """Measure the machine, and choose the sizes of a search that ends in about `minutes`.
@@ -192,17 +197,20 @@ def plan(
       recipe: how to train, one of `RECIPES`; by default `RECIPE`.
       in_process: whether children may be made in this process instead, each by all of the workers'
         cores: so they are in steps of neighbours where that takes less time: workers have to start.
+      spent: seconds of the run that are over: more than `OVERHEAD` if its data took long to load.
       **given: settings that stay as they are, as `Config.replace` takes them.
 
     Raises:
       ValueError: if the time is too short for a search on these data, or as `preset`.
     """
-    images = for_images(dataset)
+    late = max(0.0, spent - OVERHEAD)
+    seconds = 60 * minutes - late
+    images = for_images(dataset, given.get("max_train_examples", 0))
     how = RECIPES[recipe] if recipe else _recipe({**images, **given}["batch_size"])
     config = with_defaults(SETTINGS | how | images, {**given, "minutes": minutes})
     if recipe:
         check_recipe(config, recipe)
-    problem = prepare(config, dataset)
+    problem = prepare(dataclasses.replace(config, bounds=UNBOUNDED), dataset)
     if not recipe:
         of_size = _settings_of_size(config, problem.model_0)
         config = config.replace(**{n: x for n, x in of_size.items() if n not in given})
@@ -215,7 +223,7 @@ def plan(
     normalize = ops.Normalize(*channel_statistics(problem.train.images))
     unlike = None
     if "flip" not in given:
-        num = max(1, min(FLIP_UPDATES, int(FLIP_SHARE * 60 * minutes / pace.update_seconds)))
+        num = max(1, min(FLIP_UPDATES, int(FLIP_SHARE * seconds / pace.update_seconds)))
         unlike = lost_in_the_mirror(measured, train, valid, unflipped, num)
         config = config.replace(flip=unlike is None)
 
@@ -224,31 +232,39 @@ def plan(
         return cast(Start, start).spec
 
     if "widths" not in given and config.values().get("model_0") == "vgg":
-        narrowest, *others = (
-            config.replace(widths=tuple(first * 2**n for n in range(len(config.space.widths))))
-            for first in FIRST_WIDTHS
-        )
+        stages = range(len(config.space.widths))
+        all_widths = [
+            config.replace(widths=tuple(width * 2**n for n in stages)) for width in FIRST_WIDTHS
+        ]
+        # If even the narrowest exceeds a bound, the run itself says so.
+        bounded = [
+            each
+            for each in all_widths
+            if not exceeded(first := first_network(each), each.limits(first))
+        ]
+        narrowest, *others = bounded or all_widths[:1]
         config = narrowest
         for wider in others:
-            fit_in = 60 * minutes / pace.of(first_network(wider))
+            fit_in = seconds / pace.of(first_network(wider))
             if fit_in >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
                 config = wider
     model_0 = first_network(config)
     large = _large(dataset.image_shape)
-    if not recipe and large and 60 * minutes >= MANY_EPOCHS * updates * pace.of(model_0):
+    if not recipe and large and seconds >= MANY_EPOCHS * updates * pace.of(model_0):
         share = SMALLER_SHARE_OF_MANY if config.recipes.progressive_resizing else 0
         of_many = {"auto_augment": True, "progressive_resizing": share}
         config = config.replace(**{n: x for n, x in of_many.items() if n not in given})
     epoch = pace.of(model_0) * updates * len(problem.train) / num_images
     searching = cost_of_smaller(model_0) * epoch if config.recipes.smaller_search else epoch
-    _check_time(minutes, pace, searching, epoch, num_images)
-    sizes: dict[str, Any] = {**NO_SEARCH}
+    _check_time(minutes, late, pace, searching, epoch, num_images)
+    sizes, known = dict[str, Any](NO_SEARCH), config.values()
     if searches(config):
-        sizes = _sizes(60 * minutes, pace, searching, workers)
+        sizes = _sizes(seconds, pace, searching, workers)
+        if known.get("num_samples") == config.strategy.num_at_once:  # it asks for all at once
+            sizes["num_samples"] = sizes["num_steps"] * sizes["num_neighbours"]
     resizing = Resizing.of(model_0, config.recipes.progressive_resizing)
-    fit_in = (60 * minutes - OVERHEAD) / (FINAL * epoch * resizing.mean_work())
+    fit_in = (seconds - OVERHEAD) / (FINAL * epoch * resizing.mean_work())
     sizes["epochs_final"] = max(1, int(fit_in))  # the run itself knows better, but not at first
-    known = config.values()
     if "model_0" in known:  # the space of morphs has no other end
         sizes["max_flops"] = round(GROWTH * count_flops(model_0))
     config = config.replace(**{n: x for n, x in sizes.items() if n in known and n not in given})
@@ -297,19 +313,20 @@ def _as_searched(
 
 
 def _check_time(
-    minutes: float, pace: Pace, searching: float, epoch: float, num_images: int
+    minutes: float, late: float, pace: Pace, searching: float, epoch: float, num_images: int
 ) -> None:
     """Raises `ValueError` if not even the smallest search would end in time.
 
     Args:
       minutes: that there are.
+      late: seconds of them that are over already, more than usual.
       pace: of the machine.
       searching: seconds of an epoch of the search.
       epoch: seconds of an epoch of whole images.
       num_images: to train on in the end.
     """
     programs = 2 * PROGRAMS * pace.compile_seconds  # of the first network, and of its children
-    least = OVERHEAD + programs + (1 + BESIDE) * searching + FINAL * epoch
+    least = late + OVERHEAD + programs + (1 + BESIDE) * searching + FINAL * epoch
     if least > 60 * minutes:
         raise ValueError(
             f"minutes must be at least {math.ceil(least / 6) / 10} for {num_images} images on this "
@@ -393,18 +410,23 @@ def _of(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def for_images(dataset: Dataset) -> dict[str, Any]:
+def for_images(dataset: Dataset, most: int = 0) -> dict[str, Any]:
     """Settings that follow from the number and size of images.
 
     A batch is at most an eighth of the images that are trained on, but for very few.
+
+    Args:
+      dataset: the images.
+      most: so many of those to search and to train on are used; 0: all.
     """
+    num = max(2, min(len(dataset.train), most or len(dataset.train)))
     size = min(dataset.image_shape[:2])
     stages = max(1, min(MOST_STAGES, (size // LEAST_MAP).bit_length()))
     width = MEASURED_WIDTH if _on_cpu() else MEASURED_WIDTH_ELSEWHERE
     settings: dict[str, Any] = {"widths": tuple(width * 2**stage for stage in range(stages))}
     settings["crop_padding"] = min(4, size // 8)
     batch_size = SETTINGS["batch_size"]
-    while batch_size > 8 and 10 * batch_size > len(dataset.train):
+    while (batch_size > 8 and 10 * batch_size > num) or 2 * batch_size > num:
         batch_size //= 2
     settings["batch_size"] = batch_size
     return settings

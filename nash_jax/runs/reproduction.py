@@ -26,7 +26,7 @@ from nash_jax.record.agreement import (
 )
 from nash_jax.record.files import UNFINISHED, checksum, read_json
 from nash_jax.record.ledger import Ledger, ledger_in
-from nash_jax.record.lines import EXTENSION, Line, times_of
+from nash_jax.record.lines import Line
 from nash_jax.record.networks import files_in
 from nash_jax.record.provenance import changes, provenance
 from nash_jax.record.workdir import (
@@ -39,7 +39,8 @@ from nash_jax.record.workdir import (
 )
 from nash_jax.reporting.events import Note, Tell, quiet
 from nash_jax.runs.config import Config, config_of, read_run
-from nash_jax.runs.engine import BASELINE, FINAL, Engine
+from nash_jax.runs.deadline import BASELINE, FINAL
+from nash_jax.runs.engine import Engine
 from nash_jax.runs.problem import dataset_of, prepare
 from nash_jax.runs.result import Result
 from nash_jax.runs.run import check_precision, execute, open_run
@@ -230,14 +231,7 @@ def _finished(workdir: pathlib.Path) -> tuple[dict[str, Any], Ledger, dict[str, 
             f"a run is reproduced from a whole record; in {workdir} {ledger.damages[0]}; {go_on}, "
             "which makes again what is missing"
         )
-    lines = dict(ledger.trials)
-    extended = [line["elapsed"] for line in ledger.timings if line["kind"] == EXTENSION]
-    if times_of(lines[FINAL])["elapsed"] <= max(extended, default=-1):
-        raise ValueError(
-            f"a run can be reproduced when it is finished; {workdir} got more minutes, which it "
-            f"has not used yet; {go_on}"
-        )
-    return run.about, ledger, lines
+    return run.about, ledger, dict(ledger.trials)
 
 
 def _check_out(out: pathlib.Path, workdir: pathlib.Path, record: str) -> None:

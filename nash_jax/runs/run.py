@@ -19,11 +19,12 @@ from nash_jax.jax_settings import check_devices
 from nash_jax.machine import num_cores
 from nash_jax.record.provenance import provenance
 from nash_jax.record.settings import fingerprint
-from nash_jax.record.workdir import FIRST_NETWORK, Memory, Workdir, open_workdir
+from nash_jax.record.workdir import DATA_NAME, FIRST_NETWORK, Memory, Workdir, open_workdir
 from nash_jax.reporting.events import Begun, Epoch, Load, Note, Tell, quiet
 from nash_jax.reporting.view import shares_of_time
 from nash_jax.runs.config import Config, settings_of
-from nash_jax.runs.engine import FINAL, Engine
+from nash_jax.runs.deadline import BASELINE, FINAL
+from nash_jax.runs.engine import Engine
 from nash_jax.runs.places import Place
 from nash_jax.runs.problem import dataset_of, prepare, searches
 from nash_jax.runs.result import Result, write_result
@@ -169,13 +170,14 @@ def execute(
         )
     if more_minutes:
         run.deadline.extend(more_minutes)
-        record.end_training(FINAL)  # what is there of it was to have another length
     planned = [*config.strategy.plan, Planned(FINAL, 0 if only_search else 1)]
     epochs = sum(
         number * (recipes[recipe].epochs if budget is None else round(budget))
         for recipe, number, budget in planned
     )
     known = {name: len(line["train_losses"]) for name, line in record.lines.items()}
+    if run.deadline.is_outdated(FINAL):
+        del known[FINAL]
     tell(Begun(epochs, known, run.problem.limits))
     if config.trial_order == "arrival":
         tell(Note("trials count by arrival: with other workers the result may be another"))
@@ -189,14 +191,14 @@ def execute(
 
         def result(best: Trial, finished: bool) -> Result:
             history = engine.trials.history()
-            shares = shares_of_time(history, overlapped=not place.on_cpu)
+            shares = shares_of_time(history, not place.on_cpu, run.deadline.extended)
             return Result(best, history, engine.trials.elapsed(), shares, finished)
 
         try:
             best = engine.search()
             if only_search:
                 return result(best, finished=False)
-            if baseline:
+            if baseline or run.deadline.is_outdated(BASELINE):
                 engine.train_baseline(best)
             final = result(engine.train_to_the_end(best), finished=True)
         except KeyboardInterrupt:
@@ -287,12 +289,14 @@ def run_search(
     check_precision(config, devices)
     place = Place(executor, devices, workers or most, per_device, address)
 
+    named = {} if dataset is None else {DATA_NAME: dataset.name}
+
     def note(text: str) -> None:
         tell(Note(text))
 
     with (
         place.joined(config, note),
-        open_run(config, folder, provenance(), note, dataset) as opened,
+        open_run(config, folder, {**provenance(), **named}, note, dataset) as opened,
     ):
         return execute(
             opened,

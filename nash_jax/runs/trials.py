@@ -121,7 +121,9 @@ class Trials:
         self._build = functools.lru_cache(maxsize=1024)(self.space.build)
         self._began = time.perf_counter()
         lines = self._record.lines.values()
-        self._before = spent + max((line["elapsed"] for line in lines), default=0.0)
+        # A repetition that goes on for itself has the times that it was told.
+        times: Iterable[Line] = lines if run.repeats else map(times_of, lines)
+        self._before = spent + max((each["elapsed"] for each in times), default=0.0)
         self._forgotten = set[str]()  # trials of the record that are made again
         self._there: set[tuple[Executor, str]] = set()
         self.begin()

@@ -35,7 +35,7 @@ from nash_jax.search.strategy import (
 )
 from nash_jax.search.successive_halving import SuccessiveHalvingSettings, successive_halving
 from nash_jax.search.supernets import SupernetSettings
-from nash_jax.search.within_time import within
+from nash_jax.search.within_time import Period, within
 
 #: Every strategy by its name.
 STRATEGIES: dict[str, Callable[[Any, Any, Keys], Strategy]] = {
@@ -83,6 +83,7 @@ __all__ = [
     "OneNetworkSettings",
     "OneShotSettings",
     "PDartsSettings",
+    "Period",
     "Planned",
     "Proposal",
     "RandomSearchSettings",

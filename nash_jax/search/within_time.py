@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from nash_jax.search.strategy import ALONE, Ask, Proposal, Strategy, Trial, ranked
 
 
-def within(strategy: Strategy, seconds: float, work: Callable[[Proposal], float]) -> Strategy:
+class Period(NamedTuple):
+    """Part of the time of a run, in seconds from its beginning."""
+
+    since: float
+    until: float
+
+
+def within(
+    strategy: Strategy, periods: Sequence[Period], work: Callable[[Proposal], float]
+) -> Strategy:
     """A strategy that asks for nothing more once the next ask would probably end too late.
+
+    That is where it would end in none of the periods if it was made now, or at the beginning of the
+    period. So what was asked for in an earlier period is asked for again in a replay.
 
     An ask is expected to take as long as its trials, one after the other on each worker. A trial is
     expected to train as fast as the slowest of the answer before, and to be compiled and judged in
@@ -18,7 +31,7 @@ def within(strategy: Strategy, seconds: float, work: Callable[[Proposal], float]
 
     Args:
       strategy: a strategy that has not begun.
-      seconds: from the beginning of the run.
+      periods: in which it may ask: one, and one more each time that the run got more time.
       work: how long the training of a proposal is, in any unit.
 
     Returns:
@@ -43,13 +56,18 @@ def within(strategy: Strategy, seconds: float, work: Callable[[Proposal], float]
         except StopIteration as end:
             returned: list[Trial] = list(end.value)
             return returned
-        if good and now + _expected(following, good, work) > seconds:
+        if good and not _fits(now, _expected(following, good, work), periods):
             break
         ask = following
     strategy.close()
     if out:
         told += yield Ask((), 0, ranked(told)[0].name)
     return ranked(told)
+
+
+def _fits(now: float, seconds: float, periods: Sequence[Period]) -> bool:
+    """Whether something that takes so long, and begins now or later, ends within a period."""
+    return any(max(now, since) + seconds <= until for since, until in periods)
 
 
 def _expected(ask: Ask, told: Sequence[Trial], work: Callable[[Proposal], float]) -> float:
