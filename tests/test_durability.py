@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -21,7 +22,9 @@ from benchmarks import crashing
 from nash_jax import runs
 from nash_jax.estimation import Images, Job, Tools, brief, perform
 from nash_jax.execution.deaths import MOST
+from nash_jax.execution.processes import _send
 from nash_jax.record import files
+from nash_jax.record.ledger import repair_ledger
 from nash_jax.reporting import Epoch
 
 pytestmark = pytest.mark.usefixtures("program_cache")
@@ -191,9 +194,26 @@ def test_a_torn_or_damaged_ledger_is_repaired(finished, tmp_path):
         f"the last line of {ledger}"[:40],
     ]
     assert (tmp_path / "ledger.jsonl.damaged").read_bytes() == data
+    ledger.write_bytes(data.replace(b"accuracy", b"accurasy"))
+    repair_ledger(tmp_path)
+    assert (tmp_path / "ledger.jsonl.damaged").read_bytes() == data
+    assert (tmp_path / "ledger.jsonl.damaged2").exists()
     assert {trial.name for trial in reporter.trials} == {
         *(json.loads(lines[3])["name"], json.loads(lines[-1])["name"])
     }
+
+
+def test_what_a_worker_cannot_send_is_said_in_words():
+    here, there = multiprocessing.Pipe()
+    cannot = ValueError("odd", lambda: 0)
+    cannot.add_note("in a worker process:\nline 7")
+    for content, text in ((cannot, "line 7"), (lambda: 0, "must be such that it can be pickled")):
+        _send(here, "outcome", content)
+        kind, error = there.recv()
+        assert (kind, type(error)) == ("error", RuntimeError)
+        assert text in str(error)
+    for each in (here, there):
+        each.close()
 
 
 def test_a_damaged_snapshot_is_said_and_the_training_begins_anew(finished, tmp_path):

@@ -352,6 +352,19 @@ def test_more_time_makes_a_training_longer_that_nothing_is_known_of(monkeypatch)
     assert 0.95 * 720 <= clocked.now <= 1.05 * 720
 
 
+def test_a_final_network_that_is_lost_is_made_again_as_long_as_it_was(monkeypatch):
+    record = Memory()
+    run_by(Clocked(lambda epoch: 1.0), record, monkeypatch)
+    length = len(record.lines["final"]["train_losses"])
+    assert length > 9
+    record.release(["final"])
+    slower = Clocked(lambda epoch: 9.0)
+    slower.now = 120.0
+    again = run_by(slower, record, monkeypatch)
+    assert len(again.best.estimate.train_losses) == length
+    assert slower.now == 120.0 + 9.0 * length
+
+
 def test_lengths_of_a_training_that_more_time_ended_are_forgotten():
     record = Memory()
     deadline = Deadline(1.0, record, "x", num_train=8, num_valid=1, num_test=1)

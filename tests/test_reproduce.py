@@ -1,5 +1,6 @@
 """A run made again from its record: what agrees, what is decided by time, and what is refused."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -121,6 +122,21 @@ def test_more_minutes_are_reproduced_too(made, tmp_path):
     append_line(workdir, {"kind": EXTENSION, "minutes": 1.0, "elapsed": 1e4, "config": "x"})
     with pytest.raises(ValueError, match="finished; .* unfinished, .* so far; go on"):
         reproduce(workdir)
+
+
+def test_what_is_there_of_a_final_training_that_is_made_anew_is_kept(made, tmp_path):
+    workdir, config = tmp_path / "run", TINY.replace(minutes=1.0, num_steps=1)
+    made(Clocked(lambda epoch: 2.0), config, workdir)
+    with contextlib.suppress(KeyboardInterrupt):
+        made(Clocked(lambda epoch: 2.0, stop_at=2), config, workdir, more_minutes=1.0)
+    begun = workdir / "trainings" / "final"
+    begun.mkdir()
+    with runs.open_run(config, workdir, dataset=nj.data.load_dataset("digits")):
+        assert begun.exists()
+    made(Clocked(lambda epoch: 2.0), config, workdir)
+    begun.mkdir()  # as if it had been stopped before it was removed
+    with runs.open_run(config, workdir, dataset=nj.data.load_dataset("digits")):
+        assert not begun.exists()
 
 
 @pytest.fixture

@@ -228,6 +228,11 @@ def test_a_skip_that_is_no_morphism_begins_between_its_branches(best, problem):
         ({"accuracy": np.float32(0.5), "objectives": {"ms": np.float32(3)}}, ""),
         ({"accuracy": float("nan")}, "diverged: the estimator found accuracy nan"),
         ({"accuracy": 0.5, "objectives": {"ms": np.inf}}, "diverged: the estimator found ms inf"),
+        ({"accuracy": 0.5, "required_bytes": np.int64(8), "balanced_accuracy": np.float32(1)}, ""),
+        (
+            {"accuracy": 0.5, "train_losses": (1.0, np.nan)},
+            "diverged: the estimator found train_losses[1] nan",
+        ),
     ],
 )
 def test_what_an_estimator_finds_can_be_recorded(found, failure, digits):
@@ -244,7 +249,8 @@ def test_what_an_estimator_finds_can_be_recorded(found, failure, digits):
         job = Job("a", nj.chain((8, 8, 1), 10, (4,)), key, recipe)
         estimate = perform(job, images, None, Tools()).estimate
     assert estimate.failure == failure
-    json.dumps([estimate.accuracy, dict(estimate.objectives), estimate.seconds.total])
+    line = dataclasses.asdict(estimate)
+    json.dumps({name: value for name, value in line.items() if name != "loss"}, allow_nan=False)
     assert estimate.seconds.total > 0
     with pytest.raises(ValueError, match="estimator mine must be known in every process"):
         perform(job, images, None, Tools())

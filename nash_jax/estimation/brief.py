@@ -171,11 +171,14 @@ def _plain(estimate: Estimate, seconds: float) -> Estimate:
     """What an estimator of a user's found, as Python's numbers, with the seconds that it took.
 
     Raises:
-      DivergedError: if an accuracy or an objective is no finite number.
+      DivergedError: if an accuracy, an objective or a training loss is no finite number.
     """
     if estimate.failure:
         return estimate
-    numbers = {"accuracy": estimate.accuracy, **estimate.objectives}
+    numbers = {"accuracy": estimate.accuracy, **estimate.objectives, **dict(estimate.lambdas)}
+    if (balanced := estimate.balanced_accuracy) is not None:
+        numbers["balanced_accuracy"] = balanced
+    numbers |= {f"train_losses[{n}]": loss for n, loss in enumerate(estimate.train_losses)}
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise DivergedError(f"diverged: the estimator found {name} {value}")
@@ -183,7 +186,10 @@ def _plain(estimate: Estimate, seconds: float) -> Estimate:
     return dataclasses.replace(
         estimate,
         accuracy=float(estimate.accuracy),
-        loss=float(estimate.loss),
+        loss=math.inf if math.isnan(estimate.loss) else float(estimate.loss),
+        balanced_accuracy=None if balanced is None else float(balanced),
+        required_bytes=int(estimate.required_bytes),
+        lambdas=tuple((node, float(value)) for node, value in estimate.lambdas),
         seconds=spent,
         train_losses=tuple(map(float, estimate.train_losses)),
         objectives={name: float(value) for name, value in estimate.objectives.items()},

@@ -37,6 +37,7 @@ from nash_jax.execution.executor import Jobs
 from nash_jax.jax_settings import adopt, settings
 from nash_jax.record.files import writing
 from nash_jax.record.networks import NETWORK_ENDING, load_network, save_network
+from nash_jax.text import one_line
 from nash_jax.training import faster_flags
 
 #: Settings that make glibc, where it is the C library, keep memory between updates. Without them
@@ -47,6 +48,8 @@ _KEEP_MEMORY = (
 
 #: Networks that a worker keeps in memory.
 _KEPT = 4
+#: A process whose connection is lost has so many seconds to end by itself.
+_LAST_SECONDS = 10.0
 
 
 class _Equipment(NamedTuple):
@@ -241,7 +244,7 @@ class Processes:
                 if message is task:
                     connection.send(task)
                 message = connection.recv()
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # the latter where it died in the middle of a message
                 return None
             kind, *content = message
             match kind:
@@ -261,6 +264,8 @@ class Processes:
         While the executor is being closed, nothing is replaced, and the text is empty.
         """
         process, connection = self._processes[number]
+        process.join(_LAST_SECONDS)
+        process.kill()  # if only its connection is dead
         process.join()
         with self._beginning:
             if self._closing:
@@ -384,12 +389,25 @@ def _work(connection: multiprocessing.connection.Connection) -> None:
             outcome = perform(task.job, images, parent, tools)
         except Exception as error:  # the main process raises it
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-            connection.send(("error", error))
+            _send(connection, "error", error)
             continue
         free = time.monotonic()
         seconds = outcome.estimate.seconds + Seconds(wait=waited)
         estimate = dataclasses.replace(outcome.estimate, seconds=seconds)
-        connection.send(("outcome", Outcome(estimate, _on_host(outcome.variables))))
+        _send(connection, "outcome", Outcome(estimate, _on_host(outcome.variables)))
+
+
+def _send(connection: multiprocessing.connection.Connection, kind: str, content: Any) -> None:
+    """Send what came of a task; if it cannot be sent, an error that says so in words."""
+    try:
+        connection.send((kind, content))
+    except OSError:
+        raise
+    except Exception as error:  # pickling raises all kinds
+        words = f"the outcome of a trial must be such that it can be pickled: {one_line(error)}"
+        if isinstance(content, Exception):
+            words = "\n".join([one_line(content), *content.__notes__])
+        connection.send(("error", RuntimeError(words)))
 
 
 def _parent(

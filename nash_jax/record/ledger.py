@@ -117,7 +117,8 @@ def ledger_in(workdir: pathlib.Path) -> Ledger:
 def repair_ledger(workdir: pathlib.Path) -> Ledger:
     """Read the ledger, and leave only whole lines in it, as if the others had never been written.
 
-    A ledger with lines that are damaged, not torn, is kept beside, as `ledger.jsonl.damaged`.
+    A ledger with lines that are damaged, not torn, is kept beside, as `ledger.jsonl.damaged`
+    (`.damaged2` and so on, where that is there).
 
     Returns:
       The good lines, and what was wrong with the others.
@@ -130,7 +131,8 @@ def repair_ledger(workdir: pathlib.Path) -> Ledger:
     if ledger.damages:
         whole = data[: data.rfind(b"\n") + 1]
         if parse_ledger(whole, str(path)).damages:
-            write_atomically(path.with_name(LEDGER_FILE + ".damaged"), data)
+            beside = (path.with_name(f"{LEDGER_FILE}.damaged{n}") for n in ("", *range(2, 1000)))
+            write_atomically(next(each for each in beside if not each.exists()), data)
         lines = itertools.chain(ledger.trials.values(), ledger.decisions.values(), ledger.timings)
         write_atomically(path, b"".join(text_of(line) + b"\n" for line in lines))
     return ledger

@@ -181,6 +181,17 @@ def times_of(line: Line) -> Line:
     return told or {name: line[name] for name in ("seconds", "elapsed", "workers")}
 
 
+def is_outdated(line: Line, timings: Iterable[Line]) -> bool:
+    """Whether a run got more time after a trial was made; what ends it is made anew then.
+
+    Args:
+      line: of the trial.
+      timings: the lines of what was decided by time.
+    """
+    extended = (each["elapsed"] for each in timings if each["kind"] == EXTENSION)
+    return bool(times_of(line)["elapsed"] <= max(extended, default=-1.0))
+
+
 def was_proposed(line: Line, proposal: Proposal, network: Deferred) -> bool:
     """Whether a line is of this proposal; those of early versions have no checksum of it.
 

@@ -33,7 +33,7 @@ from nash_jax.record.files import (
     writing,
 )
 from nash_jax.record.ledger import LEDGER_FILE, Ledger, append_line, repair_ledger
-from nash_jax.record.lines import Line
+from nash_jax.record.lines import Line, is_outdated
 from nash_jax.record.networks import (
     NETWORK_ENDING,
     files_in,
@@ -48,6 +48,7 @@ from nash_jax.record.settings import (
     side_by_side,
     written,
 )
+from nash_jax.search import AFTER
 from nash_jax.text import printable
 
 CONFIG_FILE, RESULT_FILE, LOCK_FILE = "config.json", "result.json", "lock"
@@ -255,7 +256,12 @@ def open_workdir(
             for left in path.rglob("*" + UNFINISHED):
                 if not left.is_dir():
                     left.unlink(missing_ok=True)
-            done = {line["name"] for line in ledger.trials.values() if "failure" not in line}
+            done = {
+                name
+                for name, line in ledger.trials.items()
+                if "failure" not in line
+                and not (name in AFTER and is_outdated(line, ledger.timings))
+            }
             early = files_in(path / TRAININGS)
             for name, left in early.items():
                 if left.is_dir():

@@ -13,7 +13,7 @@ from nash_jax.architecture.serialization import from_dict
 from nash_jax.estimation import Recipe, Seconds
 from nash_jax.record.files import DamagedError
 from nash_jax.record.ledger import LEDGER_FILE, ledger_in
-from nash_jax.record.lines import EXTENSION, Build, Line, times_of, trials_of
+from nash_jax.record.lines import EXTENSION, Build, Line, is_outdated, trials_of
 from nash_jax.record.workdir import CONFIG_FILE, DATA_NAME, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
 from nash_jax.spaces import Stage
@@ -251,11 +251,10 @@ def read_run(
     def build(genotype: Any, stage: Stage) -> Architecture:
         return built()(genotype, stage)
 
-    extended = max((x["elapsed"] for x in ledger.timings if x["kind"] == EXTENSION), default=-1.0)
     lines = (
-        line  # a final network is not that of a run that got more time since
+        line  # a run that got more time since has no final network
         for name, line in ledger.trials.items()
-        if name != "final" or times_of(line)["elapsed"] > extended
+        if not (name == "final" and is_outdated(line, ledger.timings))
     )
     trials = trials_of(lines, build)
     return RunView(workdir, config, about, trials, ledger.decisions, ledger.timings)

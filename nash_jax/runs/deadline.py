@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 
-from nash_jax.record.lines import EXTENSION, LENGTH, Line, times_of
+from nash_jax.record.lines import EXTENSION, LENGTH, Line, is_outdated, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Period, Trial
 from nash_jax.training import Cosine, Lengths, Resizing, cost_of_smaller
@@ -79,7 +79,7 @@ class Deadline:
     def is_outdated(self, name: str) -> bool:
         """Whether a trial was made before the run got more time; False if it was not made."""
         line = self.record.lines.get(name)
-        return line is not None and times_of(line)["elapsed"] <= self.extended_at
+        return line is not None and is_outdated(line, self.record.timings)
 
     def extend(self, minutes: float) -> None:
         """Give the run so many more minutes: its end is to come again.
@@ -103,7 +103,8 @@ class Deadline:
                     f"made anew, and would else be shorter; got +{minutes:g}; give "
                     f"+{math.ceil(least)}"
                 )
-        self.record.end_training(FINAL)
+        for name in AFTER:
+            self.record.end_training(name)
         self.record.remove_result()
         self._add({"kind": EXTENSION, "minutes": minutes, "elapsed": elapsed})
 
@@ -163,13 +164,15 @@ class Deadline:
         timings = self.record.timings
         since = max((n for n, x in enumerate(timings) if x["kind"] == EXTENSION), default=0)
         known = {x["done"]: x["epochs"] for x in timings[since:] if x["kind"] == LENGTH}
+        # What is there, and is made again because its weights are lost, is as long as it was.
+        made_again = self.repeats or (name in self.record.lines and not self.is_outdated(name))
         ends: list[tuple[float, float]] = []  # the work done, in epochs of whole images, and when
         work, counted, elsewhere = 0.0, 0, 0.0  # elsewhere: in a process that was stopped
 
         def decide(done: int, cosine: Cosine) -> int:
             nonlocal work, counted, elsewhere
             epochs = cosine.epochs
-            if self.repeats:
+            if made_again:
                 return epochs
             work += sum(resizing.work(cosine, n) for n in range(counted, done))
             counted = done
