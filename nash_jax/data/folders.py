@@ -145,7 +145,6 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
         raise error
 
     found, seen = [], {os.path.realpath(root)}
-
     for parent, folders, names in os.walk(root, onerror=stop, followlinks=True):
         there = sorted(folders)
         folders.clear()

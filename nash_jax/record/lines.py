@@ -188,8 +188,12 @@ def is_outdated(line: Line, timings: Iterable[Line]) -> bool:
       line: of the trial.
       timings: the lines of what was decided by time.
     """
-    extended = (each["elapsed"] for each in timings if each["kind"] == EXTENSION)
-    return bool(times_of(line)["elapsed"] <= max(extended, default=-1.0))
+    return bool(times_of(line)["elapsed"] <= max(extended(timings), default=-1.0))
+
+
+def extended(timings: Iterable[Line]) -> list[float]:
+    """When a run got more time, in its seconds, by the lines of what was decided by time."""
+    return [line["elapsed"] for line in timings if line["kind"] == EXTENSION]
 
 
 def was_proposed(line: Line, proposal: Proposal, network: Deferred) -> bool:

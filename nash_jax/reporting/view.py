@@ -13,7 +13,7 @@ from nash_jax.architecture.serialization import from_dict
 from nash_jax.estimation import Recipe, Seconds
 from nash_jax.record.files import DamagedError
 from nash_jax.record.ledger import LEDGER_FILE, ledger_in
-from nash_jax.record.lines import EXTENSION, Build, Line, is_outdated, trials_of
+from nash_jax.record.lines import Build, Line, extended, is_outdated, trials_of
 from nash_jax.record.workdir import CONFIG_FILE, DATA_NAME, FIRST_NETWORK, read_config
 from nash_jax.search import AFTER, ALONE, Trial
 from nash_jax.spaces import Stage
@@ -167,8 +167,7 @@ class RunView:
     @functools.cached_property
     def shares(self) -> dict[str, float]:
         """Parts of the workers' time; empty if there are no children: see `shares_of_time`."""
-        extended = [line["elapsed"] for line in self.timings if line["kind"] == EXTENSION]
-        return shares_of_time(self.trials, self.overlapped, extended)
+        return shares_of_time(self.trials, self.overlapped, extended(self.timings))
 
     def parent(self, trial: Trial) -> Trial | None:
         return self.by_name.get(trial.parent or "")
@@ -188,7 +187,7 @@ def way_to(name: str | None, trials: Iterable[Trial]) -> list[Trial]:
 
 
 def shares_of_time(
-    trials: Iterable[Trial], overlapped: bool, extended: Sequence[float] = ()
+    trials: Iterable[Trial], overlapped: bool, begun: Sequence[float] = ()
 ) -> dict[str, float]:
     """What part of the workers' time in the search went where.
 
@@ -196,7 +195,8 @@ def shares_of_time(
       trials: of a run.
       overlapped: whether trials are compiled beside others' training, so that compiling takes none
         of the workers' time.
-      extended: seconds of the run when it got more time; what came before was no search.
+      begun: when the search began anew, in seconds of the run, because the run got more time; what
+        was between the trial before and then was no search.
 
     Returns:
       Parts of 'compile', 'train', 'evaluate', and 'wait', when a worker had nothing to do; empty if
@@ -204,7 +204,7 @@ def shares_of_time(
     """
     spent, total, before = Seconds(), 0.0, 0.0
     for trial in sorted(trials, key=lambda trial: trial.elapsed):
-        before = max([before, *(x for x in extended if x <= trial.elapsed)])
+        before = max([before, *(x for x in begun if x <= trial.elapsed)])
         if trial.recipe not in ALONE:
             spent += trial.estimate.seconds
             total += trial.workers * (trial.elapsed - before)

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 
-from nash_jax.record.lines import EXTENSION, LENGTH, Line, is_outdated, times_of
+from nash_jax.record.lines import EXTENSION, LENGTH, Line, extended, is_outdated, times_of
 from nash_jax.record.workdir import Record
 from nash_jax.search import AFTER, Period, Trial
 from nash_jax.training import Cosine, Lengths, Resizing, cost_of_smaller
@@ -61,7 +61,7 @@ class Deadline:
     @property
     def extended(self) -> list[float]:
         """When the run got more time, in its seconds."""
-        return [line["elapsed"] for line in self.extensions]
+        return extended(self.record.timings)
 
     @property
     def extended_at(self) -> float:

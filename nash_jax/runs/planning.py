@@ -233,20 +233,15 @@ def plan(
 
     if "widths" not in given and config.values().get("model_0") == "vgg":
         stages = range(len(config.space.widths))
-        all_widths = [
+        configs = [
             config.replace(widths=tuple(width * 2**n for n in stages)) for width in FIRST_WIDTHS
         ]
+        firsts = [(each, first_network(each)) for each in configs]
+        bounded = [(each, spec) for each, spec in firsts if not exceeded(spec, each.limits(spec))]
         # If even the narrowest exceeds a bound, the run itself says so.
-        bounded = [
-            each
-            for each in all_widths
-            if not exceeded(first := first_network(each), each.limits(first))
-        ]
-        narrowest, *others = bounded or all_widths[:1]
-        config = narrowest
-        for wider in others:
-            fit_in = seconds / pace.of(first_network(wider))
-            if fit_in >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
+        (config, _), *others = bounded or firsts[:1]
+        for wider, spec in others:
+            if seconds / pace.of(spec) >= max(LEAST_UPDATES, LEAST_EPOCHS * updates):
                 config = wider
     model_0 = first_network(config)
     large = _large(dataset.image_shape)
